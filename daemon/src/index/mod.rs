@@ -1,0 +1,111 @@
+//! The index: where points live. One trait, two engines: a Qdrant server over gRPC, and Qdrant's engine in the process.
+//!
+//! Whatever the engine, a change is applied under the version guard (promise 2): a point is replaced only by a higher version, decided
+//! inside the engine, and a delete is a point without vectors under the same guard.
+
+use std::collections::BTreeMap;
+
+use astromech_schemas::{Fingerprint, Kind};
+use futures::future::BoxFuture;
+use uuid::Uuid;
+
+/// Name of the vector of an item's text.
+pub const VECTOR_TEXT: &str = "text";
+/// Name of the vector of an item's picture.
+pub const VECTOR_IMAGE: &str = "image";
+
+/// One change of one item, embedded and ready to write.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Kind of the item.
+    pub kind: Kind,
+    /// Id of the item.
+    pub id: String,
+    /// Point of the item: `astromech_schemas::point_id(kind, &id)`.
+    pub point_id: Uuid,
+    /// Source version.
+    pub version: u64,
+    /// Vector space of the vectors; the writer refuses another than its own (promise 3).
+    pub fingerprint: Fingerprint,
+    /// What to do.
+    pub body: ChangeBody,
+}
+
+/// What a change does.
+#[derive(Debug, Clone)]
+pub enum ChangeBody {
+    /// Write the item.
+    Upsert {
+        /// Unit vector of the text, if the item has one.
+        text: Option<Vec<f32>>,
+        /// Unit vector of the picture, if the item has one.
+        image: Option<Vec<f32>>,
+        /// Everything that is returned with a hit; `id`, `kind`, `version` and `fingerprint` are added by the writer.
+        payload: serde_json::Map<String, serde_json::Value>,
+    },
+    /// Leave a tombstone.
+    Delete,
+}
+
+/// A nearest-neighbour question to one collection.
+#[derive(Debug, Clone)]
+pub struct Query {
+    /// Which collection.
+    pub kind: Kind,
+    /// Which of the named vectors: [`VECTOR_TEXT`] or [`VECTOR_IMAGE`].
+    pub vector_name: &'static str,
+    /// Unit vector.
+    pub vector: Vec<f32>,
+    /// Most hits.
+    pub limit: u32,
+}
+
+/// A stored point, as found or retrieved. Tombstones are only ever retrieved.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Point id.
+    pub point_id: Uuid,
+    /// Cosine to the query; 0 when retrieved by id.
+    pub score: f32,
+    /// Payload, with `id`, `kind`, `version`, `fingerprint` and, on a tombstone, `deleted`.
+    pub payload: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Why the index did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// May pass: wait and try again.
+    #[error("index not available: {0}")]
+    Transient(String),
+    /// The engine refused the content of these points; others of the batch may be fine when written alone.
+    #[error("index refused the points: {0}")]
+    Refused(String),
+    /// The collection, the server or the vector is of another space or form: stop.
+    #[error("index does not match: {0}")]
+    Mismatch(String),
+}
+
+/// An engine that holds the three collections of one generation.
+pub trait Index: Send + Sync {
+    /// Vector space of this index.
+    fn fingerprint(&self) -> &Fingerprint;
+
+    /// Applies `changes` (any kinds, several of one item allowed: the highest version wins) and returns when they are durable and
+    /// searchable. All or nothing is not promised: after an error the same changes are simply applied again.
+    fn apply<'a>(&'a self, changes: &'a [Change]) -> BoxFuture<'a, Result<(), IndexError>>;
+
+    /// Best hits first.
+    fn search<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Vec<Stored>, IndexError>>;
+
+    /// Points by id, tombstones included; unknown ids are left out.
+    fn retrieve<'a>(&'a self, kind: Kind, point_ids: &'a [Uuid]) -> BoxFuture<'a, Result<Vec<Stored>, IndexError>>;
+
+    /// Live points (tombstones not counted) by kind.
+    fn counts(&self) -> BoxFuture<'_, Result<BTreeMap<Kind, u64>, IndexError>>;
+
+    /// Answers when the engine answers.
+    fn health(&self) -> BoxFuture<'_, Result<(), IndexError>>;
+
+    /// Flushes and closes. Nothing is applied afterwards.
+    fn close(&self) -> BoxFuture<'_, Result<(), IndexError>>;
+}

@@ -1,0 +1,11 @@
+//! Astromech's daemon: keeps a Qdrant index in step with Kafka. See ARCHITECTURE.md for the way of a record.
+
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod generation;
+pub mod index;
+pub mod media;
+pub mod pipeline;
+pub mod source;
+pub mod telemetry;

@@ -1,0 +1,2 @@
+//! The `astromech` command.
+fn main() {}

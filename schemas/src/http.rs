@@ -1,0 +1,110 @@
+//! Bodies of the HTTP interface.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::identity::{Fingerprint, Kind};
+use crate::item::InlineBytes;
+
+/// `POST /v1/embed`: at least one text or image.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EmbedRequest {
+    /// Texts to embed.
+    #[serde(default)]
+    pub texts: Vec<String>,
+    /// Encoded pictures to embed, base64.
+    #[serde(default)]
+    pub images: Vec<InlineBytes>,
+}
+
+/// Answer of `POST /v1/embed`. Vectors have unit length and `dim` numbers.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct EmbedResponse {
+    /// Vector space of every vector here.
+    pub fingerprint: Fingerprint,
+    /// Length of a vector.
+    pub dim: u32,
+    /// One vector a text, in the order of the request.
+    pub texts: Vec<Vec<f32>>,
+    /// One vector an image, in the order of the request.
+    pub images: Vec<Vec<f32>>,
+}
+
+/// `POST /v1/search`: exactly one of `text` and `image`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SearchRequest {
+    /// Query text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Query picture, encoded, base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<InlineBytes>,
+    /// Kinds to search; all where empty.
+    #[serde(default)]
+    pub kinds: Vec<Kind>,
+    /// Most hits of each kind, 1 to 100; 10 where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// One hit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Hit {
+    /// Kind of the item.
+    pub kind: Kind,
+    /// Id of the item.
+    pub id: String,
+    /// Source version of the item.
+    pub version: u64,
+    /// Cosine of query and item, -1 to 1.
+    pub score: f32,
+    /// Title of an article or ad, caption of an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Beginning of the body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// Address from which a browser can show the picture, if the item has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_url: Option<String>,
+    /// Page of the item.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+    /// Tags of the item.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// The item's own attributes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// Answer of `POST /v1/search`: each kind's hits, best first.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct SearchResponse {
+    /// Vector space that was searched.
+    pub fingerprint: Fingerprint,
+    /// Hits by kind: `image`, `article`, `ad`.
+    pub hits: BTreeMap<Kind, Vec<Hit>>,
+    /// Time to embed the query, milliseconds.
+    pub embed_ms: f64,
+    /// Time to search all collections, milliseconds.
+    pub search_ms: f64,
+}
+
+/// An error, in the form of RFC 9457 (`application/problem+json`).
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Problem {
+    /// Stable name of the problem.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Short sentence.
+    pub title: String,
+    /// HTTP status.
+    pub status: u16,
+    /// Field, limit and fix.
+    pub detail: String,
+}

@@ -1,0 +1,247 @@
+//! A bundle's manifest: what the daemon must know of a released model before it loads a graph.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::{DecodeError, from_json};
+use crate::identity::Fingerprint;
+
+/// Current [`Manifest::schema`].
+pub const MANIFEST_SCHEMA: u32 = 1;
+
+/// Name of the manifest's file inside a bundle.
+pub const MANIFEST_FILE: &str = "manifest.json";
+
+/// Numeric form of a graph's weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats, for CUDA.
+    Fp16,
+    /// 8-bit integers: weights per output channel, activations quantised dynamically; for CPU.
+    Int8,
+}
+
+impl Precision {
+    /// The word in file names and the manifest.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Fp16 => "fp16",
+            Self::Int8 => "int8",
+        }
+    }
+
+    /// File name of a tower's graph: `image.onnx`, `image.fp16.onnx`, `image.int8.onnx`.
+    pub fn graph_file(self, tower: &str) -> String {
+        match self {
+            Self::F32 => format!("{tower}.onnx"),
+            _ => format!("{tower}.{}.onnx", self.as_str()),
+        }
+    }
+}
+
+/// Sizes of one transformer stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StackSize {
+    /// Hidden width.
+    pub width: u32,
+    /// Layers.
+    pub layers: u32,
+    /// Attention heads.
+    pub heads: u32,
+    /// Width of the feed-forward layer.
+    pub mlp: u32,
+}
+
+/// Sizes of the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Architecture {
+    /// Image tower (ViT).
+    pub vision: StackSize,
+    /// Patch edge of the image tower, pixels.
+    pub patch: u32,
+    /// Text tower (BERT).
+    pub text: StackSize,
+    /// Each of the two cross encoders; its width is the text tower's.
+    pub cross: StackSize,
+    /// Parameters in the graphs.
+    pub parameters: u64,
+}
+
+/// One file of the bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BundleFile {
+    /// Path inside the bundle; no folders.
+    pub name: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// sha-256, 64 lower-case hexadecimal digits.
+    pub sha256: String,
+}
+
+/// How pictures are prepared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ImageInput {
+    /// Edge of the square input, pixels.
+    pub size: u32,
+    /// Always `squash`: the aspect ratio is not kept (r2d2.md §3.4).
+    pub resize: String,
+    /// Always `bicubic`: a = -0.5, antialiased, 8-bit result (r2d2.md §3.4).
+    pub filter: String,
+    /// Mean of each channel, of values from 0 to 1.
+    pub mean: [f32; 3],
+    /// Standard deviation of each channel, of values from 0 to 1.
+    pub std: [f32; 3],
+}
+
+/// How texts are prepared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TextInput {
+    /// Longest text in tokens, `[CLS]` and `[SEP]` included.
+    pub max_tokens: u32,
+    /// sha-256 of the vocabulary's file.
+    pub vocabulary_sha256: String,
+}
+
+/// How the model was trained; for people, gates and model cards.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Training {
+    /// What it was trained on: data set, window, splits, licences.
+    pub data: String,
+    /// Pairs in the training set.
+    pub pairs: u64,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Metrics by name, for example `test_unseen_render.emoji.long.t2i.r1`.
+    #[serde(default)]
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// The manifest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Manifest {
+    /// Schema version of this document.
+    pub schema: u32,
+    /// Name of the model, for people.
+    pub name: String,
+    /// Name of the vector space: see [`Manifest::compute_fingerprint`].
+    pub fingerprint: Fingerprint,
+    /// Fingerprint of the bundle that this one was trained from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Fingerprint>,
+    /// Sizes of the model.
+    pub architecture: Architecture,
+    /// Length of an embedding.
+    pub embedding_dim: u32,
+    /// Graph precisions in this bundle; the first is the one the golden vectors were made with and the fingerprint stands for.
+    pub precisions: Vec<Precision>,
+    /// ONNX opset of the graphs.
+    pub opset: u32,
+    /// How pictures are prepared.
+    pub image: ImageInput,
+    /// How texts are prepared.
+    pub text: TextInput,
+    /// How the model was trained.
+    pub training: Training,
+    /// Every file but the manifest, sorted by name.
+    pub files: Vec<BundleFile>,
+}
+
+impl Manifest {
+    /// The fingerprint of a bundle: sha-256 over the lines `name\0sha256\n` of `files` in the order of their names, of every file
+    /// that shapes a vector (the model card does not).
+    pub fn compute_fingerprint(files: &[BundleFile]) -> Fingerprint {
+        let mut sorted: Vec<_> = files.iter().filter(|file| file.name != "MODEL_CARD.md").collect();
+        sorted.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut hash = Sha256::new();
+        for file in sorted {
+            hash.update(file.name.as_bytes());
+            hash.update([0]);
+            hash.update(file.sha256.as_bytes());
+            hash.update(b"\n");
+        }
+        let text = hex(&hash.finalize());
+        Fingerprint::try_from(text).expect("sha-256 in hexadecimal is a fingerprint")
+    }
+
+    /// Reads and checks a manifest. The files themselves are checked by whoever opens them.
+    ///
+    /// # Errors
+    /// A missing or wrong field, an unknown schema, a name that leaves the bundle's folder, or a fingerprint that is not the files'.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let manifest: Self = from_json(bytes)?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    fn check(&self) -> Result<(), DecodeError> {
+        let release = "release the bundle again";
+        if self.schema != MANIFEST_SCHEMA {
+            let problem = format!("schema {} is not read by this version, which reads {MANIFEST_SCHEMA}", self.schema);
+            return Err(DecodeError::new("schema", problem, "upgrade astromech, or release the bundle with its trainer"));
+        }
+        for (index, file) in self.files.iter().enumerate() {
+            let safe = !file.name.is_empty() && !file.name.contains(['/', '\\', '\0']) && file.name != "." && file.name != "..";
+            if !safe {
+                let problem = format!("`{}` leaves the bundle's folder", file.name);
+                return Err(DecodeError::new(format!("files[{index}].name"), problem, release));
+            }
+        }
+        if self.image.resize != "squash" || self.image.filter != "bicubic" {
+            let problem = format!("{} with {} is not known", self.image.resize, self.image.filter);
+            return Err(DecodeError::new("image", problem, "only squash with bicubic is served"));
+        }
+        if !(8..=2048).contains(&self.image.size) {
+            return Err(DecodeError::new("image.size", format!("{} is outside 8 to 2048", self.image.size), release));
+        }
+        if !(2..=512).contains(&self.text.max_tokens) {
+            return Err(DecodeError::new("text.max_tokens", format!("{} is outside 2 to 512", self.text.max_tokens), release));
+        }
+        if self.embedding_dim == 0 || self.embedding_dim > 65_536 {
+            return Err(DecodeError::new("embedding_dim", format!("{} is outside 1 to 65536", self.embedding_dim), release));
+        }
+        if self.precisions.is_empty() {
+            return Err(DecodeError::new("precisions", "no precision is listed", release));
+        }
+        let computed = Self::compute_fingerprint(&self.files);
+        if computed != self.fingerprint {
+            let problem = format!("{} is not the fingerprint of the listed files, {computed}", self.fingerprint);
+            return Err(DecodeError::new("fingerprint", problem, "the manifest was edited: restore it or release again"));
+        }
+        Ok(())
+    }
+}
+
+/// Lower-case hexadecimal digits of `bytes`.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String can't fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str, digit: char) -> BundleFile {
+        BundleFile { name: name.to_owned(), bytes: 1, sha256: digit.to_string().repeat(64) }
+    }
+
+    #[test]
+    fn the_fingerprint_is_over_names_and_contents_and_not_over_their_order_or_the_model_card() {
+        let (a, b) = (file("a", '0'), file("b", '1'));
+        let fingerprint = Manifest::compute_fingerprint(&[a.clone(), b.clone()]);
+        assert_eq!(fingerprint, Manifest::compute_fingerprint(&[b.clone(), a.clone(), file("MODEL_CARD.md", '2')]));
+        assert_ne!(fingerprint, Manifest::compute_fingerprint(&[file("a", '2'), b]));
+        assert_ne!(fingerprint, Manifest::compute_fingerprint(&[a]));
+    }
+}

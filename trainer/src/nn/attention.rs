@@ -1,0 +1,102 @@
+//! Multi-head attention by `scaled_dot_product_attention`.
+
+use tch::Tensor;
+
+use super::layers::Linear;
+use super::params::{Builder, Weights};
+
+/// What a forward pass needs beside weights and inputs.
+#[derive(Debug, Clone, Copy)]
+pub struct Context {
+    /// Dropout and drop path are active.
+    pub train: bool,
+    /// Probability of dropping an element of a text-side hidden state.
+    pub dropout: f64,
+    /// Probability of dropping an attention weight; above 0 the fused kernel is not used.
+    pub attention_dropout: f64,
+    /// Probability of dropping the last vision block; earlier ones in proportion.
+    pub drop_path: f64,
+}
+
+impl Context {
+    /// Inference: nothing dropped.
+    pub const EVAL: Self = Self { train: false, dropout: 0.0, attention_dropout: 0.0, drop_path: 0.0 };
+
+    /// Applies hidden dropout.
+    pub fn drop(&self, x: Tensor) -> Tensor {
+        if self.train && self.dropout > 0.0 { x.dropout(self.dropout, true) } else { x }
+    }
+}
+
+fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, context: Context) -> Tensor {
+    let p = if context.train { context.attention_dropout } else { 0.0 };
+    // [B, H, L, d] → [B, L, H·d]
+    let out = Tensor::scaled_dot_product_attention(q, k, v, mask, p, false, None, false);
+    let size = out.size();
+    out.transpose(1, 2).reshape([size[0], size[2], size[1] * size[3]])
+}
+
+/// Self-attention with queries, keys and values as one product.
+#[derive(Debug, Clone, Copy)]
+pub struct SelfAttention {
+    qkv: Linear,
+    out: Linear,
+    heads: i64,
+}
+
+impl SelfAttention {
+    /// Declares the four linears under their official names; `names` are query, key, value and output.
+    pub fn new(builder: &mut Builder, names: [String; 4], width: i64, heads: i64, std: [f64; 2]) -> Self {
+        let [q, k, v, out] = names;
+        Self {
+            qkv: Linear::stacked(builder, &[q, k, v], width, width, std[0]),
+            out: Linear::new(builder, &out, width, width, std[1]),
+            heads,
+        }
+    }
+
+    /// x [B, L, D], additive mask broadcastable to [B, H, L, L] → [B, L, D].
+    pub fn forward(&self, w: &Weights, x: &Tensor, mask: Option<&Tensor>, context: Context) -> Tensor {
+        let (b, l, d) = size3(x);
+        let qkv = self.qkv.forward(w, x).view([b, l, 3, self.heads, d / self.heads]).permute([2, 0, 3, 1, 4]);
+        let out = attend(&qkv.select(0, 0), &qkv.select(0, 1), &qkv.select(0, 2), mask, context);
+        self.out.forward(w, &out)
+    }
+}
+
+/// Attention of one sequence over the states of another; keys and values as one product.
+#[derive(Debug, Clone, Copy)]
+pub struct CrossAttention {
+    query: Linear,
+    kv: Linear,
+    out: Linear,
+    heads: i64,
+}
+
+impl CrossAttention {
+    /// Declares query [width, width], key and value [width, memory], output [width, width].
+    pub fn new(builder: &mut Builder, names: [String; 4], width: i64, memory: i64, heads: i64, std: [f64; 2]) -> Self {
+        let [q, k, v, out] = names;
+        Self {
+            query: Linear::new(builder, &q, width, width, std[0]),
+            kv: Linear::stacked(builder, &[k, v], memory, width, std[0]),
+            out: Linear::new(builder, &out, width, width, std[1]),
+            heads,
+        }
+    }
+
+    /// x [B, L, D] attends to memory [B, M, Dm] with an additive mask broadcastable to [B, H, L, M] → [B, L, D].
+    pub fn forward(&self, w: &Weights, x: &Tensor, memory: &Tensor, mask: Option<&Tensor>, context: Context) -> Tensor {
+        let (b, l, d) = size3(x);
+        let head = d / self.heads;
+        let q = self.query.forward(w, x).view([b, l, self.heads, head]).transpose(1, 2);
+        let m = memory.size()[1];
+        let kv = self.kv.forward(w, memory).view([b, m, 2, self.heads, head]).permute([2, 0, 3, 1, 4]);
+        self.out.forward(w, &attend(&q, &kv.select(0, 0), &kv.select(0, 1), mask, context))
+    }
+}
+
+fn size3(x: &Tensor) -> (i64, i64, i64) {
+    let size = x.size();
+    (size[0], size[1], size[2])
+}
