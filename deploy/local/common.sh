@@ -1,8 +1,8 @@
+# shellcheck shell=bash disable=SC2034
 # Sourced by every script in this folder. Works with bash 4.4 and later.
 set -euo pipefail
 
 LOCAL_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-REPO_DIR=$(cd "$LOCAL_DIR/../.." && pwd)
 ASTROMECH_CACHE=${ASTROMECH_CACHE:-$HOME/.cache/astromech}
 export ASTROMECH_CACHE
 
@@ -69,7 +69,7 @@ http_ok() {
 
 # is_ours PID DIR: whether that process runs and serves that folder. A stale PID file may name a stranger.
 is_ours() {
-  [ -n "${1:-}" ] && [ -r "/proc/$1/environ" ] && tr '\0' '\n' <"/proc/$1/environ" 2>/dev/null | grep -qxF "ASTROMECH_STATE=$2"
+  [ -n "${1:-}" ] && { tr '\0' '\n' <"/proc/$1/environ" | grep -qxF "ASTROMECH_STATE=$2"; } 2>/dev/null
 }
 
 # wait_ready NAME PID LOG CHECK…: until CHECK succeeds; fails at once when the process dies, or at the deadline, with the log's tail.
@@ -116,10 +116,12 @@ spawn() {
   SPAWNED=$!
 }
 
-# stop_with_owner SCRIPT DIR: where ASTROMECH_OWNER_PID is set, stops the server once that process is gone, so that a killed test run leaves nothing behind.
+# stop_with_owner SCRIPT DIR: where ASTROMECH_OWNER_PID is set, stops the server once that process is gone (a zombie counts as gone), so that a
+# killed test run leaves nothing behind.
 stop_with_owner() {
   [ -n "${ASTROMECH_OWNER_PID:-}" ] || return 0
-  setsid bash -c 'while kill -0 "$1" 2>/dev/null; do sleep 1; done; [ -d "$3" ] && exec bash "$2" stop "$3"' \
+  # shellcheck disable=SC2016
+  setsid bash -c 'while readlink "/proc/$1/exe" >/dev/null; do sleep 1; done; [ -d "$3" ] && exec bash "$2" stop "$3"' \
     owner "$ASTROMECH_OWNER_PID" "$1" "$2" </dev/null >/dev/null 2>&1 9>&- &
 }
 

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Source this: the environment of every cargo command of the repository. Change nothing lightly: other RUSTFLAGS rebuild all dependencies.
 export ASTROMECH_CACHE=${ASTROMECH_CACHE:-$HOME/.cache/astromech}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$ASTROMECH_CACHE/target}
@@ -7,4 +8,8 @@ export ORT_DYLIB_PATH=$ASTROMECH_CACHE/onnxruntime/onnxruntime/capi/libonnxrunti
 # mold links in a fraction of the time; without it the build is slower, not different.
 if command -v mold >/dev/null 2>&1; then
   export RUSTFLAGS=${RUSTFLAGS:--C link-arg=-fuse-ld=mold}
+fi
+# rustup's folder is on the path of a login shell only.
+if ! command -v cargo >/dev/null 2>&1 && [ -x "$HOME/.cargo/bin/cargo" ]; then
+  export PATH=$HOME/.cargo/bin:$PATH
 fi

@@ -62,7 +62,7 @@ install_build() {
   have perl || missing+=(perl)
   if [ ${#missing[@]} -gt 0 ]; then apt_install 'the C and C++ compilers' "${missing[@]}"; fi
   have mold || (apt_install 'the linker mold' mold) || log 'mold: not installed; linking is slower without it'
-  if ! have cargo; then
+  if ! have cargo && [ ! -x "$HOME/.cargo/bin/cargo" ]; then
     die "Rust is missing" "get rustup from https://rustup.rs (curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh), then open a new shell; rust-toolchain.toml picks the version"
   fi
 }
@@ -79,13 +79,13 @@ install_kafka() {
   local target=$ASTROMECH_CACHE/kafka/$KAFKA_VERSION major=0
   if have java; then major=$(java_major); fi
   if [ "${major:-0}" -lt 17 ]; then apt_install 'Java 17' openjdk-17-jre-headless; fi
-  if ls "$target/libs/kafka_2.13-$KAFKA_VERSION.jar" >/dev/null 2>&1; then
+  if [ -f "$target/libs/kafka_2.13-$KAFKA_VERSION.jar" ] && [ -f "$target/libs/kafka-tools-$KAFKA_VERSION.jar" ]; then
     log "kafka: is there"
     return
   fi
   have mvn || apt_install Maven maven
   cp "$LOCAL_DIR/pins/kafka-pom.xml" "$TMP/pom.xml"
-  mvn -q -B -C -f "$TMP/pom.xml" "$MAVEN_PLUGIN:copy-dependencies" -DoutputDirectory="$TMP/tree/libs" -DincludeScope=runtime </dev/null ||
+  mvn -q -B -C -Dstyle.color=never -f "$TMP/pom.xml" "$MAVEN_PLUGIN:copy-dependencies" -DoutputDirectory="$TMP/tree/libs" -DincludeScope=runtime </dev/null ||
     die "Maven could not fetch Kafka's jars" "check the network and Maven's mirror (~/.m2/settings.xml)"
   place kafka "$TMP/tree" "$target"
 }

@@ -30,7 +30,8 @@ ready() { tail -c +"$LOG_FROM" "$LOG" | grep -q 'Kafka Server started' && port_a
 java_jars() { env -u LD_LIBRARY_PATH java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$JARS/*" "$@"; }
 
 write_properties() {
-  # Limits: records to 16 MiB (inline pictures); retention off, because tests carry old timestamps; sessions from 1 s, so that a rebalance is quick.
+  # Limits: records to 16 MiB (inline pictures); retention off, because tests carry old timestamps; sessions from 1 s, so that a rebalance is quick;
+  # the broker's own session short, because after a SIGKILL the controller lets it register again only when the old one has run out.
   write_file "$HOME_DIR/server.properties" <<EOP
 process.roles=broker,controller
 node.id=1
@@ -56,6 +57,8 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 EOP
 }
 

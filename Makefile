@@ -1,0 +1,46 @@
+# The commands of the repository. Everything they install goes to $ASTROMECH_CACHE (default ~/.cache/astromech), but for apt packages.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint fmt build up down clean-cache
+
+LOCAL := deploy/local
+ENV := . $(LOCAL)/common.sh; . $(LOCAL)/env.sh;
+CONFIG ?= configs/demo.toml
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+demo: ## index the demo pictures into the embedded engine and serve the search page (DEMO_ONCE=1: print the hits and end)
+	@$(ENV) step 'install ONNX Runtime' $(LOCAL)/install.sh build onnxruntime; \
+	step 'build the daemon' cargo build --locked; \
+	"$$CARGO_TARGET_DIR/debug/astromech" demo --config $(CONFIG) $(if $(DEMO_ONCE),--once)
+
+test: ## every test: units, parity, end to end against a real Kafka, Qdrant and browser
+	@$(LOCAL)/test.sh
+
+bench: ## the figures of BENCHMARKS.md, in release mode
+	@$(ENV) step 'install the parts' $(LOCAL)/install.sh build onnxruntime kafka qdrant; \
+	step 'build' cargo build --release --locked -p astromech -p astromech-e2e; \
+	step 'bench' "$$CARGO_TARGET_DIR/release/astromech-bench"
+
+lint: ## rustfmt and clippy, warnings are errors
+	@$(ENV) step 'rustfmt' cargo fmt --all --check; \
+	step 'install LibTorch (the trainer is checked too)' $(LOCAL)/install.sh build libtorch; \
+	step 'clippy' cargo clippy --workspace --all-targets --locked -- -D warnings
+
+fmt: ## format the code
+	@$(ENV) cargo fmt --all
+
+build: ## the daemon (no LibTorch needed)
+	@$(ENV) step 'check the tools' $(LOCAL)/install.sh build; step 'build the daemon' cargo build --locked
+
+up: ## start a real Kafka and Qdrant for work by hand
+	@$(LOCAL)/up.sh
+
+down: ## stop them; their data stays
+	@$(LOCAL)/down.sh
+
+clean-cache: ## remove what was installed and built (servers must be stopped)
+	@$(ENV) $(LOCAL)/down.sh; \
+	for part in target libtorch onnxruntime kafka qdrant local; do echo "removing $$ASTROMECH_CACHE/$$part"; rm -rf "$$ASTROMECH_CACHE/$$part"; done
