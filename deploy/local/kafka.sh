@@ -109,6 +109,7 @@ start() {
     if [ -f "$ENV_FILE" ] || ! tail -c +"$LOG_FROM" "$LOG" | grep -q 'Address already in use'; then break; fi
     rm -rf "$HOME_DIR/ports" "$HOME_DIR/data" # the ports are in the formatted data
   done
+  if port_answers "$PORT"; then die "Kafka did not start: another process holds its port $PORT" "end that process, or remove $DIR to start afresh on other ports"; fi
   die "Kafka did not start (attempt $attempt)" "read $LOG; Java 17 or newer is needed: $(java -version 2>&1 | head -n 1)"
 }
 

@@ -64,6 +64,7 @@ start() {
     if [ -f "$ENV_FILE" ] || ! tail -c +"$LOG_FROM" "$LOG" | grep -qi 'address already in use'; then break; fi
     rm -f "$HOME_DIR/ports"
   done
+  if port_answers "$HTTP_PORT"; then die "Qdrant did not start: another process holds its port $HTTP_PORT" "end that process, or remove $DIR to start afresh on other ports"; fi
   die "Qdrant did not start (attempt $attempt)" "read $LOG"
 }
 

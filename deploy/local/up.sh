@@ -12,7 +12,7 @@ cat <<EOT
 
 Kafka and Qdrant run; their data lies in $DIR. Next, in this order:
   . deploy/local/env.sh                                            # the libraries' places
-  set -a; . $DIR/kafka.env; . $DIR/qdrant.env; set +a              # KAFKA_BOOTSTRAP, QDRANT_URL, QDRANT_HTTP
+  set -a; . "$DIR/kafka.env"; . "$DIR/qdrant.env"; set +a          # KAFKA_BOOTSTRAP, QDRANT_URL, QDRANT_HTTP
   cargo run -- run --config configs/local.toml                     # the daemon
   make down                                                        # stop both; the data stays
 EOT
