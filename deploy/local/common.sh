@@ -87,7 +87,7 @@ wait_ready() {
       tail -n 15 "$logfile" >&2 || true
       # A shutdown's own chatter may hide what caused it.
       log 'faults named in it:'
-      tail -n 400 "$logfile" | grep -E 'ERROR|FATAL|panicked|Exception' | tail -n 5 >&2 || true
+      tail -n 400 "$logfile" | grep -E ' (ERROR|FATAL) |panicked|^Caused by' | tail -n 5 >&2 || true
       return 1
     fi
     sleep 0.1
