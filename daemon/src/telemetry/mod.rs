@@ -1,1 +1,9 @@
-//! Being written.
+//! What the daemon says of itself: metrics, logs, and whether it is ready.
+
+mod log;
+mod metrics;
+mod readiness;
+
+pub use log::{LogError, LogFormat, init_log};
+pub use metrics::{METRICS_CONTENT_TYPE, Metrics, Stage};
+pub use readiness::{Condition, Readiness};

@@ -1,0 +1,312 @@
+//! Metrics, in the text form of OpenMetrics. Every name starts with `astromech_`.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use astromech_schemas::Kind;
+use astromech_schemas::dead_letter::Reason;
+use astromech_schemas::results::Operation;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Content type of [`Metrics::encode`].
+pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Seconds, from a vector lookup to a slow image host.
+const SECONDS_BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Items of one batch.
+const BATCH_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// A step of the way of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Fetching a picture.
+    Media,
+    /// Decoding, resizing, tokenising.
+    Prepare,
+    /// The towers.
+    Embed,
+    /// Writing to the index.
+    Index,
+    /// Publishing the result.
+    Publish,
+}
+
+impl Stage {
+    /// Every stage, in the order of the way.
+    pub const ALL: [Self; 5] = [Self::Media, Self::Prepare, Self::Embed, Self::Index, Self::Publish];
+
+    /// The word in labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Media => "media",
+            Self::Prepare => "prepare",
+            Self::Embed => "embed",
+            Self::Index => "index",
+            Self::Publish => "publish",
+        }
+    }
+}
+
+/// Declares a label set with constructor-free public use inside this file.
+macro_rules! labels {
+    ($name:ident { $($field:ident: $type:ty),+ }) => {
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+        struct $name { $($field: $type),+ }
+    };
+}
+
+labels!(TopicLabel { topic: String });
+labels!(AppliedLabels { kind: &'static str, operation: &'static str });
+labels!(ReasonLabel { reason: &'static str });
+labels!(StageLabel { stage: &'static str });
+labels!(TowerLabel { tower: &'static str });
+labels!(QueueLabel { queue: &'static str });
+labels!(PartitionLabels { topic: String, partition: i32 });
+labels!(KindLabel { kind: &'static str });
+labels!(RequestLabels { route: &'static str, status: u16 });
+labels!(RouteLabel { route: &'static str });
+labels!(ProviderLabels { provider: String, precision: &'static str, fingerprint: String });
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// Every metric of the daemon: built once, shared, written from anywhere.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    records_consumed: Family<TopicLabel, Counter>,
+    records_applied: Family<AppliedLabels, Counter>,
+    dead_letters: Family<ReasonLabel, Counter>,
+    retries: Family<StageLabel, Counter>,
+    stage_seconds: Histograms<StageLabel>,
+    batch_size: Histograms<TowerLabel>,
+    queue_depth: Family<QueueLabel, Gauge>,
+    partition_lag: Family<PartitionLabels, Gauge>,
+    oldest_unacked: Gauge<f64, AtomicU64>,
+    offsets_committed: Counter,
+    index_points: Family<KindLabel, Gauge>,
+    http_requests: Family<RequestLabels, Counter>,
+    http_seconds: Histograms<RouteLabel>,
+    http_in_flight: Gauge,
+    provider: Family<ProviderLabels, Gauge>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All metrics at zero. What has a fixed set of labels is visible from the start, so that a rate has a first point.
+    pub fn new() -> Self {
+        let seconds: fn() -> Histogram = || Histogram::new(SECONDS_BUCKETS);
+        let items: fn() -> Histogram = || Histogram::new(BATCH_BUCKETS);
+        let mut metrics = Self {
+            registry: Registry::with_prefix("astromech"),
+            records_consumed: Family::default(),
+            records_applied: Family::default(),
+            dead_letters: Family::default(),
+            retries: Family::default(),
+            stage_seconds: Family::new_with_constructor(seconds),
+            batch_size: Family::new_with_constructor(items),
+            queue_depth: Family::default(),
+            partition_lag: Family::default(),
+            oldest_unacked: Gauge::default(),
+            offsets_committed: Counter::default(),
+            index_points: Family::default(),
+            http_requests: Family::default(),
+            http_seconds: Family::new_with_constructor(seconds),
+            http_in_flight: Gauge::default(),
+            provider: Family::default(),
+        };
+        metrics.register();
+        metrics.start_at_zero();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("records_consumed", "Records read from Kafka", self.records_consumed.clone());
+        r.register("records_applied", "Changes that the index holds and whose result is acknowledged", self.records_applied.clone());
+        r.register("dead_letters", "Records sent to the dead-letter topic", self.dead_letters.clone());
+        r.register("retries", "Attempts repeated after a fault that may pass", self.retries.clone());
+        r.register_with_unit("stage", "Time of one record or batch in a stage", Unit::Seconds, self.stage_seconds.clone());
+        r.register("batch_size", "Items of one batch of a tower", self.batch_size.clone());
+        r.register("queue_depth", "Items waiting in a queue", self.queue_depth.clone());
+        r.register("partition_lag", "Records between the committed offset and the end of a partition", self.partition_lag.clone());
+        r.register_with_unit("oldest_unacked", "Age of the oldest record in flight", Unit::Seconds, self.oldest_unacked.clone());
+        r.register("offsets_committed", "Offset commits accepted by the broker", self.offsets_committed.clone());
+        r.register("index_points", "Live points in the index", self.index_points.clone());
+        r.register("http_requests", "HTTP requests answered", self.http_requests.clone());
+        r.register_with_unit("http", "Time to answer an HTTP request", Unit::Seconds, self.http_seconds.clone());
+        r.register("http_in_flight", "HTTP requests being answered", self.http_in_flight.clone());
+        r.register("provider_info", "Execution provider, precision and vector space in use", self.provider.clone());
+    }
+
+    fn start_at_zero(&self) {
+        for kind in Kind::ALL {
+            for operation in [Operation::Upsert, Operation::Delete] {
+                let _ = self.records_applied.get_or_create(&AppliedLabels { kind: kind.as_str(), operation: operation_word(operation) });
+            }
+        }
+        for reason in Reason::ALL {
+            let _ = self.dead_letters.get_or_create(&ReasonLabel { reason: reason.as_str() });
+        }
+        for stage in Stage::ALL {
+            let _ = self.retries.get_or_create(&StageLabel { stage: stage.as_str() });
+            let _ = self.stage_seconds.get_or_create(&StageLabel { stage: stage.as_str() });
+        }
+    }
+
+    /// One record was read from `topic`.
+    pub fn record_consumed(&self, topic: &str) {
+        self.records_consumed.get_or_create(&TopicLabel { topic: topic.to_owned() }).inc();
+    }
+
+    /// One change is in the index and its result is acknowledged.
+    pub fn record_applied(&self, kind: Kind, operation: Operation) {
+        self.records_applied.get_or_create(&AppliedLabels { kind: kind.as_str(), operation: operation_word(operation) }).inc();
+    }
+
+    /// One record went to the dead-letter topic.
+    pub fn dead_letter(&self, reason: Reason) {
+        self.dead_letters.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+    }
+
+    /// One attempt of `stage` is repeated.
+    pub fn retry(&self, stage: Stage) {
+        self.retries.get_or_create(&StageLabel { stage: stage.as_str() }).inc();
+    }
+
+    /// `stage` took `time` for one record or batch.
+    pub fn stage_time(&self, stage: Stage, time: Duration) {
+        self.stage_seconds.get_or_create(&StageLabel { stage: stage.as_str() }).observe(time.as_secs_f64());
+    }
+
+    /// A batch of `items` went through `tower` (`image`, `text` or `cross`).
+    pub fn batch(&self, tower: &'static str, items: usize) {
+        self.batch_size.get_or_create(&TowerLabel { tower }).observe(items as f64);
+    }
+
+    /// `queue` holds `items`.
+    pub fn set_queue_depth(&self, queue: &'static str, items: usize) {
+        self.queue_depth.get_or_create(&QueueLabel { queue }).set(items as i64);
+    }
+
+    /// `records` lie between the committed offset and the end of the partition.
+    pub fn set_partition_lag(&self, topic: &str, partition: i32, records: i64) {
+        self.partition_lag.get_or_create(&PartitionLabels { topic: topic.to_owned(), partition }).set(records);
+    }
+
+    /// The partition was taken away: its lag is another's to report.
+    pub fn forget_partition(&self, topic: &str, partition: i32) {
+        self.partition_lag.remove(&PartitionLabels { topic: topic.to_owned(), partition });
+    }
+
+    /// Age of the oldest record in flight; zero when none is.
+    pub fn set_oldest_unacked(&self, age: Duration) {
+        self.oldest_unacked.set(age.as_secs_f64());
+    }
+
+    /// The broker accepted one commit.
+    pub fn offsets_committed(&self) {
+        self.offsets_committed.inc();
+    }
+
+    /// The index holds `points` live points of `kind`.
+    pub fn set_index_points(&self, kind: Kind, points: u64) {
+        self.index_points.get_or_create(&KindLabel { kind: kind.as_str() }).set(i64::try_from(points).unwrap_or(i64::MAX));
+    }
+
+    /// A request of `route` was answered with `status` after `time`.
+    pub fn http_answered(&self, route: &'static str, status: u16, time: Duration) {
+        self.http_requests.get_or_create(&RequestLabels { route, status }).inc();
+        self.http_seconds.get_or_create(&RouteLabel { route }).observe(time.as_secs_f64());
+    }
+
+    /// `requests` are being answered.
+    pub fn set_http_in_flight(&self, requests: usize) {
+        self.http_in_flight.set(requests as i64);
+    }
+
+    /// What the towers run on: provider, precision and vector space. A later call replaces an earlier one.
+    pub fn set_provider(&self, provider: &str, precision: &'static str, fingerprint: &str) {
+        self.provider.clear();
+        let labels = ProviderLabels { provider: provider.to_owned(), precision, fingerprint: fingerprint.to_owned() };
+        self.provider.get_or_create(&labels).set(1);
+    }
+
+    /// All metrics, in the form of [`METRICS_CONTENT_TYPE`].
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a String can't fail");
+        text
+    }
+}
+
+const fn operation_word(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Upsert => "upsert",
+        Operation::Delete => "delete",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_has_the_name_and_labels_of_the_contract() {
+        let metrics = Metrics::new();
+        metrics.record_consumed("articles");
+        metrics.record_applied(Kind::Article, Operation::Upsert);
+        metrics.dead_letter(Reason::InvalidImage);
+        metrics.retry(Stage::Index);
+        metrics.stage_time(Stage::Embed, Duration::from_millis(3));
+        metrics.batch("image", 16);
+        metrics.set_queue_depth("image", 4);
+        metrics.set_partition_lag("articles", 2, 7);
+        metrics.set_oldest_unacked(Duration::from_millis(1500));
+        metrics.offsets_committed();
+        metrics.set_index_points(Kind::Ad, 9);
+        metrics.http_answered("/v1/search", 200, Duration::from_millis(20));
+        metrics.set_http_in_flight(1);
+        metrics.set_provider("cpu", "int8", "ab");
+        let text = metrics.encode();
+        for line in [
+            r#"astromech_records_consumed_total{topic="articles"} 1"#,
+            r#"astromech_records_applied_total{kind="article",operation="upsert"} 1"#,
+            r#"astromech_dead_letters_total{reason="invalid_image"} 1"#,
+            r#"astromech_dead_letters_total{reason="invalid_record"} 0"#,
+            r#"astromech_retries_total{stage="index"} 1"#,
+            r#"astromech_stage_seconds_count{stage="embed"} 1"#,
+            r#"astromech_batch_size_sum{tower="image"} 16.0"#,
+            r#"astromech_queue_depth{queue="image"} 4"#,
+            r#"astromech_partition_lag{topic="articles",partition="2"} 7"#,
+            "astromech_oldest_unacked_seconds 1.5",
+            "astromech_offsets_committed_total 1",
+            r#"astromech_index_points{kind="ad"} 9"#,
+            r#"astromech_http_requests_total{route="/v1/search",status="200"} 1"#,
+            r#"astromech_http_seconds_count{route="/v1/search"} 1"#,
+            "astromech_http_in_flight 1",
+            r#"astromech_provider_info{provider="cpu",precision="int8",fingerprint="ab"} 1"#,
+        ] {
+            assert!(text.lines().any(|l| l == line), "no line `{line}` in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn a_partition_taken_away_is_no_longer_reported() {
+        let metrics = Metrics::new();
+        metrics.set_partition_lag("articles", 0, 7);
+        metrics.forget_partition("articles", 0);
+        assert!(!metrics.encode().contains("partition_lag{"));
+    }
+}

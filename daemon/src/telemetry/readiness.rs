@@ -1,0 +1,126 @@
+//! Whether the daemon can do its work, and if not, what is missing.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use tokio::sync::watch;
+
+/// Something that must hold before the daemon is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Condition {
+    /// The bundle is loaded and its golden vectors replayed.
+    Bundle,
+    /// The index answers and is of the bundle's vector space.
+    Index,
+    /// Partitions are assigned and the brokers answer.
+    Kafka,
+}
+
+impl Condition {
+    /// The word in answers and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bundle => "bundle",
+            Self::Index => "index",
+            Self::Kafka => "kafka",
+        }
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The named conditions and why each does not hold. Cheap to read; every change is logged once.
+#[derive(Debug)]
+pub struct Readiness {
+    /// Reason by condition; `None` where it holds.
+    state: watch::Sender<BTreeMap<Condition, Option<String>>>,
+}
+
+impl Readiness {
+    /// Nothing of `conditions` holds yet. A condition not listed here is not required and setting it has no effect.
+    pub fn new(conditions: &[Condition]) -> Self {
+        let state = conditions.iter().map(|condition| (*condition, Some("not started".to_owned()))).collect();
+        Self { state: watch::Sender::new(state) }
+    }
+
+    /// `condition` holds.
+    pub fn set_ready(&self, condition: Condition) {
+        self.set(condition, None);
+    }
+
+    /// `condition` does not hold, for `reason`: one sentence for a person.
+    pub fn set_missing(&self, condition: Condition, reason: impl Into<String>) {
+        self.set(condition, Some(reason.into()));
+    }
+
+    /// What does not hold, with the reason; empty when ready.
+    pub fn missing(&self) -> Vec<(Condition, String)> {
+        let state = self.state.borrow();
+        state.iter().filter_map(|(condition, reason)| Some((*condition, reason.clone()?))).collect()
+    }
+
+    /// Whether every condition holds.
+    pub fn is_ready(&self) -> bool {
+        self.state.borrow().values().all(Option::is_none)
+    }
+
+    /// Waits until every condition holds.
+    pub async fn wait_ready(&self) {
+        // The sender is `self`, so the channel can't close while this waits.
+        let _ = self.state.subscribe().wait_for(|state| state.values().all(Option::is_none)).await;
+    }
+
+    fn set(&self, condition: Condition, reason: Option<String>) {
+        self.state.send_if_modified(|state| {
+            let Some(current) = state.get_mut(&condition).filter(|current| **current != reason) else {
+                return false;
+            };
+            match &reason {
+                None => tracing::info!(%condition, "ready"),
+                Some(reason) => tracing::warn!(%condition, reason, "not ready"),
+            }
+            *current = reason;
+            true
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_missing_condition_is_listed_with_its_reason() {
+        let readiness = Readiness::new(&[Condition::Bundle, Condition::Index]);
+        readiness.set_ready(Condition::Bundle);
+        readiness.set_missing(Condition::Index, "connection refused");
+        assert_eq!(readiness.missing(), [(Condition::Index, "connection refused".to_owned())]);
+        assert!(!readiness.is_ready());
+        readiness.set_ready(Condition::Index);
+        assert!(readiness.is_ready());
+    }
+
+    #[test]
+    fn a_condition_that_is_not_required_is_never_missing() {
+        let readiness = Readiness::new(&[Condition::Bundle]);
+        readiness.set_ready(Condition::Bundle);
+        readiness.set_missing(Condition::Kafka, "no broker");
+        assert!(readiness.is_ready());
+    }
+
+    #[tokio::test]
+    async fn waiting_ends_when_the_last_condition_holds() {
+        let readiness = Readiness::new(&[Condition::Bundle, Condition::Index]);
+        let wait = readiness.wait_ready();
+        tokio::pin!(wait);
+        assert!(futures::poll!(&mut wait).is_pending());
+        readiness.set_ready(Condition::Bundle);
+        assert!(futures::poll!(&mut wait).is_pending());
+        readiness.set_ready(Condition::Index);
+        wait.await;
+    }
+}
