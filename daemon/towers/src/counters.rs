@@ -1,0 +1,116 @@
+//! Counters of the towers, for metrics.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// One of the three graphs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tower {
+    /// Pictures to vectors.
+    Image,
+    /// Texts to vectors.
+    Text,
+    /// Pairs of states to match scores.
+    Cross,
+}
+
+impl Tower {
+    /// The word in metrics, errors and file names.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Text => "text",
+            Self::Cross => "cross",
+        }
+    }
+}
+
+/// Entries waiting for each tower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueueDepths {
+    /// Pictures.
+    pub image: usize,
+    /// Texts.
+    pub text: usize,
+    /// Chunks of pairs.
+    pub cross: usize,
+}
+
+/// Counters of one tower. They only grow.
+#[derive(Debug, Default)]
+pub struct TowerCounter {
+    batches: AtomicU64,
+    items: AtomicU64,
+    dropped: AtomicU64,
+    failed: AtomicU64,
+    busy_us: AtomicU64,
+}
+
+impl TowerCounter {
+    /// Batches run.
+    pub fn batches(&self) -> u64 {
+        self.batches.load(Ordering::Relaxed)
+    }
+
+    /// Entries answered with a result: pictures, texts, or chunks of pairs.
+    pub fn items(&self) -> u64 {
+        self.items.load(Ordering::Relaxed)
+    }
+
+    /// Entries dropped before they cost anything, because their caller had gone away.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Entries answered with an error.
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Time that workers spent in batches, all workers together.
+    pub fn busy(&self) -> Duration {
+        Duration::from_micros(self.busy_us.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn add_dropped(&self, count: usize) {
+        self.dropped.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_failed(&self, count: usize) {
+        self.failed.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_batch(&self, items: usize, busy: Duration) {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        self.items.fetch_add(items as u64, Ordering::Relaxed);
+        self.busy_us.fetch_add(busy.as_micros() as u64, Ordering::Relaxed);
+    }
+}
+
+/// Counters of the three towers.
+#[derive(Debug, Default)]
+pub struct TowerCounters {
+    /// Image tower.
+    pub image: TowerCounter,
+    /// Text tower.
+    pub text: TowerCounter,
+    /// Cross tower.
+    pub cross: TowerCounter,
+}
+
+impl TowerCounters {
+    /// Counters of `tower`.
+    pub const fn of(&self, tower: Tower) -> &TowerCounter {
+        match tower {
+            Tower::Image => &self.image,
+            Tower::Text => &self.text,
+            Tower::Cross => &self.cross,
+        }
+    }
+}
+
+/// Told of every batch that has run, on the worker's thread: for histograms. Must not block.
+pub trait BatchObserver: Send + Sync {
+    /// A batch of `items` entries took `busy`.
+    fn batch(&self, tower: Tower, items: usize, busy: Duration);
+}
