@@ -1,0 +1,255 @@
+//! What the program needs, checked. One struct a section of the file; see [`super::keys`] for what each key means.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use astromech_schemas::manifest::Precision;
+use astromech_schemas::{Kind, RecordLimits};
+
+use crate::telemetry::LogFormat;
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The model.
+    pub bundle: BundleConfig,
+    /// ONNX Runtime.
+    pub runtime: RuntimeConfig,
+    /// Batching of the towers.
+    pub towers: TowersSection,
+    /// Where points are written.
+    pub index: IndexConfig,
+    /// Where changes come from; needed by `run` only.
+    pub kafka: Option<KafkaConfig>,
+    /// Where pictures may be fetched from.
+    pub media: MediaConfig,
+    /// Limits of one record.
+    pub record: RecordLimits,
+    /// Limits of what is under way.
+    pub pipeline: PipelineConfig,
+    /// The HTTP interface.
+    pub http: HttpConfig,
+    /// Logs.
+    pub log: LogConfig,
+}
+
+/// `[bundle]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BundleConfig {
+    /// Folder of the bundle.
+    pub path: PathBuf,
+    /// Graphs to load; `None` picks by provider.
+    pub precision: Option<Precision>,
+}
+
+/// Where the towers run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProviderKind {
+    /// On the CPU.
+    Cpu,
+    /// On one CUDA device.
+    Cuda,
+}
+
+/// `[runtime]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeConfig {
+    /// ONNX Runtime's library; `None` looks at `ORT_DYLIB_PATH`.
+    pub onnxruntime: Option<PathBuf>,
+    /// Where the towers run.
+    pub provider: ProviderKind,
+    /// CUDA device.
+    pub device_id: i32,
+    /// Threads of the towers; 0 for all cores.
+    pub threads: usize,
+}
+
+/// Batching of one tower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TowerLimits {
+    /// Most items in one batch.
+    pub batch_max: usize,
+    /// Most items waiting.
+    pub queue_max: usize,
+    /// Longest wait for a batch to fill, microseconds.
+    pub wait_us_max: u64,
+}
+
+/// `[towers.image]`, `[towers.text]` and `[towers.cross]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TowersSection {
+    /// The image tower.
+    pub image: TowerLimits,
+    /// The text tower.
+    pub text: TowerLimits,
+    /// The cross tower.
+    pub cross: TowerLimits,
+}
+
+/// Which engine, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EngineConfig {
+    /// Qdrant's engine in this process.
+    Embedded {
+        /// Folder of the collections; created where it is missing.
+        path: PathBuf,
+    },
+    /// A Qdrant server over gRPC.
+    Qdrant {
+        /// gRPC address.
+        url: String,
+        /// API key, read from the file that the configuration names.
+        api_key: Option<Secret>,
+        /// Longest wait for one request.
+        timeout: Duration,
+    },
+}
+
+/// `[index]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexConfig {
+    /// Which engine, and where.
+    pub engine: EngineConfig,
+    /// Most points in one write.
+    pub batch_points_max: usize,
+    /// Longest wait for a write to fill.
+    pub batch_wait_max: Duration,
+    /// Most writes under way at once.
+    pub in_flight_max: usize,
+}
+
+/// A value that no log, dump or error ever shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret itself, for the one place that sends it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Where a record's source version comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VersionSource {
+    /// The message's field `version`; a delete carries the header `astromech-version`.
+    Field,
+    /// The record's time, milliseconds.
+    Timestamp,
+    /// The record's offset: right where every change of an item is in one partition of one topic.
+    Offset,
+}
+
+/// `[[kafka.topics]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicConfig {
+    /// Name of the topic.
+    pub name: String,
+    /// Kind of every item in it; `None` where each message names its own.
+    pub kind: Option<Kind>,
+    /// Where versions come from.
+    pub version: VersionSource,
+}
+
+/// `[kafka]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KafkaConfig {
+    /// Brokers to start from, `host:port,host:port`.
+    pub brokers: String,
+    /// Consumer group.
+    pub group: String,
+    /// Topics to consume.
+    pub topics: Vec<TopicConfig>,
+    /// Topic of the results.
+    pub results_topic: String,
+    /// Topic of the dead letters.
+    pub dead_letter_topic: String,
+    /// Silence after which the group takes this member for dead.
+    pub session_timeout: Duration,
+    /// Longest wait for writes under way when partitions are taken away or the daemon stops.
+    pub drain_timeout: Duration,
+    /// Time between two commits.
+    pub commit_interval: Duration,
+    /// Most records of a partition from the oldest that is not acknowledged to the newest that was received.
+    pub window_records_max: usize,
+    /// Passed on to librdkafka.
+    pub properties: BTreeMap<String, String>,
+    /// Passed on to librdkafka, read from files.
+    pub secret_properties: BTreeMap<String, Secret>,
+}
+
+/// `[media]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaConfig {
+    /// Folders under which `file:` addresses may lie.
+    pub file_roots: Vec<PathBuf>,
+    /// Hosts of `http:` and `https:` addresses: `host`, or `.suffix` for a domain and everything under it.
+    pub http_hosts: Vec<String>,
+    /// Whether those hosts may have private, loopback or link-local addresses.
+    pub allow_private_networks: bool,
+    /// Largest encoded picture, bytes.
+    pub bytes_max: usize,
+    /// Most pixels, width by height as declared.
+    pub pixels_max: u64,
+    /// Longest edge, pixels.
+    pub edge_max: u32,
+    /// Longest time for one picture, redirects and body included.
+    pub timeout: Duration,
+    /// Longest time for one connection to open.
+    pub connect_timeout: Duration,
+    /// Most redirects that are followed.
+    pub redirects_max: usize,
+    /// Most pictures fetched at once.
+    pub in_flight_max: usize,
+}
+
+/// `[pipeline]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct PipelineConfig {
+    /// Most records under way.
+    pub records_in_flight_max: usize,
+    /// Most bytes of records under way.
+    pub bytes_in_flight_max: usize,
+    /// First wait before something that may pass is tried again.
+    pub retry_backoff_min: Duration,
+    /// Longest wait before something that may pass is tried again.
+    pub retry_backoff_max: Duration,
+    /// How many of the last records are looked at for poison.
+    pub poison_window: usize,
+    /// Share of dead letters among them above which the daemon stops.
+    pub poison_share_max: f64,
+}
+
+/// `[http]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// Address to listen on.
+    pub listen: std::net::SocketAddr,
+    /// Largest request body, bytes.
+    pub body_bytes_max: usize,
+    /// Most requests at once.
+    pub requests_in_flight_max: usize,
+    /// Longest time for one request.
+    pub timeout: Duration,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Form of the log.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,astromech=debug`.
+    pub level: String,
+}
