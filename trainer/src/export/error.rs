@@ -1,0 +1,88 @@
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::model::ConfigError;
+
+/// An export or a release that cannot be made; each message names the fix.
+#[derive(Debug, Error)]
+pub enum ExportError {
+    /// The sizes describe no model.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A weight is not there.
+    #[error("weight {key} is missing; the checkpoint is of another model or was cut short")]
+    Missing {
+        /// Official key.
+        key: String,
+    },
+    /// A weight has another shape than the sizes say.
+    #[error("weight {key} has shape {found:?}, the model's sizes ask for {expected:?}; pass the sizes the checkpoint was trained with")]
+    Shape {
+        /// Official key.
+        key: String,
+        /// In the checkpoint.
+        found: Vec<usize>,
+        /// By the sizes.
+        expected: Vec<usize>,
+    },
+    /// A weight holds a number that is none.
+    #[error("weight {key} holds {value}; the training run diverged, take an earlier checkpoint")]
+    NotFinite {
+        /// Official key.
+        key: String,
+        /// NaN or an infinity.
+        value: f32,
+    },
+    /// A setting outside its limits.
+    #[error("{field} is {value}: {problem}")]
+    Setting {
+        /// Its name.
+        field: &'static str,
+        /// What was given.
+        value: String,
+        /// The limit, and what to give instead.
+        problem: String,
+    },
+    /// A checkpoint that is no safetensors file, or holds a kind of number that is not read.
+    #[error("checkpoint: {0}")]
+    Checkpoint(String),
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// ONNX Runtime refused a graph or failed to run it.
+    #[error("ONNX Runtime on the {graph} graph: {message}")]
+    Runtime {
+        /// Which graph.
+        graph: String,
+        /// What the runtime said.
+        message: String,
+    },
+    /// A graph does not compute what the model computes.
+    #[error("the {graph} graph differs from LibTorch: {measure} of `{output}` is {found}, allowed is {bound}; this is a fault of the export, do not release")]
+    Parity {
+        /// Which graph, with its precision.
+        graph: String,
+        /// Which output.
+        output: &'static str,
+        /// What was measured.
+        measure: &'static str,
+        /// Its value.
+        found: f64,
+        /// The bound.
+        bound: f64,
+    },
+}
+
+impl ExportError {
+    /// Wraps an I/O error with its file.
+    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+}
