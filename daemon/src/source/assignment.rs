@@ -1,0 +1,106 @@
+//! The partitions that are ours now.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::partition::Partition;
+
+/// Assigned partitions, shared by the polling thread and the consumer's callbacks.
+#[derive(Debug, Default)]
+pub struct Assignment {
+    partitions: Mutex<BTreeMap<(Arc<str>, i32), Arc<Partition>>>,
+}
+
+impl Assignment {
+    /// Adds a partition; one that is here already keeps its state.
+    pub fn add(&self, topic: &str, number: i32) {
+        let key = (Arc::<str>::from(topic), number);
+        self.lock().entry(key).or_insert_with_key(|(topic, number)| Partition::new(Arc::clone(topic), *number));
+    }
+
+    /// The partition, if it is ours.
+    pub fn get(&self, topic: &str, number: i32) -> Option<Arc<Partition>> {
+        self.lock().get(&(Arc::from(topic), number)).cloned()
+    }
+
+    /// Every partition that is ours.
+    pub fn all(&self) -> Vec<Arc<Partition>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Closes the fences of `partitions` and waits until nobody writes for them any more, at most `drain`. Returns how many were idle in time.
+    pub fn fence_off(partitions: &[Arc<Partition>], drain: Duration) -> usize {
+        partitions.iter().for_each(|partition| partition.fence().close());
+        let deadline = Instant::now() + drain;
+        partitions.iter().filter(|partition| partition.fence().wait_idle(deadline)).count()
+    }
+
+    /// Gives partitions up.
+    pub fn remove(&self, partitions: &[Arc<Partition>]) {
+        let mut ours = self.lock();
+        for partition in partitions {
+            ours.remove(&(Arc::clone(partition.topic()), partition.number()));
+        }
+    }
+
+    /// Age of the oldest record that is not finished.
+    pub fn oldest_age(&self) -> Duration {
+        self.all().iter().filter_map(|partition| partition.oldest()).min().map_or(Duration::ZERO, |oldest| oldest.elapsed())
+    }
+
+    /// Records that were received and are not part of a committable prefix.
+    pub fn open_records(&self) -> usize {
+        self.all().iter().map(|partition| partition.window()).sum()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(Arc<str>, i32), Arc<Partition>>> {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What can be committed for `partitions` and was not yet: offsets of the next records to read.
+pub fn committable(partitions: &[Arc<Partition>]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        if let Some(offset) = partition.take_committable() {
+            // An offset of a record plus one is a valid offset.
+            let _ = list.add_partition_offset(partition.topic(), partition.number(), Offset::Offset(offset));
+        }
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_that_comes_back_has_a_new_fence() {
+        let assignment = Assignment::default();
+        assignment.add("t", 0);
+        let first = assignment.get("t", 0).unwrap();
+        assert_eq!(Assignment::fence_off(std::slice::from_ref(&first), Duration::ZERO), 1);
+        assignment.remove(std::slice::from_ref(&first));
+        assert!(assignment.get("t", 0).is_none());
+        assignment.add("t", 0);
+        assert!(assignment.get("t", 0).unwrap().fence().enter().is_some());
+        assert!(first.fence().enter().is_none());
+    }
+
+    #[test]
+    fn only_partitions_with_a_new_prefix_are_committed() {
+        let assignment = Assignment::default();
+        assignment.add("t", 0);
+        assignment.add("t", 1);
+        let partition = assignment.get("t", 1).unwrap();
+        partition.receive(0);
+        partition.acknowledge(0);
+        let list = committable(&assignment.all());
+        assert_eq!(list.count(), 1);
+        assert_eq!(list.find_partition("t", 1).unwrap().offset(), Offset::Offset(1));
+        assert_eq!(committable(&assignment.all()).count(), 0);
+    }
+}

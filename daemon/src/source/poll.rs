@@ -1,0 +1,247 @@
+//! The polling thread: the only one that touches the consumer.
+//!
+//! `poll` is called all the time, because it also serves heartbeats' deadlines, rebalances and commits. It is never called with nowhere to
+//! put a record for long: where the pipeline is full, the record that came is held, every partition is paused, and polling goes on.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::assignment::{Assignment, committable};
+use super::context::Context;
+use super::delivery::Intake;
+use super::partition::Partition;
+use super::record::{Header, Record};
+use super::{Drained, SourceError};
+use crate::config::KafkaConfig;
+use crate::telemetry::{Condition, Metrics, Readiness};
+
+/// Longest time inside one `poll`.
+const POLL_MAX: Duration = Duration::from_millis(100);
+/// Longest wait for room before the partitions are paused. Pausing throws prefetched records away, so a short jam must not pause.
+const PAUSE_AFTER: Duration = Duration::from_millis(250);
+/// How often the partitions' windows are compared with their limit.
+const WINDOW_CHECK: Duration = Duration::from_millis(50);
+
+pub(super) struct PollLoop {
+    pub(super) consumer: BaseConsumer<Context>,
+    pub(super) assignment: Arc<Assignment>,
+    pub(super) intake: Intake,
+    pub(super) runtime: Handle,
+    pub(super) kafka: KafkaConfig,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) readiness: Arc<Readiness>,
+    /// Graceful stop: read nothing more, finish what is under way.
+    pub(super) stop: CancellationToken,
+    /// The daemon can't go on: give the partitions up at once.
+    pub(super) halt: CancellationToken,
+    pub(super) state: LoopState,
+}
+
+/// What the loop remembers from one turn to the next.
+pub(super) struct LoopState {
+    topics: HashMap<String, Arc<str>>,
+    /// Records that came and have no place yet: one, or a few where partitions were assigned while paused.
+    held: VecDeque<(Record, Arc<Partition>)>,
+    paused: BTreeSet<(Arc<str>, i32)>,
+    committed: Instant,
+    windows_checked: Instant,
+}
+
+impl LoopState {
+    pub(super) fn new(kafka: &KafkaConfig) -> Self {
+        let topics = kafka.topics.iter().map(|topic| (topic.name.clone(), Arc::from(topic.name.as_str()))).collect();
+        let now = Instant::now();
+        Self { topics, held: VecDeque::new(), paused: BTreeSet::new(), committed: now, windows_checked: now }
+    }
+}
+
+impl PollLoop {
+    /// Runs until stopped, then drains, commits and leaves the group.
+    pub(super) fn run(mut self) -> Result<Drained, SourceError> {
+        let result = self.read();
+        self.halt_or_drain();
+        let partitions = self.assignment.all();
+        Assignment::fence_off(&partitions, self.kafka.drain_timeout);
+        self.consumer.context().commit_now(&self.consumer, &partitions);
+        let drained = Drained { unfinished: self.assignment.open_records() };
+        self.readiness.set_missing(Condition::Kafka, "stopping");
+        result.map(|()| drained)
+    }
+
+    fn read(&mut self) -> Result<(), SourceError> {
+        while !self.stop.is_cancelled() && !self.halt.is_cancelled() {
+            self.admit_held()?;
+            self.pause_and_resume();
+            self.commit_if_due();
+            // Held records: look for events only, and come back soon.
+            let timeout = if self.state.held.is_empty() { POLL_MAX } else { POLL_MAX / 5 };
+            let polled = self.consumer.poll(timeout).map(|polled| polled.map(|message| read_message(&message)));
+            match polled {
+                None => {}
+                Some(Ok(record)) => self.take(record)?,
+                Some(Err(KafkaError::MessageConsumptionFatal(code))) => return Err(SourceError::Fatal(code.to_string())),
+                Some(Err(e)) => self.poll_error(&e),
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_error(&self, error: &KafkaError) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                let names: Vec<_> = self.kafka.topics.iter().map(|topic| topic.name.as_str()).collect();
+                let reason = format!("a topic of {} does not exist; create it", names.join(", "));
+                self.readiness.set_missing(Condition::Kafka, reason);
+            }
+            _ => warn!(%error, "reading failed; it goes on when the brokers answer"),
+        }
+    }
+
+    fn take(&mut self, message: Polled) -> Result<(), SourceError> {
+        let Some(partition) = self.assignment.get(&message.topic, message.partition) else {
+            return Ok(()); // taken away meanwhile: the new owner reads it
+        };
+        let topic = self.state.topics.get(&message.topic).cloned().unwrap_or_else(|| Arc::from(message.topic.as_str()));
+        self.metrics.record_consumed(&topic);
+        let record = message.into_record(topic);
+        self.state.held.push_back((record, partition));
+        if self.state.held.len() == 1 { self.admit_held() } else { Ok(()) }
+    }
+
+    /// Sends held records into the pipeline, as far as there is room.
+    fn admit_held(&mut self) -> Result<(), SourceError> {
+        while let Some((record, partition)) = self.state.held.front() {
+            if partition.fence().is_closed() {
+                self.state.held.pop_front();
+                continue;
+            }
+            let wait = if self.state.paused.is_empty() { PAUSE_AFTER } else { Duration::ZERO };
+            let admitted = self.runtime.block_on(tokio::time::timeout(wait, self.intake.admit(record)));
+            let admission = match admitted {
+                Ok(admission) => admission.map_err(|_| SourceError::PipelineGone)?,
+                Err(_) => return Ok(()),
+            };
+            if let Some((record, partition)) = self.state.held.pop_front() {
+                self.intake.send(record, partition, admission).map_err(|_| SourceError::PipelineGone)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Pauses everything while a record is held, and a partition while its window is full; resumes the rest.
+    fn pause_and_resume(&mut self) {
+        let assigned = self.consumer.context().assigned.swap(false, Ordering::AcqRel);
+        if assigned {
+            // librdkafka starts an assigned partition unpaused.
+            self.state.paused.clear();
+        }
+        let holding = !self.state.held.is_empty();
+        let due = self.state.windows_checked.elapsed() >= WINDOW_CHECK;
+        if !(assigned || due || holding == self.state.paused.is_empty()) {
+            return;
+        }
+        self.state.windows_checked = Instant::now();
+        let partitions = self.assignment.all();
+        let full = |partition: &Arc<Partition>| holding || partition.window() >= self.kafka.window_records_max;
+        let wanted: BTreeSet<_> = partitions.iter().filter(|p| full(p)).map(|p| (Arc::clone(p.topic()), p.number())).collect();
+        let ours: BTreeSet<_> = partitions.iter().map(|p| (Arc::clone(p.topic()), p.number())).collect();
+        let pause: Vec<_> = wanted.difference(&self.state.paused).cloned().collect();
+        let resume: Vec<_> = self.state.paused.difference(&wanted).filter(|p| ours.contains(*p)).cloned().collect();
+        if !pause.is_empty()
+            && let Err(e) = self.consumer.pause(&list_of(&pause))
+        {
+            warn!(error = %e, "pausing failed");
+        }
+        if !resume.is_empty()
+            && let Err(e) = self.consumer.resume(&list_of(&resume))
+        {
+            warn!(error = %e, "resuming failed");
+            return;
+        }
+        self.state.paused = wanted;
+        self.metrics.set_queue_depth("records", self.intake.in_flight());
+    }
+
+    fn commit_if_due(&mut self) {
+        if self.state.committed.elapsed() < self.kafka.commit_interval {
+            return;
+        }
+        self.state.committed = Instant::now();
+        let partitions = self.assignment.all();
+        let list = committable(&partitions);
+        if list.count() == 0 {
+            return;
+        }
+        if let Err(e) = self.consumer.commit(&list, CommitMode::Async) {
+            partitions.iter().for_each(|partition| partition.commit_failed());
+            warn!(error = %e, "commit failed; it is sent again");
+        }
+    }
+
+    /// Reads nothing more and waits until everything under way is finished, at most the drain's time; not at all after a halt.
+    fn halt_or_drain(&mut self) {
+        let ours: Vec<_> = self.assignment.all().iter().map(|p| (Arc::clone(p.topic()), p.number())).collect();
+        if let Err(e) = self.consumer.pause(&list_of(&ours)) {
+            warn!(error = %e, "pausing failed");
+        }
+        self.state.held.clear();
+        let (deadline, open) = (Instant::now() + self.kafka.drain_timeout, self.assignment.open_records());
+        info!(records = open, timeout = ?self.kafka.drain_timeout, "draining");
+        while self.assignment.open_records() > 0 && Instant::now() < deadline && !self.halt.is_cancelled() {
+            self.commit_if_due();
+            // Paused: only events come.
+            drop(self.consumer.poll(POLL_MAX / 5));
+        }
+    }
+}
+
+fn list_of(partitions: &[(Arc<str>, i32)]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for (topic, number) in partitions {
+        list.add_partition(topic, *number);
+    }
+    list
+}
+
+/// A message copied out of librdkafka's memory: the one copy of a record.
+struct Polled {
+    topic: String,
+    partition: i32,
+    offset: i64,
+    timestamp_ms: Option<i64>,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: Vec<Header>,
+}
+
+impl Polled {
+    fn into_record(self, topic: Arc<str>) -> Record {
+        let Self { partition, offset, timestamp_ms, key, value, headers, .. } = self;
+        Record { topic, partition, offset, timestamp_ms, key, value, headers }
+    }
+}
+
+fn read_message(message: &BorrowedMessage<'_>) -> Polled {
+    let headers = message.headers().map_or_else(Vec::new, |headers| {
+        headers.iter().map(|header| Header { name: header.key.to_owned(), value: header.value.map(<[u8]>::to_vec) }).collect()
+    });
+    Polled {
+        topic: message.topic().to_owned(),
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp_ms: message.timestamp().to_millis().filter(|time| *time >= 0),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        headers,
+    }
+}
