@@ -1,0 +1,233 @@
+//! The harness's own client of the broker: makes topics, produces, reads whole topics, looks at committed offsets.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use crate::wait::{block_on, wait_until};
+use crate::world::unique;
+
+/// Partitions of every topic of the tests.
+pub const PARTITIONS: i32 = 4;
+/// For one answer of the broker.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// For reading a whole topic.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The three topics of a daemon.
+#[derive(Debug, Clone)]
+pub struct Topics {
+    /// Changes, in.
+    pub changes: String,
+    /// Results, out.
+    pub results: String,
+    /// Dead letters, out.
+    pub dead_letters: String,
+}
+
+/// What is produced.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Record {
+    /// Key; null where absent.
+    pub key: Option<Vec<u8>>,
+    /// Value; null where absent.
+    pub value: Option<Vec<u8>>,
+    /// Headers in order.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// Partition; by the key's hash where absent.
+    pub partition: Option<i32>,
+}
+
+/// A record and where the broker put it (or where it was read).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// The record.
+    pub record: Record,
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: i64,
+}
+
+/// How far a group is in one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Committed offset: that of the next record to read; 0 where nothing is committed.
+    pub committed: i64,
+    /// High watermark: the offset after the last record.
+    pub high: i64,
+}
+
+/// The client.
+pub struct KafkaClient {
+    bootstrap: String,
+    admin: AdminClient<DefaultClientContext>,
+    producer: FutureProducer,
+}
+
+impl std::fmt::Debug for KafkaClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaClient").field("bootstrap", &self.bootstrap).finish_non_exhaustive()
+    }
+}
+
+impl KafkaClient {
+    /// A client of the broker at `bootstrap`.
+    pub fn new(bootstrap: &str) -> Self {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", bootstrap).set("message.max.bytes", "16000000").set("linger.ms", "5");
+        config.set("queue.buffering.max.kbytes", "524288").set("reconnect.backoff.max.ms", "1000");
+        let admin = config.create().expect("an admin client is made");
+        let producer = block_on(async { config.create() }).expect("a producer is made");
+        Self { bootstrap: bootstrap.to_owned(), admin, producer }
+    }
+
+    /// Three new topics for the test called `name`.
+    pub fn topics(&self, name: &str) -> Topics {
+        let topics = Topics {
+            changes: unique(&format!("{name}.changes")),
+            results: unique(&format!("{name}.results")),
+            dead_letters: unique(&format!("{name}.dead-letters")),
+        };
+        let names = [&topics.changes, &topics.results, &topics.dead_letters];
+        let new =
+            names.map(|topic| NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1)).set("max.message.bytes", "16000000"));
+        let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
+        let made = block_on(self.admin.create_topics(&new, &options)).expect("the broker answers");
+        for topic in made {
+            topic.unwrap_or_else(|(topic, error)| panic!("topic {topic}: {error}"));
+        }
+        topics
+    }
+
+    /// Produces `records` in order and waits until the broker has all.
+    pub fn produce(&self, topic: &str, records: Vec<Record>) -> Vec<Sent> {
+        block_on(async {
+            let deliveries: Vec<_> = records.iter().map(|record| self.send(topic, record)).collect();
+            let delivered = join_all(deliveries).await;
+            let sent = records.into_iter().zip(delivered).map(|(record, (partition, offset))| Sent { record, partition, offset });
+            sent.collect()
+        })
+    }
+
+    fn send<'a>(&self, topic: &str, record: &'a Record) -> impl Future<Output = (i32, i64)> + use<'a> {
+        let mut future = FutureRecord::<[u8], [u8]>::to(topic);
+        if let Some(key) = &record.key {
+            future = future.key(key.as_slice());
+        }
+        if let Some(value) = &record.value {
+            future = future.payload(value.as_slice());
+        }
+        if let Some(partition) = record.partition {
+            future = future.partition(partition);
+        }
+        let headers = record
+            .headers
+            .iter()
+            .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value.as_slice()) }));
+        if !record.headers.is_empty() {
+            future = future.headers(headers);
+        }
+        let delivery = self.producer.send_result(future).unwrap_or_else(|(error, _)| panic!("produce: {error}"));
+        async move {
+            let delivered = delivery.await.expect("the producer lives").unwrap_or_else(|(error, _)| panic!("produce: {error}"));
+            (delivered.partition, delivered.offset)
+        }
+    }
+
+    /// Everything on `topic` now, in the order of partitions and offsets.
+    pub fn read_all(&self, topic: &str) -> Vec<Sent> {
+        let consumer = self.consumer("astromech-e2e-reader");
+        let mut assignment = TopicPartitionList::new();
+        let mut open = BTreeMap::new();
+        for partition in 0..PARTITIONS {
+            let (low, high) = consumer.fetch_watermarks(topic, partition, TIMEOUT).expect("watermarks");
+            if high > low {
+                assignment.add_partition_offset(topic, partition, Offset::Offset(low)).expect("an offset");
+                open.insert(partition, high);
+            }
+        }
+        consumer.assign(&assignment).expect("an assignment");
+        let began = Instant::now();
+        let mut read = Vec::new();
+        while !open.is_empty() {
+            assert!(began.elapsed() < READ_TIMEOUT, "reading {topic}: open partitions and their ends: {open:?}");
+            // Errors here are passing ones (a connection that comes back): the deadline decides.
+            let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) else { continue };
+            let Some(high) = open.get(&message.partition()).copied() else { continue };
+            if message.offset() + 1 >= high {
+                open.remove(&message.partition());
+            }
+            if message.offset() < high {
+                read.push(owned(&message));
+            }
+        }
+        read.sort_by_key(|sent| (sent.partition, sent.offset));
+        read
+    }
+
+    /// How many records `topic` has now.
+    pub fn count(&self, topic: &str) -> u64 {
+        let consumer = self.consumer("astromech-e2e-reader");
+        let count = |partition| consumer.fetch_watermarks(topic, partition, TIMEOUT).map(|(low, high)| high.saturating_sub(low));
+        (0..PARTITIONS).map(|partition| count(partition).expect("watermarks").cast_unsigned()).sum()
+    }
+
+    /// How far `group` is in each partition of `topic`.
+    ///
+    /// # Errors
+    /// The broker did not answer.
+    pub fn progress(&self, topic: &str, group: &str) -> Result<BTreeMap<i32, Progress>, String> {
+        let consumer = self.consumer(group);
+        let mut wanted = TopicPartitionList::new();
+        wanted.add_partition_range(topic, 0, PARTITIONS - 1);
+        let committed = consumer.committed_offsets(wanted, TIMEOUT).map_err(|e| e.to_string())?;
+        let mut progress = BTreeMap::new();
+        for partition in 0..PARTITIONS {
+            let (_, high) = consumer.fetch_watermarks(topic, partition, TIMEOUT).map_err(|e| e.to_string())?;
+            let element = committed.find_partition(topic, partition).ok_or("a partition is missing")?;
+            let committed = if let Offset::Offset(offset) = element.offset() { offset } else { 0 };
+            progress.insert(partition, Progress { committed, high });
+        }
+        Ok(progress)
+    }
+
+    /// Waits until `group` has committed everything on `topic`; `alive` is asked along the way and panics where waiting is vain.
+    pub fn wait_lag_0(&self, topic: &str, group: &str, deadline: Duration, mut alive: impl FnMut()) {
+        wait_until(&format!("lag 0 of {group} on {topic}"), deadline, || {
+            alive();
+            let progress = self.progress(topic, group)?;
+            let lag: i64 = progress.values().map(|p| p.high - p.committed).sum();
+            if lag == 0 { Ok(()) } else { Err(format!("lag {lag}: {progress:?}")) }
+        });
+    }
+
+    fn consumer(&self, group: &str) -> BaseConsumer {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap).set("group.id", group).set("enable.auto.commit", "false");
+        config.set("fetch.wait.max.ms", "50").set("fetch.message.max.bytes", "16000000").set("log_level", "0");
+        config.create().expect("a consumer is made")
+    }
+}
+
+fn owned(message: &impl Message) -> Sent {
+    let headers = message.headers().map(|headers| {
+        let each = headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()));
+        each.collect::<Vec<_>>()
+    });
+    let record = Record {
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        headers: headers.unwrap_or_default(),
+        partition: None,
+    };
+    Sent { record, partition: message.partition(), offset: message.offset() }
+}

@@ -1,0 +1,71 @@
+//! Where things are: the repository, the cache, the daemon's binary, the material shared beside the repository.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+use std::time::SystemTime;
+
+/// Root of the repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the repository").to_owned()
+}
+
+/// The folder of shared material, if it lies beside the repository.
+pub fn shared() -> Option<PathBuf> {
+    let path = repository().parent()?.join("shared");
+    path.is_dir().then_some(path)
+}
+
+/// Folder of installed parts and of what the harness unpacks: `$ASTROMECH_CACHE`, else `~/.cache/astromech`.
+pub fn cache() -> PathBuf {
+    std::env::var_os("ASTROMECH_CACHE")
+        .map_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/astromech"), PathBuf::from)
+}
+
+/// The daemon's binary, beside the running test or bench. Built if it is not there.
+pub fn daemon_binary() -> &'static Path {
+    static BINARY: LazyLock<PathBuf> = LazyLock::new(find_daemon_binary);
+    &BINARY
+}
+
+fn find_daemon_binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("ASTROMECH_BINARY") {
+        return path.into();
+    }
+    let own = std::env::current_exe().expect("a process knows its own path");
+    // target/PROFILE/deps/TEST-HASH, target/PROFILE/BIN or target/PROFILE/examples/EXAMPLE
+    let folder = own.ancestors().skip(1).find(|path| !path.ends_with("deps") && !path.ends_with("examples"));
+    let folder = folder.expect("a test lies in the target folder");
+    let binary = folder.join("astromech");
+    if !binary.is_file() {
+        message(&format!("{} is not built: building it with cargo", binary.display()));
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "-p", "astromech", "--bin", "astromech"]).current_dir(repository());
+        if folder.ends_with("release") {
+            cargo.arg("--release");
+        }
+        let status = cargo.status().expect("cargo starts");
+        assert!(status.success() && binary.is_file(), "cargo could not build {}: {status}", binary.display());
+    }
+    let built = modified(&binary);
+    let sources = ["schemas/src", "daemon/src", "daemon/towers/src"].map(|folder| newest(&repository().join(folder)));
+    if sources.into_iter().flatten().max() > built {
+        message(&format!("warning: {} is older than its sources; build it: cargo build -p astromech", binary.display()));
+    }
+    binary
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|meta| meta.modified()).ok()
+}
+
+fn newest(folder: &Path) -> Option<SystemTime> {
+    let entries = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    entries.filter_map(|path| if path.is_dir() { newest(&path) } else { modified(&path) }).max()
+}
+
+/// One line for whoever reads the test's output.
+#[expect(clippy::print_stderr, reason = "a test's output is for a person at a terminal")]
+pub fn message(text: &str) {
+    eprintln!("{text}");
+}

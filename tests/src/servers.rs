@@ -1,0 +1,120 @@
+//! The real servers, through the scripts in deploy/local.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::paths;
+
+/// Runs `deploy/local/SCRIPT VERB DIR`; the servers end with this process at the latest.
+fn script(script: &str, verb: &str, dir: &Path) -> Result<(), String> {
+    let path = paths::repository().join("deploy/local").join(script);
+    // Output goes to a file: a server would keep a pipe open, and reading it would never end.
+    let log_path = dir.join(format!("{script}.{verb}.log"));
+    let log = std::fs::File::create(&log_path).map_err(|e| format!("{}: {e}", log_path.display()))?;
+    let error_log = log.try_clone().map_err(|e| e.to_string())?;
+    let mut command = Command::new("bash");
+    command.arg(&path).arg(verb).arg(dir).env("ASTROMECH_OWNER_PID", std::process::id().to_string());
+    let status = command.stdout(log).stderr(error_log).status().map_err(|e| format!("bash: {e}"))?;
+    if status.success() {
+        return Ok(());
+    }
+    let said = std::fs::read_to_string(&log_path).unwrap_or_default();
+    Err(format!("{} {verb} {}: {status}\n{said}", path.display(), dir.display()))
+}
+
+fn read_env(path: &Path) -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    text.lines().filter_map(|line| line.split_once('=')).map(|(k, v)| (k.to_owned(), v.trim_matches('"').to_owned())).collect()
+}
+
+fn fresh_folder(dir: &Path) {
+    std::fs::create_dir_all(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+}
+
+/// A broker (KRaft, one node) with its data in a folder. Stopped when dropped.
+#[derive(Debug)]
+pub struct Kafka {
+    dir: PathBuf,
+    /// `host:port` for clients.
+    pub bootstrap: String,
+}
+
+impl Kafka {
+    /// Starts a broker with its data in `dir`, or finds it running.
+    pub fn start(dir: &Path) -> Self {
+        fresh_folder(dir);
+        script("kafka.sh", "start", dir).unwrap_or_else(|e| panic!("Kafka did not start: {e}"));
+        let bootstrap = read_env(&dir.join("kafka.env"))["KAFKA_BOOTSTRAP"].clone();
+        Self { dir: dir.to_owned(), bootstrap }
+    }
+
+    /// A broker that another process left in `dir`, to be stopped by dropping it.
+    pub(crate) fn left_in(dir: &Path) -> Option<Self> {
+        dir.is_dir().then(|| Self { dir: dir.to_owned(), bootstrap: String::new() })
+    }
+
+    /// Stops the broker; its data and ports stay for [`Self::start_again`].
+    pub fn stop(&self) {
+        script("kafka.sh", "stop", &self.dir).unwrap_or_else(|e| panic!("Kafka did not stop: {e}"));
+    }
+
+    /// Starts the stopped broker on the same data and ports; nothing where it runs.
+    pub fn start_again(&self) {
+        script("kafka.sh", "start", &self.dir).unwrap_or_else(|e| panic!("Kafka did not start again: {e}"));
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        if let Err(e) = script("kafka.sh", "stop", &self.dir) {
+            paths::message(&e);
+        }
+    }
+}
+
+/// A Qdrant server with its data in a folder. Stopped when dropped.
+#[derive(Debug)]
+pub struct QdrantServer {
+    dir: PathBuf,
+    /// gRPC address for clients.
+    pub url: String,
+}
+
+impl QdrantServer {
+    /// Starts a server with its data in `dir`, or finds it running.
+    pub fn start(dir: &Path) -> Self {
+        fresh_folder(dir);
+        script("qdrant.sh", "start", dir).unwrap_or_else(|e| panic!("Qdrant did not start: {e}"));
+        let url = read_env(&dir.join("qdrant.env"))["QDRANT_URL"].clone();
+        Self { dir: dir.to_owned(), url }
+    }
+
+    /// A server that another process left in `dir`, to be stopped by dropping it.
+    pub(crate) fn left_in(dir: &Path) -> Option<Self> {
+        dir.is_dir().then(|| Self { dir: dir.to_owned(), url: String::new() })
+    }
+
+    /// Stops the server; its data and ports stay for [`Self::start_again`].
+    pub fn stop(&self) {
+        script("qdrant.sh", "stop", &self.dir).unwrap_or_else(|e| panic!("Qdrant did not stop: {e}"));
+    }
+
+    /// Ends the server without warning, as a crash does.
+    pub fn kill(&self) {
+        script("qdrant.sh", "kill", &self.dir).unwrap_or_else(|e| panic!("Qdrant was not killed: {e}"));
+    }
+
+    /// Starts the stopped server on the same data and ports; nothing where it runs.
+    pub fn start_again(&self) {
+        script("qdrant.sh", "start", &self.dir).unwrap_or_else(|e| panic!("Qdrant did not start again: {e}"));
+    }
+}
+
+impl Drop for QdrantServer {
+    fn drop(&mut self) {
+        if let Err(e) = script("qdrant.sh", "stop", &self.dir) {
+            paths::message(&e);
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The daemon end to end: one binary, so that all its tests share one real broker and one real Qdrant. They take turns: see
+//! `astromech_e2e::world`.
+
+mod configuration;
+mod poison;
+mod promise_1;
+mod promise_2;
+mod promise_3;
+mod promise_4;
+mod promise_5;
+mod promise_8;
+mod scenario;
+mod slice;

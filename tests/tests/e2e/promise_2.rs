@@ -1,0 +1,67 @@
+//! Nothing stale: an older version never replaces a newer one, whatever the order.
+
+use astromech_e2e::checks::{assert_same, assert_stored};
+use astromech_e2e::items::Expected;
+use astromech_e2e::kafka::PARTITIONS;
+use astromech_e2e::{Daemon, Record, bundle, world};
+
+use crate::scenario::Scenario;
+
+const VERSIONS: u64 = 8;
+
+/// A small generator, so that every run shuffles alike (Knuth's MMIX constants).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % end
+    }
+
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for i in (1..items.len()).rev() {
+            items.swap(i, self.below(i + 1));
+        }
+    }
+}
+
+#[test]
+fn promise_2_the_highest_version_wins_whatever_the_order_and_the_partition() {
+    let world = world();
+    let scenario = Scenario::new(&world, "versions");
+    let mut random = Random(20_261_124);
+    let mut expected = Expected::default();
+    let mut records = Vec::new();
+    let items = scenario.items(60, 1);
+    for (i, item) in items.iter().enumerate() {
+        for version in 1..=VERSIONS {
+            // A third of the items ends with a delete, another third has one in the middle.
+            let deletes = (i % 3 == 0 && version == VERSIONS) || (i % 3 == 1 && version == VERSIONS / 2);
+            let record = if deletes {
+                expected.delete(item, version);
+                item.delete(version)
+            } else {
+                let item = item.at_version(version, &format!("{} 第{version}版", item.title));
+                expected.upsert(&item);
+                item.record()
+            };
+            // Versions of one item in different partitions race each other.
+            records.push(Record { partition: Some(random.below(PARTITIONS as usize) as i32), ..record });
+        }
+    }
+    random.shuffle(&mut records);
+    let sent = world.client.produce(&scenario.topics.changes, records.clone());
+    let mut daemon = Daemon::start(&scenario.config);
+    scenario.wait_done(&mut daemon);
+    let answers = scenario.answers();
+    answers.assert_nothing_lost(&sent);
+    answers.assert_no_dead_letters();
+    let before = scenario.snapshot();
+    assert_stored(&before, &expected, &bundle::manifest());
+
+    // The same once more, in another order.
+    random.shuffle(&mut records);
+    world.client.produce(&scenario.topics.changes, records);
+    scenario.wait_done(&mut daemon);
+    assert_same(&before, &scenario.snapshot());
+}

@@ -1,0 +1,120 @@
+//! Nothing after revoke: members join, leave, die and freeze in the middle of the stream, and the end state is right.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use astromech_e2e::checks::assert_stored;
+use astromech_e2e::items::Expected;
+use astromech_e2e::paths::message;
+use astromech_e2e::{Daemon, bundle, wait_until, world};
+
+use crate::scenario::{STREAM_DEADLINE, Scenario};
+
+/// Committed offsets, seen again and again: they never go back.
+#[derive(Default)]
+struct Commits(BTreeMap<i32, i64>);
+
+impl Commits {
+    fn look(&mut self, scenario: &Scenario) -> bool {
+        let progress =
+            scenario.world.client.progress(&scenario.topics.changes, &scenario.config.group).expect("the broker answers");
+        for (partition, progress) in &progress {
+            let seen = self.0.insert(*partition, progress.committed).unwrap_or_default();
+            assert!(
+                progress.committed >= seen,
+                "partition {partition} was committed up to {seen}, now only to {}",
+                progress.committed
+            );
+        }
+        progress.values().all(|p| p.committed == p.high)
+    }
+
+    fn wait_done(&mut self, scenario: &Scenario) {
+        wait_until(
+            "all is committed",
+            STREAM_DEADLINE,
+            || {
+                if self.look(scenario) { Ok(()) } else { Err(format!("{:?}", self.0)) }
+            },
+        );
+    }
+}
+
+#[test]
+fn promise_4_members_join_and_leave_in_the_middle_of_the_stream() {
+    let world = world();
+    let scenario = Scenario::new(&world, "members");
+    let items = scenario.items(900, 1);
+    let sent = scenario.produce(&items);
+    let mut commits = Commits::default();
+    let mut first = Daemon::start(&scenario.config);
+    scenario.wait_results(100, || first.expect_alive());
+    let mut second = Daemon::start(&scenario.config);
+    let joined_at = scenario.results();
+    scenario.wait_results(joined_at + 150, || {
+        second.expect_alive();
+        commits.look(&scenario);
+    });
+    assert!(first.terminate().success());
+    let left_at = scenario.results();
+    scenario.wait_results((left_at + 60).min(900), || {
+        second.expect_alive();
+        commits.look(&scenario);
+    });
+    let third = Daemon::start(&scenario.config);
+    commits.wait_done(&scenario);
+    let answers = scenario.answers();
+    answers.assert_nothing_lost(&sent);
+    answers.assert_no_dead_letters();
+    assert_stored(&scenario.snapshot(), &Expected::of(&items), &bundle::manifest());
+    message(&format!("joined at {joined_at}, left at {left_at} of 900 records; {} results came twice", answers.repeats()));
+    // Every change of members was announced: work was drained and committed before the partitions went.
+    assert_eq!(answers.repeats(), 0, "drained partitions are not read again");
+    drop((second, third));
+}
+
+#[test]
+fn promise_4_a_member_that_was_frozen_past_its_session_writes_nothing_stale_when_it_wakes() {
+    let world = world();
+    let scenario = Scenario::new(&world, "frozen");
+    let items = scenario.items(500, 1);
+    let mut sent = scenario.produce(&items);
+    let mut commits = Commits::default();
+    let mut frozen = Daemon::start(&scenario.config);
+    scenario.wait_results(60, || frozen.expect_alive());
+    frozen.suspend();
+    // The other gets everything after the session of the frozen one is over.
+    let mut other = Daemon::start(&scenario.config);
+    let newer: Vec<_> = items.iter().map(|item| item.at_version(2, &format!("{} 新", item.title))).collect();
+    sent.extend(scenario.produce(&newer));
+    wait_until("the other has done everything", STREAM_DEADLINE, || {
+        other.expect_alive();
+        if commits.look(&scenario) { Ok(()) } else { Err(format!("{:?}", commits.0)) }
+    });
+    let expected = Expected::of(&newer);
+    assert_stored(&scenario.snapshot(), &expected, &bundle::manifest());
+    let answered = scenario.results();
+
+    frozen.resume();
+    // It is back when it has its share of the partitions again; until then nothing of the old work may come through.
+    wait_until("the frozen member is back in the group", Duration::from_secs(60), || {
+        commits.look(&scenario);
+        frozen.expect_alive();
+        let (status, body) = frozen.get("/readyz");
+        let shared = [&frozen, &other]
+            .iter()
+            .all(|daemon| daemon.metric("astromech_partition_lag", &[&scenario.topics.changes]).is_finite());
+        if status == 200 && shared { Ok(()) } else { Err(body) }
+    });
+    // Both work again.
+    let last: Vec<_> = items.iter().take(100).map(|item| item.at_version(3, &format!("{} 末", item.title))).collect();
+    sent.extend(scenario.produce(&last));
+    commits.wait_done(&scenario);
+    let mut expected = Expected::of(&newer);
+    last.iter().for_each(|item| expected.upsert(item));
+    assert_stored(&scenario.snapshot(), &expected, &bundle::manifest());
+    let answers = scenario.answers();
+    answers.assert_nothing_lost(&sent);
+    answers.assert_no_dead_letters();
+    message(&format!("{answered} results before the wake, {} at the end, of {} records", scenario.results(), sent.len()));
+}

@@ -1,0 +1,91 @@
+//! Transient is not poison: Qdrant, the broker or a picture host goes away and comes back; no dead letters, and all is applied.
+
+use std::time::Duration;
+
+use astromech_e2e::checks::assert_stored;
+use astromech_e2e::items::{Expected, article, image};
+use astromech_e2e::paths::message;
+use astromech_e2e::{Daemon, bundle, wait_until, world};
+use astromech_schemas::ImageSource;
+
+use crate::scenario::Scenario;
+
+/// For the daemon to notice that a server is gone.
+const NOTICE_DEADLINE: Duration = Duration::from_secs(60);
+
+fn wait_not_ready(daemon: &mut Daemon, word: &str) {
+    wait_until(&format!("/readyz says that {word} is gone"), NOTICE_DEADLINE, || {
+        daemon.expect_alive();
+        let (status, body) = daemon.get("/readyz");
+        if status == 503 && body.to_lowercase().contains(word) { Ok(()) } else { Err(format!("{status}: {body}")) }
+    });
+}
+
+#[test]
+fn promise_5_qdrant_down_in_the_middle_is_waited_for() {
+    let world = world();
+    let scenario = Scenario::new(&world, "qdrant-down");
+    let items = scenario.items(500, 1);
+    let sent = scenario.produce(&items);
+    let mut daemon = Daemon::start(&scenario.config);
+    scenario.wait_results(60, || daemon.expect_alive());
+    world.qdrant.kill();
+    wait_not_ready(&mut daemon, "index");
+    assert_eq!(daemon.get("/healthz").0, 200, "a daemon that waits is alive");
+    let stuck = scenario.results();
+    assert!(stuck < 500, "Qdrant went away in the middle");
+    world.qdrant.start_again();
+    scenario.wait_done(&mut daemon);
+    daemon.wait_ready();
+    let answers = scenario.answers();
+    answers.assert_nothing_lost(&sent);
+    answers.assert_no_dead_letters();
+    assert_stored(&scenario.snapshot(), &Expected::of(&items), &bundle::manifest());
+    message(&format!("Qdrant was down from result {stuck} on; retries: {}", daemon.metric("astromech_retries_total", &[])));
+}
+
+#[test]
+fn promise_5_the_broker_down_in_the_middle_is_waited_for() {
+    let world = world();
+    let scenario = Scenario::new(&world, "broker-down");
+    let items = scenario.items(500, 1);
+    let sent = scenario.produce(&items);
+    let mut daemon = Daemon::start(&scenario.config);
+    scenario.wait_results(60, || daemon.expect_alive());
+    world.kafka.stop();
+    daemon.expect_alive();
+    world.kafka.start_again();
+    assert!(scenario.results() < 500, "the broker went away in the middle");
+    scenario.wait_done(&mut daemon);
+    let answers = scenario.answers();
+    answers.assert_nothing_lost(&sent);
+    answers.assert_no_dead_letters();
+    assert_stored(&scenario.snapshot(), &Expected::of(&items), &bundle::manifest());
+}
+
+#[test]
+fn promise_5_a_picture_host_down_is_waited_for_and_is_no_dead_letter() {
+    let world = world();
+    let mut scenario = Scenario::new(&world, "host-down");
+    let mut items = Vec::new();
+    for (i, entry) in scenario.corpus.entries.iter().take(40).enumerate() {
+        let url = scenario.host.serve(&format!("/{i}.jpg"), entry.bytes());
+        items.push(image(entry, 1, ImageSource::from_url(url)));
+        items.push(article(entry, 1, None));
+    }
+    scenario.host.down();
+    let sent = scenario.produce(&items);
+    let mut daemon = Daemon::start(&scenario.config);
+    wait_until("the daemon tries again", NOTICE_DEADLINE, || {
+        daemon.expect_alive();
+        let retries = daemon.metric("astromech_retries_total", &["stage=\"media\""]);
+        if retries >= 5.0 { Ok(()) } else { Err(format!("{retries} retries")) }
+    });
+    scenario.answers().assert_no_dead_letters();
+    scenario.host.up();
+    scenario.wait_done(&mut daemon);
+    let answers = scenario.answers();
+    answers.assert_nothing_lost(&sent);
+    answers.assert_no_dead_letters();
+    assert_stored(&scenario.snapshot(), &Expected::of(&items), &bundle::manifest());
+}

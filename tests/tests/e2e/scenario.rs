@@ -1,0 +1,84 @@
+//! What most tests need: topics, a picture host, items, a daemon's configuration that may fetch them.
+
+use std::time::Duration;
+
+use astromech_e2e::checks::Answers;
+use astromech_e2e::corpus::{Corpus, corpus};
+use astromech_e2e::http_server::PictureHost;
+use astromech_e2e::items::{Item, mixed};
+use astromech_e2e::points::Snapshot;
+use astromech_e2e::{Daemon, DaemonConfig, Sent, Topics, World, wait_until};
+
+/// For a stream of some hundred records on two busy cores.
+pub const STREAM_DEADLINE: Duration = Duration::from_secs(150);
+
+/// One test's surroundings.
+pub struct Scenario<'w> {
+    pub world: &'w World,
+    pub corpus: &'static Corpus,
+    pub host: PictureHost,
+    pub topics: Topics,
+    pub config: DaemonConfig,
+}
+
+impl<'w> Scenario<'w> {
+    pub fn new(world: &'w World, name: &str) -> Self {
+        let corpus = corpus();
+        let topics = world.client.topics(name);
+        let mut config = DaemonConfig::new(world, &topics);
+        config.file_roots = vec![corpus.root.clone()];
+        config.http_hosts = vec!["localhost".to_owned()];
+        Self { world, corpus, host: PictureHost::start(), topics, config }
+    }
+
+    pub fn items(&self, count: usize, version: u64) -> Vec<Item> {
+        mixed(self.corpus, &self.host, count, version)
+    }
+
+    pub fn produce(&self, items: &[Item]) -> Vec<Sent> {
+        self.world.client.produce(&self.topics.changes, items.iter().map(Item::record).collect())
+    }
+
+    pub fn results(&self) -> u64 {
+        self.world.client.count(&self.topics.results)
+    }
+
+    pub fn wait_results(&self, at_least: u64, mut alive: impl FnMut()) {
+        wait_until(&format!("{at_least} results"), STREAM_DEADLINE, || {
+            alive();
+            let results = self.results();
+            if results >= at_least { Ok(()) } else { Err(format!("{results} results")) }
+        });
+    }
+
+    pub fn wait_done(&self, daemon: &mut Daemon) {
+        self.world.client.wait_lag_0(&self.topics.changes, &self.config.group, STREAM_DEADLINE, || daemon.expect_alive());
+    }
+
+    pub fn answers(&self) -> Answers {
+        Answers::read(&self.world.client, &self.topics)
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        self.world.points.snapshot()
+    }
+
+    /// Promise 1 at this moment: everything below the committed offsets has its answer.
+    pub fn assert_committed_is_answered(&self) -> i64 {
+        // Commits first: what is answered in between can only help.
+        let progress = self.world.client.progress(&self.topics.changes, &self.config.group).expect("the broker answers");
+        let answers = self.answers();
+        for (partition, progress) in &progress {
+            for offset in 0..progress.committed {
+                let position = (*partition, offset);
+                let answered = answers.results.contains_key(&position) || answers.dead_letters.contains_key(&position);
+                assert!(
+                    answered,
+                    "partition {partition} is committed up to {} and offset {offset} has no answer",
+                    progress.committed
+                );
+            }
+        }
+        progress.values().map(|p| p.committed).sum()
+    }
+}
