@@ -3,7 +3,15 @@
 //! Whatever the engine, a change is applied under the version guard (promise 2): a point is replaced only by a higher version, decided
 //! inside the engine, and a delete is a point without vectors under the same guard.
 
+#[cfg(feature = "embedded")]
+pub mod embedded;
+pub mod guard;
+pub mod payload;
+pub mod qdrant;
+
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use astromech_schemas::{Fingerprint, Kind};
 use futures::future::BoxFuture;
@@ -108,4 +116,44 @@ pub trait Index: Send + Sync {
 
     /// Flushes and closes. Nothing is applied afterwards.
     fn close(&self) -> BoxFuture<'_, Result<(), IndexError>>;
+}
+
+/// The vector space that an index is opened for.
+#[derive(Debug, Clone)]
+pub struct Space {
+    /// Fingerprint of the bundle in use.
+    pub fingerprint: Fingerprint,
+    /// Length of its vectors.
+    pub embedding_dim: u32,
+    /// Name of the bundle, for people; kept in the collections' metadata and never compared.
+    pub bundle: String,
+}
+
+/// Which engine, and where.
+#[derive(Debug, Clone)]
+pub enum IndexOptions {
+    /// Qdrant's engine in this process (feature `embedded`).
+    Embedded {
+        /// Folder of the index; created when absent. One process at a time.
+        path: PathBuf,
+    },
+    /// A Qdrant server.
+    Qdrant(qdrant::QdrantOptions),
+}
+
+/// Opens the index for `space`, creating on first start what is not there yet.
+///
+/// # Errors
+/// [`IndexError::Mismatch`] when what is there is of another space or form, when the server is too old, or when the engine is not part of
+/// this build; [`IndexError::Transient`] when the server does not answer or another process holds the embedded index.
+pub async fn open(options: &IndexOptions, space: &Space) -> Result<Arc<dyn Index>, IndexError> {
+    match options {
+        #[cfg(feature = "embedded")]
+        IndexOptions::Embedded { path } => Ok(Arc::new(embedded::EmbeddedIndex::open(path, space).await?)),
+        #[cfg(not(feature = "embedded"))]
+        IndexOptions::Embedded { .. } => Err(IndexError::Mismatch(
+            "this build has no embedded engine: set index.engine = \"qdrant\", or build with the feature `embedded`".to_owned(),
+        )),
+        IndexOptions::Qdrant(options) => Ok(Arc::new(qdrant::QdrantIndex::open(options, space).await?)),
+    }
 }

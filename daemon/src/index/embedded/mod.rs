@@ -1,0 +1,169 @@
+//! The index inside this process: Qdrant's own engine (qdrant-edge 0.7.0), one shard a kind.
+//!
+//! One thread owns every write: it takes the batches that wait (up to [`GROUP_BATCHES_MAX`] share one flush), applies them under the
+//! guard, flushes, and only then answers. The flush is what makes an answer durable: this engine writes a log of its own but never
+//! replays it, so after a kill only what was flushed is there. Reads run on blocking threads beside it.
+
+mod convert;
+mod folder;
+mod shard;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use astromech_schemas::{Fingerprint, Kind};
+use futures::future::{BoxFuture, FutureExt as _};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use uuid::Uuid;
+
+use self::convert::Batch;
+use self::shard::Shards;
+use self::writer::Job;
+use super::guard::{check, check_vector};
+use super::{Change, Index, IndexError, Query, Space, Stored};
+
+/// Most batches that wait for the writing thread; beyond it `apply` waits.
+pub const WRITE_QUEUE_MAX: usize = 8;
+/// Most waiting batches that share one flush.
+pub const GROUP_BATCHES_MAX: usize = 8;
+/// Most reads at a time; beyond it a read waits.
+pub const READS_IN_FLIGHT_MAX: usize = 32;
+
+/// The three collections of one vector space in a folder of this machine.
+pub struct EmbeddedIndex {
+    space: Space,
+    shards: Arc<Shards>,
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    reads: Semaphore,
+}
+
+impl EmbeddedIndex {
+    /// Opens the folder, creating it on first start, and takes its lock.
+    ///
+    /// # Errors
+    /// [`IndexError::Mismatch`] when the folder holds vectors of another space or is not an index; [`IndexError::Transient`] when another
+    /// process has it open or the disk fails.
+    pub async fn open(path: &Path, space: &Space) -> Result<Self, IndexError> {
+        let (root, wanted) = (path.to_owned(), space.clone());
+        let shards = blocking(move || folder::open(&root, &wanted)).await??;
+        let shards = Arc::new(shards);
+        let (sender, receiver) = mpsc::channel(WRITE_QUEUE_MAX);
+        let owned = Arc::clone(&shards);
+        let writer = std::thread::Builder::new()
+            .name("astromech-index".to_owned())
+            .spawn(move || writer::run(&owned, receiver))
+            .map_err(|error| IndexError::Transient(format!("starting the writing thread: {error}")))?;
+        Ok(Self {
+            space: space.clone(),
+            shards,
+            jobs: Mutex::new(Some(sender)),
+            writer: Mutex::new(Some(writer)),
+            reads: Semaphore::new(READS_IN_FLIGHT_MAX),
+        })
+    }
+
+    fn sender(&self) -> Option<mpsc::Sender<Job>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends a job to the writing thread and waits for its answer.
+    async fn submit(&self, job: impl FnOnce(oneshot::Sender<Result<(), IndexError>>) -> Job) -> Result<(), IndexError> {
+        let closed = || IndexError::Mismatch("the index is closed".to_owned());
+        let sender = self.sender().ok_or_else(closed)?;
+        let (reply, answer) = oneshot::channel();
+        sender.send(job(reply)).await.map_err(|_| closed())?;
+        drop(sender);
+        answer.await.map_err(|_| closed())?
+    }
+
+    /// Runs a read on a blocking thread, at most [`READS_IN_FLIGHT_MAX`] at a time.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shards) -> Result<T, IndexError> + Send + 'static,
+    ) -> Result<T, IndexError> {
+        let _permit = self.reads.acquire().await.map_err(|_| IndexError::Mismatch("the index is closed".to_owned()))?;
+        let shards = Arc::clone(&self.shards);
+        blocking(move || work(&shards)).await?
+    }
+}
+
+/// Runs blocking work on the runtime's blocking threads; a panic of the engine becomes an error.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, IndexError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| IndexError::Transient(format!("the engine failed: {error}")))
+}
+
+impl Drop for EmbeddedIndex {
+    /// Waits for the writing thread, so that the folder's lock is free when this returns.
+    fn drop(&mut self) {
+        self.jobs.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the index's writing thread panicked");
+        }
+    }
+}
+
+impl Index for EmbeddedIndex {
+    fn fingerprint(&self) -> &Fingerprint {
+        &self.space.fingerprint
+    }
+
+    fn apply<'a>(&'a self, changes: &'a [Change]) -> BoxFuture<'a, Result<(), IndexError>> {
+        async move {
+            check(changes, &self.space.fingerprint, self.space.embedding_dim)?;
+            if changes.is_empty() {
+                return Ok(());
+            }
+            let batches = Batch::of(changes);
+            self.submit(|reply| Job::Apply { batches, reply }).await
+        }
+        .boxed()
+    }
+
+    fn search<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Vec<Stored>, IndexError>> {
+        async move {
+            check_vector(&query.vector, self.space.embedding_dim)
+                .map_err(|problem| IndexError::Mismatch(format!("the query's vector {problem}")))?;
+            let query = query.clone();
+            self.read(move |shards| shards.get(query.kind).search(&query)).await
+        }
+        .boxed()
+    }
+
+    fn retrieve<'a>(&'a self, kind: Kind, point_ids: &'a [Uuid]) -> BoxFuture<'a, Result<Vec<Stored>, IndexError>> {
+        async move {
+            let ids = point_ids.to_vec();
+            self.read(move |shards| shards.get(kind).retrieve(&ids)).await
+        }
+        .boxed()
+    }
+
+    fn counts(&self) -> BoxFuture<'_, Result<BTreeMap<Kind, u64>, IndexError>> {
+        self.read(|shards| Kind::ALL.into_iter().map(|kind| Ok((kind, shards.get(kind).count_live()?))).collect()).boxed()
+    }
+
+    fn health(&self) -> BoxFuture<'_, Result<(), IndexError>> {
+        self.submit(|reply| Job::Ping { reply }).boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), IndexError>> {
+        async move {
+            if self.sender().is_none() {
+                return Ok(());
+            }
+            let result = self.submit(|reply| Job::Close { reply }).await;
+            self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(writer) = writer {
+                blocking(move || writer.join()).await?.map_err(|_| IndexError::Transient("the writing thread panicked".to_owned()))?;
+            }
+            result
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,137 @@
+//! What is stored beside the vectors of a point.
+
+use serde_json::{Map, Value};
+
+use super::guard::{VECTORS, split};
+use super::{Change, ChangeBody};
+
+/// Id of the item.
+pub const FIELD_ID: &str = "id";
+/// Kind of the item.
+pub const FIELD_KIND: &str = "kind";
+/// Source version, a whole number.
+pub const FIELD_VERSION: &str = "version";
+/// Upper half of a version from 2^53 on; absent below.
+pub const FIELD_VERSION_HIGH: &str = "version_high";
+/// Lower half of a version from 2^53 on; absent below.
+pub const FIELD_VERSION_LOW: &str = "version_low";
+/// Vector space of the vectors.
+pub const FIELD_FINGERPRINT: &str = "fingerprint";
+/// `true` on a tombstone, absent on a live point.
+pub const FIELD_DELETED: &str = "deleted";
+/// Names of the vectors that this version of the item has.
+pub const FIELD_VECTORS: &str = "vectors";
+
+/// Fields that only the writer sets; an item's own fields of these names are dropped.
+const RESERVED: [&str; 8] = [
+    FIELD_ID,
+    FIELD_KIND,
+    FIELD_VERSION,
+    FIELD_VERSION_HIGH,
+    FIELD_VERSION_LOW,
+    FIELD_FINGERPRINT,
+    FIELD_DELETED,
+    FIELD_VECTORS,
+];
+
+/// How an engine indexes a payload field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FieldType {
+    /// Whole numbers.
+    Integer,
+    /// Exact words.
+    Keyword,
+    /// Yes or no.
+    Bool,
+}
+
+/// Indexed payload fields of a collection: those of the guard (clusters in strict mode refuse writes that filter without an index) and
+/// those that readers filter by.
+pub(super) const INDEXED_FIELDS: [(&str, FieldType); 9] = [
+    (FIELD_VERSION, FieldType::Integer),
+    (FIELD_VERSION_HIGH, FieldType::Integer),
+    (FIELD_VERSION_LOW, FieldType::Integer),
+    (FIELD_VECTORS, FieldType::Keyword),
+    (FIELD_DELETED, FieldType::Bool),
+    (FIELD_FINGERPRINT, FieldType::Keyword),
+    ("tags", FieldType::Keyword),
+    ("time_ms", FieldType::Integer),
+    ("language", FieldType::Keyword),
+];
+
+/// The stored payload of a change: the item's own fields and the writer's.
+pub(super) fn build(change: &Change) -> Map<String, Value> {
+    let mut payload = match &change.body {
+        ChangeBody::Upsert { payload, .. } => payload.clone(),
+        ChangeBody::Delete => Map::new(),
+    };
+    for field in RESERVED {
+        payload.remove(field);
+    }
+    payload.insert(FIELD_ID.to_owned(), change.id.clone().into());
+    payload.insert(FIELD_KIND.to_owned(), change.kind.as_str().into());
+    payload.insert(FIELD_VERSION.to_owned(), change.version.into());
+    if let Some((high, low)) = split(change.version) {
+        payload.insert(FIELD_VERSION_HIGH.to_owned(), high.into());
+        payload.insert(FIELD_VERSION_LOW.to_owned(), low.into());
+    }
+    payload.insert(FIELD_FINGERPRINT.to_owned(), change.fingerprint.as_str().into());
+    if matches!(change.body, ChangeBody::Delete) {
+        payload.insert(FIELD_DELETED.to_owned(), true.into());
+    }
+    let vectors: Vec<&str> = VECTORS.into_iter().filter(|name| change.vector(name).is_some()).collect();
+    payload.insert(FIELD_VECTORS.to_owned(), vectors.into());
+    payload
+}
+
+/// Whether a stored payload is a tombstone's.
+pub fn is_tombstone(payload: &Map<String, Value>) -> bool {
+    payload.get(FIELD_DELETED).and_then(Value::as_bool).unwrap_or(false)
+}
+
+/// About how many bytes a payload takes in a request.
+pub(super) fn bytes(payload: &Map<String, Value>) -> usize {
+    /// Tags and lengths of one value in protobuf or CBOR.
+    const OVERHEAD_BYTES: usize = 12;
+    fn value_bytes(value: &Value) -> usize {
+        OVERHEAD_BYTES
+            + match value {
+                Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+                Value::String(text) => text.len(),
+                Value::Array(values) => values.iter().map(value_bytes).sum(),
+                Value::Object(map) => bytes(map),
+            }
+    }
+    payload.iter().map(|(key, value)| OVERHEAD_BYTES + key.len() + value_bytes(value)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use astromech_schemas::{Fingerprint, Kind, point_id};
+    use serde_json::json;
+
+    use super::*;
+
+    fn change(version: u64, body: ChangeBody) -> Change {
+        let fingerprint = Fingerprint::try_from("a".repeat(64)).unwrap();
+        Change { kind: Kind::Article, id: "7".to_owned(), point_id: point_id(Kind::Article, "7"), version, fingerprint, body }
+    }
+
+    #[test]
+    fn an_item_can_not_set_the_fields_of_the_guard() {
+        let own = json!({"title": "标题", "version": 99, "deleted": true, "fingerprint": "x", "vectors": ["image"], "version_high": 1});
+        let body = ChangeBody::Upsert { text: Some(vec![1.0]), image: None, payload: own.as_object().unwrap().clone() };
+        let payload = build(&change(3, body));
+        let want = json!({"title": "标题", "id": "7", "kind": "article", "version": 3, "fingerprint": "a".repeat(64), "vectors": ["text"]});
+        assert_eq!(Value::Object(payload), want);
+    }
+
+    #[test]
+    fn a_tombstone_keeps_who_it_is_and_nothing_of_the_item() {
+        let payload = build(&change(1 << 60, ChangeBody::Delete));
+        assert!(is_tombstone(&payload));
+        assert_eq!(payload[FIELD_VERSION], json!(1_u64 << 60));
+        assert_eq!(payload[FIELD_VERSION_HIGH], json!(1 << 28));
+        assert_eq!(payload[FIELD_VECTORS], json!([]));
+    }
+}

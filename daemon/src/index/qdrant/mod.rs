@@ -1,0 +1,192 @@
+//! The index on a Qdrant server, over gRPC.
+//!
+//! Writes wait until they are applied. Their ordering is left at Qdrant's default: the guard makes writes commute, so replicas that see
+//! two writers in different orders still end in the same highest version.
+
+mod convert;
+mod error;
+mod setup;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use astromech_schemas::{Fingerprint, Kind};
+use futures::future::{BoxFuture, FutureExt as _, try_join_all};
+use qdrant_client::qdrant::{
+    Condition, CountPointsBuilder, Filter, GetPointsBuilder, QueryPointsBuilder, UpdateBatchPointsBuilder,
+};
+use qdrant_client::{Qdrant, QdrantError};
+use uuid::Uuid;
+
+use self::convert::{Prepared, operations, prepare, to_point_id, to_stored};
+use self::error::from_client;
+use self::setup::Setup;
+use super::guard::{check, check_vector, newest};
+use super::payload::{FIELD_DELETED, is_tombstone};
+use super::{Change, Index, IndexError, Query, Space, Stored};
+use crate::generation::collection_name;
+
+/// Most bytes of one write request, about. The server itself sets no limit to a gRPC message; a proxy before it may.
+const REQUEST_BYTES_MAX: usize = 16 << 20;
+/// Most points of one write request: the guard is evaluated for each point against each condition.
+const REQUEST_POINTS_MAX: usize = 256;
+
+/// How to reach the server.
+#[derive(Debug, Clone)]
+pub struct QdrantOptions {
+    /// gRPC address, for example `http://127.0.0.1:6334`; `https` for TLS with the system's roots.
+    pub url: String,
+    /// API key, if the server wants one.
+    pub api_key: Option<String>,
+    /// Longest time for one request.
+    pub timeout: Duration,
+    /// Longest time to connect.
+    pub connect_timeout: Duration,
+}
+
+impl QdrantOptions {
+    /// Options with the default times: 30 s a request, 5 s to connect, no API key.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), api_key: None, timeout: Duration::from_secs(30), connect_timeout: Duration::from_secs(5) }
+    }
+}
+
+/// The three collections of one vector space on a Qdrant server.
+pub struct QdrantIndex {
+    client: Qdrant,
+    url: String,
+    space: Space,
+    closed: AtomicBool,
+}
+
+impl QdrantIndex {
+    /// Connects, creates what is not there yet (collections, payload indexes, aliases) and checks what is.
+    ///
+    /// # Errors
+    /// [`IndexError::Transient`] when the server does not answer; [`IndexError::Mismatch`] when it is older than 1.16, refuses the API key,
+    /// or has a collection or alias of another fingerprint, dimension, distance or set of vectors.
+    pub async fn open(options: &QdrantOptions, space: &Space) -> Result<Self, IndexError> {
+        let client = Qdrant::from_url(&options.url)
+            .api_key(options.api_key.clone())
+            .timeout(options.timeout)
+            .connect_timeout(options.connect_timeout)
+            .skip_compatibility_check()
+            .build()
+            .map_err(|error| from_client("connecting", &options.url, &error))?;
+        Setup { client: &client, url: &options.url, space }.run().await?;
+        Ok(Self { client, url: options.url.clone(), space: space.clone(), closed: AtomicBool::new(false) })
+    }
+
+    fn name(&self, kind: Kind) -> String {
+        collection_name(kind, &self.space.fingerprint)
+    }
+
+    fn error(&self, doing: &'static str) -> impl Fn(QdrantError) -> IndexError {
+        move |error| from_client(doing, &self.url, &error)
+    }
+
+    async fn write(&self, kind: Kind, batch: Vec<Prepared<'_>>) -> Result<(), IndexError> {
+        let request = UpdateBatchPointsBuilder::new(self.name(kind), operations(batch)).wait(true);
+        self.client.update_points_batch(request).await.map_err(self.error("writing points"))?;
+        Ok(())
+    }
+
+    /// One kind's requests, one after the other.
+    async fn write_kind(&self, kind: Kind, changes: Vec<&Change>) -> Result<(), IndexError> {
+        let mut batch: Vec<Prepared<'_>> = Vec::with_capacity(changes.len());
+        let mut bytes = 0;
+        for change in changes {
+            let prepared = prepare(change);
+            if !batch.is_empty() && (batch.len() == REQUEST_POINTS_MAX || bytes + prepared.bytes > REQUEST_BYTES_MAX) {
+                self.write(kind, std::mem::take(&mut batch)).await?;
+                bytes = 0;
+            }
+            bytes += prepared.bytes;
+            batch.push(prepared);
+        }
+        if batch.is_empty() { Ok(()) } else { self.write(kind, batch).await }
+    }
+
+    async fn count(&self, kind: Kind) -> Result<(Kind, u64), IndexError> {
+        let live = Filter::must_not([Condition::matches(FIELD_DELETED, true)]);
+        let request = CountPointsBuilder::new(self.name(kind)).filter(live).exact(true);
+        let answer = self.client.count(request).await.map_err(self.error("counting points"))?;
+        Ok((kind, answer.result.map_or(0, |result| result.count)))
+    }
+}
+
+impl Index for QdrantIndex {
+    fn fingerprint(&self) -> &Fingerprint {
+        &self.space.fingerprint
+    }
+
+    fn apply<'a>(&'a self, changes: &'a [Change]) -> BoxFuture<'a, Result<(), IndexError>> {
+        async move {
+            if self.closed.load(Ordering::Acquire) {
+                return Err(IndexError::Mismatch("the index is closed".to_owned()));
+            }
+            check(changes, &self.space.fingerprint, self.space.embedding_dim)?;
+            let mut by_kind: BTreeMap<Kind, Vec<&Change>> = BTreeMap::new();
+            for change in newest(changes) {
+                by_kind.entry(change.kind).or_default().push(change);
+            }
+            try_join_all(by_kind.into_iter().map(|(kind, changes)| self.write_kind(kind, changes))).await?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn search<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Vec<Stored>, IndexError>> {
+        async move {
+            check_vector(&query.vector, self.space.embedding_dim)
+                .map_err(|problem| IndexError::Mismatch(format!("the query's vector {problem}")))?;
+            let request = QueryPointsBuilder::new(self.name(query.kind))
+                .query(query.vector.clone())
+                .using(query.vector_name)
+                .limit(u64::from(query.limit))
+                .with_payload(true);
+            let answer = self.client.query(request).await.map_err(self.error("searching"))?;
+            let mut hits = Vec::with_capacity(answer.result.len());
+            for point in answer.result {
+                let stored = to_stored(point.id, point.score, point.payload)?;
+                // Between a delete and the removal of its leftover vectors a search can still see the tombstone.
+                if !is_tombstone(&stored.payload) {
+                    hits.push(stored);
+                }
+            }
+            Ok(hits)
+        }
+        .boxed()
+    }
+
+    fn retrieve<'a>(&'a self, kind: Kind, point_ids: &'a [Uuid]) -> BoxFuture<'a, Result<Vec<Stored>, IndexError>> {
+        async move {
+            let ids: Vec<_> = point_ids.iter().copied().map(to_point_id).collect();
+            let request = GetPointsBuilder::new(self.name(kind), ids).with_payload(true);
+            let answer = self.client.get_points(request).await.map_err(self.error("reading points"))?;
+            answer.result.into_iter().map(|point| to_stored(point.id, 0.0, point.payload)).collect()
+        }
+        .boxed()
+    }
+
+    fn counts(&self) -> BoxFuture<'_, Result<BTreeMap<Kind, u64>, IndexError>> {
+        async move { Ok(try_join_all(Kind::ALL.map(|kind| self.count(kind))).await?.into_iter().collect()) }.boxed()
+    }
+
+    fn health(&self) -> BoxFuture<'_, Result<(), IndexError>> {
+        async move {
+            self.client.health_check().await.map_err(self.error("asking for health"))?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), IndexError>> {
+        async move {
+            self.closed.store(true, Ordering::Release);
+            Ok(())
+        }
+        .boxed()
+    }
+}

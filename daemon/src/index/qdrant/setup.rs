@@ -1,0 +1,231 @@
+//! First start and every later one: the server is new enough, the collections are there and of this space, the aliases are set.
+
+use std::collections::{BTreeMap, HashMap};
+
+use astromech_schemas::Kind;
+use qdrant_client::qdrant::{
+    CollectionInfo, CreateAliasBuilder, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder, Distance, VectorParams,
+    VectorParamsBuilder, VectorsConfigBuilder, vectors_config,
+};
+use qdrant_client::{Qdrant, QdrantError};
+use serde_json::{Value, json};
+
+use super::error::from_client;
+use crate::generation::collection_name;
+use crate::index::guard::VECTORS;
+use crate::index::payload::{FieldType, INDEXED_FIELDS};
+use crate::index::{IndexError, Space};
+
+/// Oldest server that evaluates a condition per point on an upsert and keeps metadata with a collection.
+pub(super) const SERVER_MIN: (u64, u64) = (1, 16);
+
+/// Key of our metadata on a collection.
+const METADATA_KEY: &str = "astromech";
+
+/// What it takes to set up one server.
+pub(super) struct Setup<'a> {
+    pub(super) client: &'a Qdrant,
+    pub(super) url: &'a str,
+    pub(super) space: &'a Space,
+}
+
+impl Setup<'_> {
+    /// Everything, in an order that leaves nothing behind when it is refused: versions and aliases are looked at before a collection is made.
+    pub(super) async fn run(&self) -> Result<(), IndexError> {
+        self.check_server().await?;
+        let aliases = self.aliases().await?;
+        for kind in Kind::ALL {
+            self.check_alias(kind, &aliases).await?;
+        }
+        for kind in Kind::ALL {
+            self.ensure_collection(kind).await?;
+        }
+        for kind in Kind::ALL {
+            self.ensure_alias(kind, &aliases).await?;
+        }
+        Ok(())
+    }
+
+    fn error(&self, doing: &str) -> impl Fn(QdrantError) -> IndexError {
+        move |error| from_client(doing, self.url, &error)
+    }
+
+    async fn check_server(&self) -> Result<(), IndexError> {
+        let answer = self.client.health_check().await.map_err(self.error("asking for the version"))?;
+        if parse_version(&answer.version).is_some_and(|found| found >= SERVER_MIN) {
+            return Ok(());
+        }
+        let (major, minor) = SERVER_MIN;
+        Err(IndexError::Mismatch(format!(
+            "the Qdrant server at {} is version {}, at least {major}.{minor} is needed (conditional upserts): upgrade the server",
+            self.url, answer.version
+        )))
+    }
+
+    /// Collection of each alias of the server.
+    async fn aliases(&self) -> Result<BTreeMap<String, String>, IndexError> {
+        let answer = self.client.list_aliases().await.map_err(self.error("listing the aliases"))?;
+        Ok(answer.aliases.into_iter().map(|alias| (alias.alias_name, alias.collection_name)).collect())
+    }
+
+    /// Refuses an alias that serves another space: moving it is a rollout's business, never a start's.
+    async fn check_alias(&self, kind: Kind, aliases: &BTreeMap<String, String>) -> Result<(), IndexError> {
+        let alias = kind.collection();
+        let Some(live) = aliases.get(alias) else { return Ok(()) };
+        if *live == collection_name(kind, &self.space.fingerprint) {
+            return Ok(());
+        }
+        let info = self.client.collection_info(live.as_str()).await.map_err(self.error("reading the live collection"))?;
+        let of = match metadata(&info.result.unwrap_or_default()) {
+            Some(found) => format!("bundle {} ({})", text(&found, "bundle"), text(&found, "fingerprint")),
+            None => "something that Astromech did not make".to_owned(),
+        };
+        Err(IndexError::Mismatch(format!(
+            "alias `{alias}` is live on collection `{live}` of {of}, this daemon's bundle is {} ({}): start it with the live bundle, or \
+             release this one as a new generation; to give the live index up, delete the alias",
+            self.space.bundle, self.space.fingerprint
+        )))
+    }
+
+    async fn ensure_collection(&self, kind: Kind) -> Result<(), IndexError> {
+        let name = collection_name(kind, &self.space.fingerprint);
+        if !self.exists(&name).await?
+            && let Err(error) = self.create_collection(&name).await
+            && !self.exists(&name).await?
+        {
+            return Err(error);
+        }
+        // From here on it exists, made by us or by another daemon that starts at the same time.
+        let info = self.client.collection_info(name.as_str()).await.map_err(self.error("reading the collection"))?.result.unwrap_or_default();
+        self.check_collection(&name, &info)?;
+        for (field, field_type) in INDEXED_FIELDS {
+            if !info.payload_schema.contains_key(field) {
+                let wanted = match field_type {
+                    FieldType::Integer => qdrant_client::qdrant::FieldType::Integer,
+                    FieldType::Keyword => qdrant_client::qdrant::FieldType::Keyword,
+                    FieldType::Bool => qdrant_client::qdrant::FieldType::Bool,
+                };
+                let request = CreateFieldIndexCollectionBuilder::new(name.as_str(), field, wanted).wait(true);
+                self.client.create_field_index(request).await.map_err(self.error("indexing a payload field"))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn exists(&self, name: &str) -> Result<bool, IndexError> {
+        self.client.collection_exists(name).await.map_err(self.error("looking for the collection"))
+    }
+
+    async fn create_collection(&self, name: &str) -> Result<(), IndexError> {
+        let mut vectors = VectorsConfigBuilder::default();
+        for vector in VECTORS {
+            vectors.add_named_vector_params(vector, VectorParamsBuilder::new(u64::from(self.space.embedding_dim), Distance::Cosine));
+        }
+        let ours = json!({
+            "fingerprint": self.space.fingerprint,
+            "embedding_dim": self.space.embedding_dim,
+            "bundle": self.space.bundle,
+        });
+        let request = CreateCollectionBuilder::new(name)
+            .vectors_config(vectors)
+            .metadata(HashMap::from([(METADATA_KEY.to_owned(), ours)]));
+        self.client.create_collection(request).await.map_err(self.error("creating the collection"))?;
+        tracing::info!(collection = name, "created the collection");
+        Ok(())
+    }
+
+    /// Fingerprint, dimension, distance and vector names, each as this daemon would have made it.
+    fn check_collection(&self, name: &str, info: &CollectionInfo) -> Result<(), IndexError> {
+        let refuse = |what: String| {
+            let fix = "start with the bundle that it was made for, or delete the collection to build it anew";
+            Err(IndexError::Mismatch(format!("collection `{name}` at {}: {what}: {fix}", self.url)))
+        };
+        let Some(found) = metadata(info) else {
+            return refuse(format!("its metadata has no `{METADATA_KEY}`, so Astromech did not make it"));
+        };
+        let fingerprint = text(&found, "fingerprint");
+        if fingerprint != self.space.fingerprint.as_str() {
+            let bundle = text(&found, "bundle");
+            return refuse(format!("it holds vectors of bundle {bundle} ({fingerprint}), not of {}", self.space.fingerprint));
+        }
+        let params = named_vectors(info);
+        let mut names: Vec<&str> = params.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        let mut wanted = VECTORS;
+        wanted.sort_unstable();
+        if names != wanted {
+            return refuse(format!("its vectors are {names:?}, not {wanted:?}"));
+        }
+        for (vector, params) in params {
+            let dim = self.space.embedding_dim;
+            if params.size != u64::from(dim) {
+                return refuse(format!("vector `{vector}` has {} numbers, not {dim}", params.size));
+            }
+            if params.distance() != Distance::Cosine {
+                return refuse(format!("vector `{vector}` is compared by {:?}, not by Cosine", params.distance()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets an alias that is not there; one that is there is never moved.
+    async fn ensure_alias(&self, kind: Kind, aliases: &BTreeMap<String, String>) -> Result<(), IndexError> {
+        let alias = kind.collection();
+        if aliases.contains_key(alias) {
+            return Ok(());
+        }
+        let collection = collection_name(kind, &self.space.fingerprint);
+        let made = self.client.create_alias(CreateAliasBuilder::new(collection, alias)).await;
+        let now = self.aliases().await?;
+        if now.contains_key(alias) {
+            // Ours, or another daemon's that starts at the same time: it must be of this space.
+            return self.check_alias(kind, &now).await;
+        }
+        let taken = self.exists(alias).await?;
+        match made.map_err(self.error("setting the alias")) {
+            Err(_) if taken => Err(IndexError::Mismatch(format!(
+                "the server at {} has a collection called `{alias}`, which must be an alias: rename or delete that collection",
+                self.url
+            ))),
+            Err(error) => Err(error),
+            Ok(_) => Err(IndexError::Transient(format!("alias `{alias}` was set and is not there yet"))),
+        }
+    }
+}
+
+/// Major and minor of a version such as `1.16.3` or `1.17.0-dev`.
+fn parse_version(version: &str) -> Option<(u64, u64)> {
+    let mut parts = version.trim_start_matches('v').split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// Our metadata on a collection.
+fn metadata(info: &CollectionInfo) -> Option<Value> {
+    info.config.as_ref()?.metadata.get(METADATA_KEY).cloned().map(Value::from)
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or("unknown")
+}
+
+fn named_vectors(info: &CollectionInfo) -> BTreeMap<String, VectorParams> {
+    let config = info.config.as_ref().and_then(|config| config.params.as_ref()).and_then(|params| params.vectors_config.as_ref());
+    match config.and_then(|config| config.config.as_ref()) {
+        Some(vectors_config::Config::ParamsMap(map)) => map.map.clone().into_iter().collect(),
+        Some(vectors_config::Config::Params(params)) => BTreeMap::from([(String::new(), params.clone())]),
+        None => BTreeMap::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_by_number_and_what_is_no_version_is_refused() {
+        assert_eq!(parse_version("1.16.3"), Some((1, 16)));
+        assert!(parse_version("1.9.7") < Some(SERVER_MIN));
+        assert!(parse_version("v2.0.0-rc1") > Some(SERVER_MIN));
+        assert_eq!(parse_version("unknown"), None);
+    }
+}
