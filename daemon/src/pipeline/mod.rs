@@ -1,1 +1,118 @@
-//! Being written.
+//! The pipeline: the way of a record between the source and its acknowledgement.
+//!
+//! ```text
+//! Intake ─records_in_flight_max, bytes_in_flight_max─> one task a record:
+//!   decode -> fetch ─media.in_flight_max─> prepare ─cores─> towers ─towers.*.queue_max─> writer ─2 x index.batch_points_max─> index
+//!          -> results topic -> acknowledge            (a permanent fault anywhere -> dead-letter topic -> acknowledge)
+//! ```
+//!
+//! Every wait in a task is one of three: for room, for something that may pass (tried for ever, with backoff), or for an answer that the
+//! fence or the halt ends. The writer alone writes to the index.
+
+mod backoff;
+mod decode;
+mod fault;
+mod halt;
+mod kafka_outlet;
+mod outlet;
+mod payload;
+mod poison;
+mod prepare;
+mod task;
+mod write;
+mod writer;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use astromech_towers::Towers;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
+
+pub use backoff::{Backoff, BackoffLimits};
+pub use decode::{Decoded, TopicRules, VersionRule, decode};
+pub use fault::Fault;
+pub use halt::{Halt, HaltCause};
+pub use kafka_outlet::KafkaOutlet;
+pub use outlet::{Outlet, PublishError};
+pub use payload::payload;
+pub use poison::PoisonBreaker;
+pub use prepare::Preparer;
+pub use write::{WriteReply, WriteRequest};
+pub use writer::{Writer, WriterLimits};
+
+use crate::config::Config;
+use crate::index::Index;
+use crate::media::Media;
+use crate::source::Intake;
+use crate::telemetry::{Metrics, Readiness};
+
+/// What the pipeline is made of.
+pub struct PipelineParts {
+    /// The towers.
+    pub towers: Towers,
+    /// Where points are written.
+    pub index: Arc<dyn Index>,
+    /// Where pictures come from.
+    pub media: Arc<Media>,
+    /// Where results and dead letters go.
+    pub outlet: Arc<dyn Outlet>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Says when the index does not answer.
+    pub readiness: Arc<Readiness>,
+    /// Stops the daemon.
+    pub halt: Halt,
+    /// How each topic's records are read.
+    pub rules: HashMap<Arc<str>, TopicRules>,
+    /// Whether to stop when most records are poison.
+    pub poison: Option<PoisonBreaker>,
+}
+
+/// Starts the pipeline. It ends when every [`Intake`] is dropped and every record under way has ended.
+pub fn start(config: &Config, parts: PipelineParts) -> (Intake, JoinHandle<()>) {
+    let limits = &config.pipeline;
+    let backoff = BackoffLimits { min: limits.retry_backoff_min, max: limits.retry_backoff_max };
+    let writer = Writer {
+        index: parts.index,
+        limits: WriterLimits {
+            batch_points_max: config.index.batch_points_max,
+            batch_wait_max: config.index.batch_wait_max,
+            in_flight_max: config.index.in_flight_max,
+            backoff,
+        },
+        metrics: Arc::clone(&parts.metrics),
+        readiness: parts.readiness,
+        halt: parts.halt.clone(),
+    };
+    let (writer, written) = writer.start();
+    let shared = Arc::new(task::Shared {
+        preparer: Preparer::new(parts.towers.clone()),
+        towers: parts.towers,
+        media: parts.media,
+        media_places: Arc::new(Semaphore::new(config.media.in_flight_max)),
+        writer,
+        outlet: parts.outlet,
+        metrics: parts.metrics,
+        poison: parts.poison,
+        halt: parts.halt,
+        rules: parts.rules,
+        limits: config.record,
+        backoff,
+    });
+    let (intake, mut deliveries) = Intake::new(limits.records_in_flight_max, limits.bytes_in_flight_max);
+    let dispatch = async move {
+        let tasks = TaskTracker::new();
+        while let Some(delivery) = deliveries.recv().await {
+            tasks.spawn(Arc::clone(&shared).run(delivery));
+        }
+        tasks.close();
+        tasks.wait().await;
+        // The last sender to the writer: it ends after its last write.
+        drop(shared);
+        // The writer's task neither panics nor is it aborted.
+        let _ = written.await;
+    };
+    (intake, tokio::spawn(dispatch))
+}

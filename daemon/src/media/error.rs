@@ -1,0 +1,32 @@
+//! Why a picture was not fetched: for good, or for now (promise 5: transient is not poison).
+
+use astromech_schemas::dead_letter::Reason;
+
+/// Why a picture was not fetched.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MediaError {
+    /// The address is not allowed. For good.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The address answers that there is nothing. For good.
+    #[error("{0}")]
+    NotFound(String),
+    /// There is more than may be fetched. For good.
+    #[error("{0}")]
+    TooLarge(String),
+    /// May pass: wait and try again.
+    #[error("{0}")]
+    Transient(String),
+}
+
+impl MediaError {
+    /// The reason of the dead letter, or `None` where it may pass.
+    pub const fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Forbidden(_) => Some(Reason::UrlForbidden),
+            Self::NotFound(_) => Some(Reason::UrlNotFound),
+            Self::TooLarge(_) => Some(Reason::UrlTooLarge),
+            Self::Transient(_) => None,
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Results and dead letters into their topics, each acknowledged by all replicas.
+
+use astromech_schemas::dead_letter::{HEADER_DETAIL, HEADER_OFFSET, HEADER_PARTITION, HEADER_REASON, HEADER_TOPIC};
+use astromech_schemas::results::ResultMessage;
+use futures::future::BoxFuture;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::util::Timeout;
+use tracing::debug;
+
+use super::fault::Fault;
+use super::outlet::{Outlet, PublishError};
+use crate::config::KafkaConfig;
+use crate::source::{Record, log_librdkafka, producer_config};
+
+/// One idempotent producer for both topics.
+pub struct KafkaOutlet {
+    producer: FutureProducer<ProducerLog>,
+    results_topic: String,
+    dead_letter_topic: String,
+}
+
+struct ProducerLog;
+
+impl ClientContext for ProducerLog {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_librdkafka(level, facility, message);
+    }
+
+    // Every delivery reports its own error.
+    fn error(&self, error: KafkaError, reason: &str) {
+        debug!(%error, reason, "kafka producer");
+    }
+}
+
+impl KafkaOutlet {
+    /// Creates the producer; it connects by itself.
+    ///
+    /// # Errors
+    /// A property that librdkafka refuses.
+    pub fn new(kafka: &KafkaConfig) -> Result<Self, KafkaError> {
+        Ok(Self {
+            producer: producer_config(kafka).create_with_context(ProducerLog)?,
+            results_topic: kafka.results_topic.clone(),
+            dead_letter_topic: kafka.dead_letter_topic.clone(),
+        })
+    }
+
+    async fn send(&self, record: FutureRecord<'_, [u8], [u8]>) -> Result<(), PublishError> {
+        let topic = record.topic.to_owned();
+        // Never: a full producer is back-pressure, and the record's fence ends the wait where it must end.
+        match self.producer.send(record, Timeout::Never).await {
+            Ok(_) => Ok(()),
+            Err((error, _)) => Err(self.classify(&topic, &error)),
+        }
+    }
+
+    fn classify(&self, topic: &str, error: &KafkaError) -> PublishError {
+        if let Some((code, reason)) = self.producer.client().fatal_error() {
+            return PublishError::Fatal(format!("topic {topic}: {code}: {reason}"));
+        }
+        let hint = match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => "; fix: create the topic",
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => "; fix: raise max.message.bytes of the topic",
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => "; fix: allow this user to write to it",
+            _ => "",
+        };
+        PublishError::Transient(format!("topic {topic}: {error}{hint}"))
+    }
+}
+
+impl Outlet for KafkaOutlet {
+    fn result<'a>(&'a self, message: &'a ResultMessage) -> BoxFuture<'a, Result<(), PublishError>> {
+        Box::pin(async move {
+            let value = serde_json::to_vec(message).map_err(|e| PublishError::Fatal(format!("a result is no JSON: {e}")))?;
+            self.send(FutureRecord::to(&self.results_topic).key(message.id.as_bytes()).payload(&value)).await
+        })
+    }
+
+    fn dead_letter<'a>(&'a self, record: &'a Record, fault: &'a Fault) -> BoxFuture<'a, Result<(), PublishError>> {
+        Box::pin(async move {
+            let mut letter = FutureRecord::to(&self.dead_letter_topic).headers(headers(record, fault));
+            letter.key = record.key.as_deref();
+            letter.payload = record.value.as_deref();
+            self.send(letter).await
+        })
+    }
+}
+
+/// The record's own headers as they came, then ours.
+fn headers(record: &Record, fault: &Fault) -> OwnedHeaders {
+    let mut headers = OwnedHeaders::new_with_capacity(record.headers.len() + 5);
+    for header in &record.headers {
+        headers = headers.insert(Header { key: &header.name, value: header.value.as_deref() });
+    }
+    let (partition, offset) = (record.partition.to_string(), record.offset.to_string());
+    let ours: [(&str, &str); 5] = [
+        (HEADER_REASON, fault.reason.as_str()),
+        (HEADER_DETAIL, &fault.detail),
+        (HEADER_TOPIC, &record.topic),
+        (HEADER_PARTITION, &partition),
+        (HEADER_OFFSET, &offset),
+    ];
+    ours.iter().fold(headers, |headers, (name, value)| headers.insert(Header { key: name, value: Some(*value) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use astromech_schemas::dead_letter::Reason;
+    use rdkafka::message::Headers as _;
+
+    use super::*;
+    use crate::source;
+
+    #[test]
+    fn a_dead_letter_keeps_the_records_headers_and_adds_the_reason() {
+        let own = vec![
+            source::Header { name: "trace".to_owned(), value: Some(vec![0xff, 0]) },
+            source::Header { name: "none".to_owned(), value: None },
+            source::Header { name: "trace".to_owned(), value: Some(Vec::new()) },
+        ];
+        let record =
+            Record { topic: "t".into(), partition: 3, offset: 9, timestamp_ms: None, key: None, value: None, headers: own.clone() };
+        let headers = headers(&record, &Fault::new(Reason::UrlForbidden, "host"));
+        let all: Vec<_> = headers.iter().map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec))).collect();
+        assert_eq!(all[..3], own.into_iter().map(|h| (h.name, h.value)).collect::<Vec<_>>());
+        let text = |value: &str| Some(value.as_bytes().to_vec());
+        assert_eq!(all[3], (HEADER_REASON.to_owned(), text("url_forbidden")));
+        assert_eq!(all[6..], [(HEADER_PARTITION.to_owned(), text("3")), (HEADER_OFFSET.to_owned(), text("9"))]);
+    }
+}

@@ -1,0 +1,27 @@
+//! Where results and dead letters go: topics, or the terminal of `astromech index`.
+
+use astromech_schemas::results::ResultMessage;
+use futures::future::BoxFuture;
+
+use super::fault::Fault;
+use crate::source::Record;
+
+/// Why something was not published.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// May pass: wait and try again.
+    #[error("{0}")]
+    Transient(String),
+    /// Will not pass in this process.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// Takes results and dead letters. When a call returns `Ok`, the receiver has it for good.
+pub trait Outlet: Send + Sync {
+    /// A change that the index holds.
+    fn result<'a>(&'a self, message: &'a ResultMessage) -> BoxFuture<'a, Result<(), PublishError>>;
+
+    /// A record that can never be applied.
+    fn dead_letter<'a>(&'a self, record: &'a Record, fault: &'a Fault) -> BoxFuture<'a, Result<(), PublishError>>;
+}

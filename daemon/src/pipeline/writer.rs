@@ -1,0 +1,199 @@
+//! The index writer: the only part that writes to the index. It owns its queue, gathers changes into batches and keeps a few writes under way.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use super::backoff::{Backoff, BackoffLimits};
+use super::halt::{Halt, HaltCause};
+use super::write::{WriteReply, WriteRequest};
+use crate::index::{Change, Index, IndexError};
+use crate::source::FenceGuard;
+use crate::telemetry::{Condition, Metrics, Readiness, Stage};
+
+/// Limits of the writer.
+#[derive(Debug, Clone, Copy)]
+pub struct WriterLimits {
+    /// Most points in one write.
+    pub batch_points_max: usize,
+    /// Longest wait for a write to fill.
+    pub batch_wait_max: Duration,
+    /// Most writes under way at once.
+    pub in_flight_max: usize,
+    /// Waits between attempts.
+    pub backoff: BackoffLimits,
+}
+
+/// Gathers and writes.
+#[derive(Clone)]
+pub struct Writer {
+    /// Where points live.
+    pub index: Arc<dyn Index>,
+    /// Limits.
+    pub limits: WriterLimits,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The index is ready or not.
+    pub readiness: Arc<Readiness>,
+    /// Stops everything on a mismatch.
+    pub halt: Halt,
+}
+
+impl Writer {
+    /// Starts the writer. It ends when every sender is gone and every write has ended.
+    pub fn start(self) -> (mpsc::Sender<WriteRequest>, tokio::task::JoinHandle<()>) {
+        // Twice a batch: the next one fills while the last is written.
+        let (queue, requests) = mpsc::channel(self.limits.batch_points_max * 2);
+        (queue, tokio::spawn(self.run(requests)))
+    }
+
+    async fn run(self, mut requests: mpsc::Receiver<WriteRequest>) {
+        let in_flight = Arc::new(Semaphore::new(self.limits.in_flight_max));
+        let writes = TaskTracker::new();
+        loop {
+            // The place first, then the batch: while all places are taken the queue fills, and batches with it.
+            let Ok(place) = Arc::clone(&in_flight).acquire_owned().await else { break };
+            let batch = self.gather(&mut requests).await;
+            if batch.is_empty() {
+                break;
+            }
+            self.metrics.set_queue_depth("index", requests.len());
+            let writer = self.clone();
+            writes.spawn(async move {
+                let started = Instant::now();
+                writer.write(batch).await;
+                writer.metrics.stage_time(Stage::Index, started.elapsed());
+                drop(place);
+            });
+        }
+        writes.close();
+        writes.wait().await;
+    }
+
+    /// The next batch; empty when there will be none.
+    async fn gather(&self, requests: &mut mpsc::Receiver<WriteRequest>) -> Vec<WriteRequest> {
+        let mut batch = Vec::with_capacity(self.limits.batch_points_max);
+        if requests.recv_many(&mut batch, self.limits.batch_points_max).await == 0 {
+            return batch;
+        }
+        let deadline = tokio::time::Instant::now() + self.limits.batch_wait_max;
+        while batch.len() < self.limits.batch_points_max {
+            let room = self.limits.batch_points_max - batch.len();
+            match tokio::time::timeout_at(deadline, requests.recv_many(&mut batch, room)).await {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+        batch
+    }
+
+    /// Writes a batch; where the engine refuses it, halves of it, down to the single change that is refused.
+    async fn write(&self, batch: Vec<WriteRequest>) {
+        // At most one half waits for each halving: the depth is the logarithm of a batch.
+        let mut parts = vec![batch];
+        while let Some(part) = parts.pop() {
+            if let Some((first, second)) = self.write_part(part).await {
+                parts.push(second);
+                parts.push(first);
+            }
+        }
+    }
+
+    /// Tries until the changes are written, refused or fenced off. Returns the halves to try where several were refused.
+    async fn write_part(&self, part: Vec<WriteRequest>) -> Option<(Vec<WriteRequest>, Vec<WriteRequest>)> {
+        let mut backoff = Backoff::new(self.limits.backoff);
+        let mut requests = part;
+        let mut failed = false;
+        loop {
+            let entered = enter(requests);
+            if entered.waiting.is_empty() {
+                return None;
+            }
+            match self.index.apply(&entered.changes).await {
+                Ok(()) => {
+                    if failed {
+                        info!("the index answers again");
+                        self.readiness.set_ready(Condition::Index);
+                    }
+                    entered.reply_applied();
+                    return None;
+                }
+                Err(IndexError::Refused(detail)) if entered.changes.len() == 1 => {
+                    entered.reply_refused(&detail);
+                    return None;
+                }
+                Err(IndexError::Refused(_)) => {
+                    let mut first = entered.into_requests();
+                    let second = first.split_off(first.len() / 2);
+                    return Some((first, second));
+                }
+                Err(IndexError::Mismatch(problem)) => {
+                    self.halt.halt(HaltCause::Mismatch(problem));
+                    return None;
+                }
+                Err(IndexError::Transient(problem)) => {
+                    failed = true;
+                    // Leaving the fence: nothing is written during the wait, so a revoke need not wait for it either.
+                    requests = entered.into_requests();
+                    let wait = backoff.next_wait();
+                    self.metrics.retry(Stage::Index);
+                    self.readiness.set_missing(Condition::Index, problem.clone());
+                    warn!(problem, points = requests.len(), ?wait, "the index does not answer; trying again");
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = self.halt.token().cancelled() => return None,
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Changes that passed their fences, in the same order as those who wait for them.
+struct Entered {
+    changes: Vec<Change>,
+    waiting: Vec<(FenceGuard, Waiting)>,
+}
+
+struct Waiting {
+    partition: Arc<crate::source::Partition>,
+    reply: tokio::sync::oneshot::Sender<WriteReply>,
+}
+
+/// Lets every request through its fence; answers those whose partition was taken away.
+fn enter(requests: Vec<WriteRequest>) -> Entered {
+    let mut entered = Entered { changes: Vec::with_capacity(requests.len()), waiting: Vec::with_capacity(requests.len()) };
+    for WriteRequest { change, partition, reply } in requests {
+        match partition.fence().enter() {
+            Some(guard) => {
+                entered.changes.push(change);
+                entered.waiting.push((guard, Waiting { partition, reply }));
+            }
+            // A reply that nobody waits for is a task that was cancelled.
+            None => drop(reply.send(WriteReply::Fenced)),
+        }
+    }
+    entered
+}
+
+impl Entered {
+    fn reply_applied(self) {
+        for (guard, waiting) in self.waiting {
+            drop(waiting.reply.send(WriteReply::Applied(guard)));
+        }
+    }
+
+    fn reply_refused(self, detail: &str) {
+        for (guard, waiting) in self.waiting {
+            drop(waiting.reply.send(WriteReply::Refused(guard, detail.to_owned())));
+        }
+    }
+
+    fn into_requests(self) -> Vec<WriteRequest> {
+        let back = |(change, (_, Waiting { partition, reply }))| WriteRequest { change, partition, reply };
+        self.changes.into_iter().zip(self.waiting).map(back).collect()
+    }
+}
