@@ -2,6 +2,7 @@
 //! `astromech_e2e::world`.
 
 mod configuration;
+mod harness;
 mod poison;
 mod promise_1;
 mod promise_2;
