@@ -1,6 +1,6 @@
 //! Multi-head attention by `scaled_dot_product_attention`.
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use super::layers::Linear;
 use super::params::{Builder, Weights};
@@ -30,8 +30,16 @@ impl Context {
 
 fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, context: Context) -> Tensor {
     let p = if context.train { context.attention_dropout } else { 0.0 };
+    // The fused kernel's backward in bf16 on CPU takes about eight times as long as three plain products (LibTorch 2.11, 37 tokens).
+    let out = if q.kind() == Kind::BFloat16 && q.device() == Device::Cpu {
+        let scale = (q.size()[3] as f64).powf(-0.5);
+        let scores = (q * scale).matmul(&k.transpose(-2, -1));
+        let scores = if let Some(mask) = mask { scores + mask } else { scores };
+        scores.softmax(-1, None).dropout(p, p > 0.0).matmul(v)
+    } else {
+        Tensor::scaled_dot_product_attention(q, k, v, mask, p, false, None, false)
+    };
     // [B, H, L, d] → [B, L, H·d]
-    let out = Tensor::scaled_dot_product_attention(q, k, v, mask, p, false, None, false);
     let size = out.size();
     out.transpose(1, 2).reshape([size[0], size[2], size[1] * size[3]])
 }

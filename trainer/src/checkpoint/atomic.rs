@@ -1,0 +1,39 @@
+//! Files appear whole or not at all.
+
+use std::fs::File;
+use std::path::Path;
+
+/// Writes through `write` into a temporary neighbour, syncs it, then renames it over `path`: a reader sees the old file or the new one.
+/// On an error the neighbour is removed and the old file stays.
+pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> std::io::Result<()> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("checkpoint");
+    let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+    let result = write(&temporary)
+        .and_then(|()| File::open(&temporary)?.sync_all())
+        .and_then(|()| std::fs::rename(&temporary, path));
+    if result.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_rubbish() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.safetensors");
+        write_atomically(&path, |at| std::fs::write(at, "old")).unwrap();
+        let failed = write_atomically(&path, |at| {
+            std::fs::write(at, "half of the n")?;
+            Err(std::io::Error::other("disk full"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        write_atomically(&path, |at| std::fs::write(at, "new")).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
+    }
+}

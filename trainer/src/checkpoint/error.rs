@@ -1,0 +1,42 @@
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use super::report::KeyReport;
+
+/// A checkpoint that cannot be read or written.
+#[derive(Debug, Error)]
+pub enum CheckpointError {
+    /// The file system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is damaged or of another format.
+    #[error("{path}: {message}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// Keys or shapes differ from the model's.
+    #[error("{path} does not hold this model: {report}")]
+    Keys {
+        /// The file.
+        path: PathBuf,
+        /// Every difference.
+        report: Box<KeyReport>,
+    },
+    /// Its metadata describes no model.
+    #[error("{path}: {source}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: crate::model::ConfigError,
+    },
+}

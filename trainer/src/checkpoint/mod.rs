@@ -1,0 +1,13 @@
+//! Checkpoints: native (safetensors), and the import of the official container.
+
+mod atomic;
+mod error;
+mod native;
+mod report;
+
+pub use atomic::write_atomically;
+pub use error::CheckpointError;
+pub use native::{
+    LoadedModel, MODEL_FILE, Progress, STATE_FILE, TrainingState, load_model, read_model_config, read_state, save_model, write_state,
+};
+pub use report::{KeyReport, MisShaped};

@@ -1,0 +1,205 @@
+//! The native checkpoints.
+//!
+//! `model.safetensors` holds weights alone under their official names, f32, with the model's sizes in its metadata (`config`, JSON):
+//! what export, evaluation and serving read. `state.safetensors` holds what resuming a run needs, as flat buffers.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
+use tch::{Kind, Tensor};
+
+use super::atomic::write_atomically;
+use super::error::CheckpointError;
+use super::report::KeyReport;
+use crate::model::{ModelConfig, R2d2};
+use crate::nn::Params;
+
+/// File name of the weights inside a run's folder.
+pub const MODEL_FILE: &str = "model.safetensors";
+/// File name of the resumable state inside a run's folder.
+pub const STATE_FILE: &str = "state.safetensors";
+const CONFIG_KEY: &str = "config";
+const STATE_KEY: &str = "state";
+
+/// A model with its weights.
+pub struct LoadedModel {
+    /// Architecture.
+    pub model: R2d2,
+    /// Weights.
+    pub params: Params,
+    /// Keys that the file holds beyond the model's.
+    pub report: KeyReport,
+}
+
+struct Stored {
+    tensor: Tensor,
+    shape: Vec<usize>,
+}
+
+impl Stored {
+    fn new(tensor: &Tensor) -> Self {
+        let shape = tensor.size().iter().map(|&side| side as usize).collect();
+        Self { tensor: tensor.detach().contiguous(), shape }
+    }
+}
+
+impl View for &Stored {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let mut bytes = vec![0u8; self.data_len()];
+        self.tensor.copy_data_u8(&mut bytes, self.tensor.numel());
+        Cow::Owned(bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.numel() * size_of::<f32>()
+    }
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> CheckpointError {
+    let path = path.to_path_buf();
+    move |source| CheckpointError::Io { path, source }
+}
+
+fn format_error(path: &Path, message: impl ToString) -> CheckpointError {
+    CheckpointError::Format { path: path.to_path_buf(), message: message.to_string() }
+}
+
+fn write(path: &Path, tensors: Vec<(String, Stored)>, metadata: (&str, String)) -> Result<(), CheckpointError> {
+    let metadata = HashMap::from([(metadata.0.to_owned(), metadata.1)]);
+    let views = tensors.iter().map(|(name, stored)| (name.as_str(), stored));
+    let save = |at: &Path| safetensors::serialize_to_file(views, Some(metadata), at).map_err(std::io::Error::other);
+    write_atomically(path, save).map_err(io(path))
+}
+
+/// Writes weights (`flat` has the layout of `params`: the masters or their moving average) under their official names.
+pub fn save_model(path: &Path, config: &ModelConfig, params: &Params, flat: &Tensor) -> Result<(), CheckpointError> {
+    let tensors = params.named().iter().map(|named| (named.name.clone(), Stored::new(&params.view(flat, named)))).collect();
+    let config = serde_json::to_string(config).map_err(|error| format_error(path, error))?;
+    write(path, tensors, (CONFIG_KEY, config))
+}
+
+fn read_metadata(path: &Path, bytes: &[u8], key: &str) -> Result<String, CheckpointError> {
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| format_error(path, error))?;
+    metadata
+        .metadata()
+        .as_ref()
+        .and_then(|map| map.get(key).cloned())
+        .ok_or_else(|| format_error(path, format!("its metadata has no `{key}`; it was not written by this trainer")))
+}
+
+/// A tensor of any supported type, as f32.
+pub(super) fn tensor_of(path: &Path, view: &TensorView<'_>) -> Result<Tensor, CheckpointError> {
+    let kind = match view.dtype() {
+        Dtype::F32 => Kind::Float,
+        Dtype::F64 => Kind::Double,
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        Dtype::I64 => Kind::Int64,
+        other => return Err(format_error(path, format!("type {other:?} is not a parameter's"))),
+    };
+    let shape: Vec<i64> = view.shape().iter().map(|&side| side as i64).collect();
+    Tensor::f_from_data_size(view.data(), &shape, kind)
+        .and_then(|tensor| tensor.f_to_kind(Kind::Float))
+        .map_err(|error| format_error(path, error))
+}
+
+/// The sizes a native model file was written with.
+pub fn read_model_config(path: &Path) -> Result<ModelConfig, CheckpointError> {
+    let bytes = std::fs::read(path).map_err(io(path))?;
+    config_of(path, &bytes)
+}
+
+fn config_of(path: &Path, bytes: &[u8]) -> Result<ModelConfig, CheckpointError> {
+    serde_json::from_str(&read_metadata(path, bytes, CONFIG_KEY)?).map_err(|error| format_error(path, error))
+}
+
+/// Loads a native model file. Missing or mis-shaped keys are an error that lists all of them.
+pub fn load_model(path: &Path) -> Result<LoadedModel, CheckpointError> {
+    let bytes = std::fs::read(path).map_err(io(path))?;
+    let config = config_of(path, &bytes)?;
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| format_error(path, error))?;
+    let (model, mut params) =
+        R2d2::new(&config).map_err(|source| CheckpointError::Config { path: path.to_path_buf(), source })?;
+    let mut found = Vec::new();
+    for (name, view) in tensors.iter() {
+        let shape: Vec<i64> = view.shape().iter().map(|&side| side as i64).collect();
+        found.push((name.to_owned(), shape, view));
+    }
+    let expected: Vec<(String, Vec<i64>)> =
+        params.named().iter().map(|named| (named.name.clone(), named.shape.clone())).collect();
+    let report = KeyReport::compare(
+        expected.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())),
+        found.iter().map(|(name, shape, _)| (name.as_str(), shape.as_slice())),
+    );
+    if !report.is_complete() {
+        return Err(CheckpointError::Keys { path: path.to_path_buf(), report: Box::new(report) });
+    }
+    for (name, _, view) in found {
+        let tensor = tensor_of(path, &view)?;
+        params.copy_named(&name, &tensor);
+    }
+    Ok(LoadedModel { model, params, report })
+}
+
+/// Everything a run needs to go on as if it had not stopped. Data order and dropout follow from seed and step, so no generator's state
+/// is needed beside them.
+pub struct TrainingState {
+    /// Numbers, kept as JSON in the metadata.
+    pub progress: Progress,
+    /// Masters, flat.
+    pub params: Tensor,
+    /// Moving average, flat.
+    pub ema: Tensor,
+    /// AdamW's first moment, flat.
+    pub m: Tensor,
+    /// AdamW's second moment, flat.
+    pub v: Tensor,
+}
+
+/// The scalar part of a [`TrainingState`].
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Progress {
+    /// Steps done.
+    pub step: u64,
+    /// Optimiser updates done (a step whose gradient was not finite makes none).
+    pub updates: i64,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Seconds trained so far.
+    pub elapsed_seconds: f64,
+}
+
+/// Writes the resumable state atomically.
+pub fn write_state(path: &Path, state: &TrainingState) -> Result<(), CheckpointError> {
+    let tensors = [("params", &state.params), ("ema", &state.ema), ("adam.m", &state.m), ("adam.v", &state.v)]
+        .map(|(name, tensor)| (name.to_owned(), Stored::new(tensor)));
+    let progress = serde_json::to_string(&state.progress).map_err(|error| format_error(path, error))?;
+    write(path, tensors.into(), (STATE_KEY, progress))
+}
+
+/// Reads a resumable state of `numel` parameters.
+pub fn read_state(path: &Path, numel: i64) -> Result<TrainingState, CheckpointError> {
+    let bytes = std::fs::read(path).map_err(io(path))?;
+    let progress = serde_json::from_str(&read_metadata(path, &bytes, STATE_KEY)?).map_err(|error| format_error(path, error))?;
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| format_error(path, error))?;
+    let flat = |name: &str| {
+        let view = tensors.tensor(name).map_err(|error| format_error(path, error))?;
+        let tensor = tensor_of(path, &view)?;
+        if tensor.size() != [numel] || tensor.kind() != Kind::Float {
+            let message = format!("`{name}` has shape {:?}, the model has {numel} parameters; resume with the configuration it was trained with", tensor.size());
+            return Err(format_error(path, message));
+        }
+        Ok(tensor)
+    };
+    Ok(TrainingState { progress, params: flat("params")?, ema: flat("ema")?, m: flat("adam.m")?, v: flat("adam.v")? })
+}

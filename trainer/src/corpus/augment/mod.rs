@@ -1,0 +1,188 @@
+//! Augmentation of pictures on the CPU: geometry, then style. Every part has a named probability.
+
+mod geometry;
+mod style;
+
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use super::pictures::Picture;
+
+/// Probabilities and ranges. Ranges are [low, high].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AugmentConfig {
+    /// Side of the crop against the picture's side; above 1 zooms out.
+    pub crop_scale: [f64; 2],
+    /// Aspect ratio of the crop.
+    pub crop_ratio: [f64; 2],
+    /// Horizontal flip; 0 by default, since flags and many emoji have a handedness.
+    pub flip_p: f64,
+    /// Rotation and shear.
+    pub affine_p: f64,
+    /// Largest rotation, degrees.
+    pub rotate_deg: f64,
+    /// Largest shear, as a fraction.
+    pub shear: f64,
+    /// Brightness, contrast, saturation.
+    pub jitter_p: f64,
+    /// Strength of the jitter: factors are within 1 ± this.
+    pub jitter: f64,
+    /// Rotation of the hue by any angle.
+    pub hue_p: f64,
+    /// Permutation of the channels or a two-colour ramp in place of the colours.
+    pub recolour_p: f64,
+    /// Grey.
+    pub gray_p: f64,
+    /// Line art: the outlines alone.
+    pub outline_p: f64,
+    /// Line art over the flattened colours, as comic drawings have it.
+    pub inked_p: f64,
+    /// Fewer levels a channel.
+    pub posterise_p: f64,
+    /// A colour in place of the white background.
+    pub background_p: f64,
+    /// Negative.
+    pub invert_p: f64,
+    /// 3x3 blur.
+    pub blur_p: f64,
+    /// Pixel noise.
+    pub noise_p: f64,
+    /// A grey rectangle over a part.
+    pub erase_p: f64,
+}
+
+impl Default for AugmentConfig {
+    fn default() -> Self {
+        Self {
+            crop_scale: [0.7, 1.15],
+            crop_ratio: [0.8, 1.25],
+            flip_p: 0.0,
+            affine_p: 0.5,
+            rotate_deg: 15.0,
+            shear: 0.15,
+            jitter_p: 0.5,
+            jitter: 0.4,
+            hue_p: 0.1,
+            recolour_p: 0.1,
+            gray_p: 0.1,
+            outline_p: 0.1,
+            inked_p: 0.25,
+            posterise_p: 0.1,
+            background_p: 0.15,
+            invert_p: 0.03,
+            blur_p: 0.1,
+            noise_p: 0.1,
+            erase_p: 0.1,
+        }
+    }
+}
+
+impl AugmentConfig {
+    /// No change beyond the resize.
+    pub fn none() -> Self {
+        Self {
+            crop_scale: [1.0, 1.0],
+            crop_ratio: [1.0, 1.0],
+            flip_p: 0.0,
+            affine_p: 0.0,
+            rotate_deg: 0.0,
+            shear: 0.0,
+            jitter_p: 0.0,
+            jitter: 0.0,
+            hue_p: 0.0,
+            recolour_p: 0.0,
+            gray_p: 0.0,
+            outline_p: 0.0,
+            inked_p: 0.0,
+            posterise_p: 0.0,
+            background_p: 0.0,
+            invert_p: 0.0,
+            blur_p: 0.0,
+            noise_p: 0.0,
+            erase_p: 0.0,
+        }
+    }
+}
+
+/// A picture under way: planar values 0..255 and the foreground's opacity 0..1.
+struct Canvas {
+    side: usize,
+    /// Three planes of `side * side`.
+    rgb: [Vec<f32>; 3],
+    alpha: Vec<f32>,
+}
+
+/// Augments a picture to `side` pixels: appends three planes of bytes to `out`.
+pub fn augment(picture: &Picture, side: usize, config: &AugmentConfig, rng: &mut impl Rng, out: &mut Vec<u8>) {
+    let transform = geometry::Transform::draw(config, rng);
+    let mut canvas = geometry::sample(picture, side, &transform);
+    style::apply(&mut canvas, config, rng);
+    for plane in &canvas.rgb {
+        out.extend(plane.iter().map(|value| value.round().clamp(0.0, 255.0) as u8));
+    }
+}
+
+/// True with probability `p`.
+fn chance(rng: &mut impl Rng, p: f64) -> bool {
+    p > 0.0 && rng.random::<f64>() < p
+}
+
+/// Uniform in [low, high].
+fn within(rng: &mut impl Rng, [low, high]: [f64; 2]) -> f64 {
+    low + (high - low) * rng.random::<f64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    fn checker(side: usize) -> Picture {
+        let pixel = |i: usize| if (i / 8 + i / side / 8).is_multiple_of(2) { [250, 10, 10, 255] } else { [255, 255, 255, 0] };
+        Picture { side, rgba: (0..side * side).flat_map(pixel).collect() }
+    }
+
+    #[test]
+    fn without_augmentation_a_picture_of_the_right_size_is_unchanged() {
+        let picture = checker(32);
+        let mut out = Vec::new();
+        augment(&picture, 32, &AugmentConfig::none(), &mut StdRng::seed_from_u64(1), &mut out);
+        for (index, pixel) in picture.rgba.chunks_exact(4).enumerate() {
+            for channel in 0..3 {
+                assert_eq!(out[channel * 32 * 32 + index], pixel[channel]);
+            }
+        }
+    }
+
+    #[test]
+    fn every_operation_at_once_stays_within_its_buffer_and_follows_the_seed() {
+        let all = AugmentConfig {
+            flip_p: 1.0,
+            affine_p: 1.0,
+            jitter_p: 1.0,
+            hue_p: 1.0,
+            recolour_p: 0.5,
+            gray_p: 0.5,
+            outline_p: 0.5,
+            inked_p: 1.0,
+            posterise_p: 1.0,
+            background_p: 1.0,
+            invert_p: 1.0,
+            blur_p: 1.0,
+            noise_p: 1.0,
+            erase_p: 1.0,
+            ..AugmentConfig::default()
+        };
+        let run = |seed| {
+            let mut out = Vec::new();
+            augment(&checker(40), 24, &all, &mut StdRng::seed_from_u64(seed), &mut out);
+            out
+        };
+        assert_eq!(run(5).len(), 3 * 24 * 24);
+        assert_eq!(run(5), run(5));
+        assert_ne!(run(5), run(6));
+    }
+}

@@ -1,0 +1,213 @@
+//! Batches, prepared on another thread while the step runs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::index;
+use rayon::prelude::*;
+
+use super::augment::{AugmentConfig, augment};
+use super::pictures::Pictures;
+use super::plan::{PlanRecord, PlanSettings, epoch_plan};
+use super::record::Record;
+use super::texts::{TextKindWeights, Tokenizer, choose_text};
+
+/// Batches that may wait for the trainer.
+const QUEUE_BATCHES_MAX: usize = 2;
+/// Separates the streams of random numbers of neighbouring samples.
+const SAMPLE_STRIDE: u64 = 0xD129_0D3A_6B5F_4E97;
+
+/// One batch as plain memory: it crosses a thread border.
+pub struct Batch {
+    /// The step it belongs to, from 0.
+    pub step: u64,
+    /// Records.
+    pub size: usize,
+    /// [size, 3, side, side].
+    pub pixels: Vec<u8>,
+    /// [size, length] token ids, padded with 0.
+    pub ids: Vec<i64>,
+    /// [size, length], 1 where a token is.
+    pub mask: Vec<i64>,
+    /// Tokens of the longest text.
+    pub length: usize,
+    /// Concept number of each record.
+    pub concepts: Vec<i64>,
+    /// [size, kept] patches that stay, when patches are dropped.
+    pub keep: Option<Vec<i64>>,
+}
+
+/// How samples are made.
+#[derive(Debug, Clone)]
+pub struct SampleSettings {
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Picture side in pixels.
+    pub side: usize,
+    /// Patches of one picture.
+    pub patches: usize,
+    /// Patches kept of them; equal to `patches` keeps all.
+    pub patches_kept: usize,
+    /// Batch plan.
+    pub plan: PlanSettings,
+    /// Text choice.
+    pub texts: TextKindWeights,
+    /// Augmentation.
+    pub augment: AugmentConfig,
+}
+
+/// Makes the batch of any step: a pure function of seed and step.
+pub struct BatchMaker {
+    records: Vec<Record>,
+    pictures: Pictures,
+    tokenizer: Tokenizer,
+    settings: SampleSettings,
+    plan_records: Vec<PlanRecord>,
+    /// Batches of an epoch, the same for every epoch.
+    pub steps_per_epoch: u64,
+    plan: (u64, Vec<Vec<usize>>),
+}
+
+impl BatchMaker {
+    /// Takes the records and their pictures.
+    pub fn new(records: Vec<Record>, pictures: Pictures, tokenizer: Tokenizer, settings: SampleSettings) -> Self {
+        let concepts = numbers(records.iter().map(|record| record.concept.as_str()));
+        let domains = numbers(records.iter().map(|record| record.domain.as_str()));
+        let plan_records: Vec<PlanRecord> =
+            concepts.into_iter().zip(domains).map(|(concept, domain)| PlanRecord { concept, domain }).collect();
+        let first = epoch_plan(&plan_records, settings.plan, settings.seed, 0);
+        let steps_per_epoch = first.len() as u64;
+        Self { records, pictures, tokenizer, settings, plan_records, steps_per_epoch, plan: (0, first) }
+    }
+
+    /// Records it draws from.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// True without records.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// The batch of a step.
+    pub fn make(&mut self, step: u64) -> Batch {
+        let epoch = step / self.steps_per_epoch.max(1);
+        if self.plan.0 != epoch {
+            self.plan = (epoch, epoch_plan(&self.plan_records, self.settings.plan, self.settings.seed, epoch));
+        }
+        // Every epoch has at least as many batches as records / batch, whatever the order; the modulo guards the rest.
+        let chosen = &self.plan.1[(step % self.steps_per_epoch.max(1)) as usize % self.plan.1.len()];
+        let samples: Vec<Sample> = chosen
+            .par_iter()
+            .enumerate()
+            .map(|(slot, &record)| self.sample(record, step.wrapping_mul(SAMPLE_STRIDE).wrapping_add(slot as u64)))
+            .collect();
+        self.collate(step, chosen, samples)
+    }
+
+    fn sample(&self, record: usize, stream: u64) -> Sample {
+        let s = &self.settings;
+        let mut rng = StdRng::seed_from_u64(s.seed.rotate_left(32) ^ stream);
+        let text = choose_text(&self.records[record], &s.texts, &mut rng);
+        let mut pixels = Vec::with_capacity(3 * s.side * s.side);
+        augment(&self.pictures.all[record], s.side, &s.augment, &mut rng, &mut pixels);
+        let keep = if s.patches_kept < s.patches {
+            let mut kept: Vec<i64> =
+                index::sample(&mut rng, s.patches, s.patches_kept).into_iter().map(|patch| patch as i64).collect();
+            kept.sort_unstable();
+            kept
+        } else {
+            Vec::new()
+        };
+        Sample { pixels, ids: self.tokenizer.encode(&text), keep }
+    }
+
+    fn collate(&self, step: u64, chosen: &[usize], samples: Vec<Sample>) -> Batch {
+        let size = samples.len();
+        let length = samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(0);
+        let mut batch = Batch {
+            step,
+            size,
+            pixels: Vec::with_capacity(samples.iter().map(|sample| sample.pixels.len()).sum()),
+            ids: vec![0; size * length],
+            mask: vec![0; size * length],
+            length,
+            concepts: chosen.iter().map(|&record| self.plan_records[record].concept as i64).collect(),
+            keep: (self.settings.patches_kept < self.settings.patches).then(Vec::new),
+        };
+        for (row, sample) in samples.into_iter().enumerate() {
+            batch.pixels.extend_from_slice(&sample.pixels);
+            let at = row * length..row * length + sample.ids.len();
+            batch.ids[at.clone()].copy_from_slice(&sample.ids);
+            batch.mask[at].fill(1);
+            if let Some(keep) = &mut batch.keep {
+                keep.extend(sample.keep);
+            }
+        }
+        batch
+    }
+}
+
+struct Sample {
+    pixels: Vec<u8>,
+    ids: Vec<i64>,
+    keep: Vec<i64>,
+}
+
+/// Numbers names in order of first sight.
+fn numbers<'a>(names: impl Iterator<Item = &'a str>) -> Vec<usize> {
+    let mut known = HashMap::new();
+    names
+        .map(|name| {
+            let next = known.len();
+            *known.entry(name).or_insert(next)
+        })
+        .collect()
+}
+
+/// A thread that keeps up to two batches ready.
+pub struct Loader {
+    batches: Option<Receiver<Batch>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Loader {
+    /// Starts at `first_step`; samples are made on `threads` threads.
+    pub fn start(mut maker: BatchMaker, first_step: u64, threads: usize) -> std::io::Result<Self> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.max(1))
+            .thread_name(|index| format!("augment-{index}"))
+            .build()
+            .map_err(std::io::Error::other)?;
+        let pool = Arc::new(pool);
+        let (sender, receiver) = sync_channel(QUEUE_BATCHES_MAX);
+        let thread = std::thread::Builder::new().name("loader".into()).spawn(move || {
+            for step in first_step.. {
+                let batch = pool.install(|| maker.make(step));
+                if sender.send(batch).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { batches: Some(receiver), thread: Some(thread) })
+    }
+
+    /// The next batch; `None` when the thread is gone.
+    pub fn next_batch(&self) -> Option<Batch> {
+        self.batches.as_ref()?.recv().ok()
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        // Closing the queue ends the thread at its next send.
+        self.batches.take();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

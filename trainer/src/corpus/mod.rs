@@ -1,0 +1,18 @@
+//! The training corpus: records, pictures, texts, augmentation and batches.
+
+pub mod augment;
+mod batch;
+mod error;
+mod pictures;
+mod plan;
+mod record;
+mod tasks;
+mod texts;
+
+pub use batch::{Batch, BatchMaker, Loader, SampleSettings};
+pub use error::CorpusError;
+pub use pictures::{Picture, Pictures, decode_rgb, squash};
+pub use plan::{PlanSettings, epoch_plan};
+pub use record::{Record, RecordFilter, read_records};
+pub use tasks::{RetrievalTask, read_retrieval_task};
+pub use texts::{TextKindWeights, Tokenizer};

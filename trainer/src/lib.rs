@@ -1,0 +1,10 @@
+//! Trains, exports, evaluates and releases R2D2 models, over LibTorch through tch.
+
+pub mod checkpoint;
+pub mod corpus;
+pub mod export;
+pub mod loss;
+pub mod model;
+pub mod nn;
+pub mod onnx;
+pub mod train;

@@ -1,0 +1,374 @@
+//! The training configuration: one TOML file, each value of which the command line can override by `--set section.key=value`.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::corpus::TextKindWeights;
+use crate::corpus::augment::AugmentConfig;
+use crate::model::ModelConfig;
+use crate::nn::Precision;
+
+/// Everything one run is determined by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Sizes of the model.
+    pub model: ModelConfig,
+    /// What is read.
+    pub data: DataConfig,
+    /// How pictures are changed.
+    #[serde(default)]
+    pub augment: AugmentConfig,
+    /// How often each text of a record is used.
+    #[serde(default)]
+    pub texts: TextKindWeights,
+    /// The objective.
+    #[serde(default)]
+    pub loss: LossConfig,
+    /// Optimiser and schedule.
+    #[serde(default)]
+    pub optim: OptimConfig,
+    /// Periodic validation.
+    #[serde(default)]
+    pub eval: EvalConfig,
+    /// Where and how it runs.
+    pub run: RunConfig,
+}
+
+/// What is read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Corpus folder with `<split>.jsonl`, `images/`, `tasks/`.
+    pub corpus: PathBuf,
+    /// BERT vocabulary.
+    pub vocabulary: PathBuf,
+    /// Splits to train on.
+    #[serde(default = "splits_default")]
+    pub splits: Vec<String>,
+    /// Licences to train on, exact; empty allows all.
+    #[serde(default)]
+    pub licences: Vec<String>,
+    /// Domains to train on; empty allows all.
+    #[serde(default)]
+    pub domains: Vec<String>,
+    /// Side in pixels that pictures are kept at in memory; crops are cut from it.
+    #[serde(default = "working_px_default")]
+    pub working_px: usize,
+    /// Longest text in tokens, at most `model.positions`.
+    #[serde(default = "max_tokens_default")]
+    pub max_tokens: usize,
+    /// Records a batch.
+    #[serde(default = "batch_default")]
+    pub batch: usize,
+    /// Avoid two records of one concept in a batch; where they meet all the same they are each other's positives.
+    #[serde(default = "yes")]
+    pub distinct_concepts: bool,
+    /// Fraction of batches drawn from one domain only (harder negatives).
+    #[serde(default)]
+    pub one_domain_fraction: f64,
+    /// Fraction of patches kept in training; 1 keeps all.
+    #[serde(default = "one")]
+    pub patch_keep: f64,
+}
+
+/// The objective.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LossConfig {
+    /// Spread over all columns of the contrastive targets.
+    pub label_smoothing: f64,
+    /// Weight of the matching loss beside the contrastive one.
+    pub fgr_weight: f64,
+    /// The matching loss is computed every this many steps; 0 switches it off.
+    pub itm_every: u64,
+    /// At most this many pairs in it (a third positives).
+    pub itm_pairs_max: i64,
+    /// First step with the matching loss.
+    pub itm_start_step: u64,
+    /// First progress (0..1) with the matching loss; both conditions must hold.
+    pub itm_start_progress: f64,
+    /// The matching loss does not reach the towers: they train by the contrastive loss alone, and a step with it costs less.
+    pub itm_detach: bool,
+    /// The temperature learns; else it stays at its initial value.
+    pub learn_temperature: bool,
+    /// Hidden dropout on the text side.
+    pub dropout: f64,
+    /// Attention dropout; above 0 leaves the fused kernel.
+    pub attention_dropout: f64,
+    /// Stochastic depth of the last vision block.
+    pub drop_path: f64,
+}
+
+impl Default for LossConfig {
+    fn default() -> Self {
+        Self {
+            label_smoothing: 0.0,
+            fgr_weight: 1.0,
+            itm_every: 4,
+            itm_pairs_max: 96,
+            itm_start_step: 0,
+            itm_start_progress: 0.0,
+            itm_detach: false,
+            learn_temperature: true,
+            dropout: 0.1,
+            attention_dropout: 0.0,
+            drop_path: 0.0,
+        }
+    }
+}
+
+/// Optimiser and schedule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimConfig {
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Learning rate at the end, as a fraction of the peak.
+    pub lr_end: f64,
+    /// Steps of linear warm-up.
+    pub warmup_steps: u64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Decay biases, LayerNorm weights and the temperature too (the official recipe does, r2d2.md §3.1).
+    pub decay_vectors: bool,
+    /// First and second moment.
+    pub betas: [f64; 2],
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Largest gradient norm; 0 switches clipping off.
+    pub clip_norm: f64,
+    /// Decay of the moving average of the weights; the first steps use less.
+    pub ema: f64,
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Seconds of the whole run; the schedule follows whichever of steps and seconds is further. 0 has no limit.
+    pub max_seconds: u64,
+}
+
+impl Default for OptimConfig {
+    fn default() -> Self {
+        Self {
+            lr: 1e-3,
+            lr_end: 0.01,
+            warmup_steps: 200,
+            weight_decay: 0.05,
+            decay_vectors: false,
+            betas: [0.9, 0.98],
+            eps: 1e-8,
+            clip_norm: 1.0,
+            ema: 0.998,
+            steps: 10_000,
+            max_seconds: 0,
+        }
+    }
+}
+
+/// Periodic validation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvalConfig {
+    /// Steps between validations; 0 validates at the end only.
+    pub every_steps: u64,
+    /// Task names: `tasks/<name>.jsonl`.
+    pub tasks: Vec<String>,
+    /// At most this many queries of a task are used, from its start; 0 uses all.
+    pub queries_max: usize,
+}
+
+impl Default for EvalConfig {
+    fn default() -> Self {
+        Self { every_steps: 500, tasks: Vec::new(), queries_max: 0 }
+    }
+}
+
+/// Where and how it runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Folder of checkpoints, metrics and curves.
+    pub out: PathBuf,
+    /// Seed of everything random.
+    #[serde(default)]
+    pub seed: u64,
+    /// Precision of matrix products.
+    #[serde(default = "precision_default")]
+    pub precision: Precision,
+    /// LibTorch's threads; 0 takes all cores.
+    #[serde(default)]
+    pub threads: usize,
+    /// Threads that make batches.
+    #[serde(default = "one_thread")]
+    pub data_threads: usize,
+    /// Seconds between checkpoints.
+    #[serde(default = "save_seconds_default")]
+    pub save_every_seconds: u64,
+    /// Steps between lines of metrics.
+    #[serde(default = "log_default")]
+    pub log_every_steps: u64,
+    /// Weights to start from, a native checkpoint; none starts from random ones.
+    #[serde(default)]
+    pub init: Option<PathBuf>,
+}
+
+fn splits_default() -> Vec<String> {
+    vec!["train".into()]
+}
+fn working_px_default() -> usize {
+    96
+}
+fn max_tokens_default() -> usize {
+    64
+}
+fn batch_default() -> usize {
+    192
+}
+fn yes() -> bool {
+    true
+}
+fn one() -> f64 {
+    1.0
+}
+fn one_thread() -> usize {
+    1
+}
+fn precision_default() -> Precision {
+    Precision::F32
+}
+fn save_seconds_default() -> u64 {
+    300
+}
+fn log_default() -> u64 {
+    10
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, Error)]
+pub enum TrainConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not the TOML expected; the message has line and field.
+    #[error("{path}: {message}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// From the TOML reader.
+        message: String,
+    },
+    /// An override that is not `section.key=value`.
+    #[error("--set {given}: {message}; write it as section.key=value")]
+    Override {
+        /// What was given.
+        given: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// A value outside its range.
+    #[error("{field} is {value}; it must be {limit}")]
+    Range {
+        /// Dotted name.
+        field: &'static str,
+        /// What was given.
+        value: String,
+        /// What is allowed.
+        limit: &'static str,
+    },
+    /// Sizes that are no model.
+    #[error(transparent)]
+    Model(#[from] crate::model::ConfigError),
+}
+
+impl TrainConfig {
+    /// Reads a file, applies overrides of the form `section.key=value`, checks every range.
+    pub fn read(path: &Path, overrides: &[String]) -> Result<Self, TrainConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| TrainConfigError::Io { path: path.to_path_buf(), source })?;
+        let fail = |message: String| TrainConfigError::Parse { path: path.to_path_buf(), message };
+        let config: Self = if overrides.is_empty() {
+            toml::from_str(&text).map_err(|error| fail(error.to_string()))?
+        } else {
+            let mut table: toml::Table = toml::from_str(&text).map_err(|error| fail(error.to_string()))?;
+            for given in overrides {
+                apply_override(&mut table, given)
+                    .map_err(|message| TrainConfigError::Override { given: given.clone(), message })?;
+            }
+            table.try_into().map_err(|error| fail(error.to_string()))?
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Patches kept of each picture in training.
+    pub fn patches_kept(&self) -> usize {
+        let patches = self.model.vision.patches() as f64;
+        ((patches * self.data.patch_keep).round() as usize).max(1)
+    }
+
+    /// Checks ranges that the types cannot.
+    pub fn validate(&self) -> Result<(), TrainConfigError> {
+        self.model.validate()?;
+        let fraction = |field, value: f64| {
+            if (0.0..=1.0).contains(&value) {
+                Ok(())
+            } else {
+                Err(TrainConfigError::Range { field, value: value.to_string(), limit: "within 0 and 1" })
+            }
+        };
+        fraction("data.patch_keep", self.data.patch_keep)?;
+        fraction("data.one_domain_fraction", self.data.one_domain_fraction)?;
+        fraction("loss.label_smoothing", self.loss.label_smoothing)?;
+        fraction("loss.dropout", self.loss.dropout)?;
+        fraction("optim.ema", self.optim.ema)?;
+        let at_least = |field, value: usize, limit, minimum: usize| {
+            if value >= minimum { Ok(()) } else { Err(TrainConfigError::Range { field, value: value.to_string(), limit }) }
+        };
+        at_least("data.batch", self.data.batch, "at least 2", 2)?;
+        at_least("data.working_px", self.data.working_px, "at least 8", 8)?;
+        at_least("data.max_tokens", self.data.max_tokens, "at least 3", 3)?;
+        if self.data.max_tokens as i64 > self.model.positions {
+            let value = self.data.max_tokens.to_string();
+            return Err(TrainConfigError::Range { field: "data.max_tokens", value, limit: "at most model.positions" });
+        }
+        if self.optim.lr <= 0.0 {
+            return Err(TrainConfigError::Range { field: "optim.lr", value: self.optim.lr.to_string(), limit: "above 0" });
+        }
+        if self.optim.steps == 0 {
+            return Err(TrainConfigError::Range { field: "optim.steps", value: "0".into(), limit: "at least 1" });
+        }
+        Ok(())
+    }
+}
+
+fn apply_override(table: &mut toml::Table, given: &str) -> Result<(), String> {
+    let (path, value) = given.split_once('=').ok_or("there is no `=`")?;
+    // A bare word is taken as a string, so that paths need no quotes.
+    let parsed: toml::Value = format!("value = {value}")
+        .parse::<toml::Table>()
+        .ok()
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let (parents, key) = path.rsplit_once('.').ok_or("the key has no section")?;
+    let mut at = table;
+    for part in parents.split('.') {
+        at = at
+            .entry(part)
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+            .as_table_mut()
+            .ok_or_else(|| format!("`{part}` is not a section"))?;
+    }
+    // `lr=1` means 1.0 where a float stands.
+    let value = match (at.get(key), parsed) {
+        (Some(toml::Value::Float(_)), toml::Value::Integer(value)) => toml::Value::Float(value as f64),
+        (_, value) => value,
+    };
+    at.insert(key.to_owned(), value);
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! The training loop.
+
+mod config;
+mod curves;
+mod objective;
+mod optimiser;
+mod run;
+mod schedule;
+mod stop;
+mod validate;
+
+pub use config::{DataConfig, EvalConfig, LossConfig, OptimConfig, RunConfig, TrainConfig, TrainConfigError};
+pub use curves::draw_curves;
+pub use objective::{Objective, StepLosses};
+pub use optimiser::{AdamW, AdamWSettings, Ema};
+pub use run::{Outcome, TrainError, train};
+pub use schedule::Schedule;
+pub use stop::StopFlag;
+pub use validate::{Recall, Validator};
