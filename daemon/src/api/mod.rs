@@ -1,1 +1,152 @@
-//! Being written.
+//! The HTTP interface: embed, search, pictures, health, metrics, the OpenAPI document and the search page.
+//!
+//! Every answer that is an error is a problem document (RFC 9457) that names the field, the limit and the fix. Everything a client
+//! can make grow has a limit: see [`Limits`].
+
+mod embed;
+mod health;
+mod listener;
+mod media;
+mod middleware;
+mod openapi;
+mod page;
+mod problem;
+mod search;
+
+use std::future::IntoFuture as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use astromech_towers::Towers;
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+pub use health::Info;
+pub use openapi::openapi_document;
+pub use search::{SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX, SearchError, search};
+
+use crate::index::Index;
+use crate::media::FileRoots;
+use crate::telemetry::{Metrics, Readiness};
+
+/// Limits of the HTTP interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest request body, bytes.
+    pub body_bytes_max: usize,
+    /// Most requests to `/v1` at once; more are answered 503 with `Retry-After`. Health, metrics and the page are always answered.
+    pub requests_in_flight_max: usize,
+    /// Longest time for one request, from its headers to the head of its answer.
+    pub timeout: Duration,
+    /// Most texts and images, together, of one embed request.
+    pub embed_inputs_max: usize,
+    /// Longest text of a request, bytes of UTF-8.
+    pub text_bytes_max: usize,
+    /// Most open connections; more wait in the system's backlog.
+    pub connections_max: usize,
+    /// Longest silence of a connection, headers included.
+    pub idle_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 20 * 1024 * 1024,
+            requests_in_flight_max: 64,
+            timeout: Duration::from_secs(10),
+            embed_inputs_max: 64,
+            text_bytes_max: 64 * 1024,
+            connections_max: 1024,
+            idle_timeout: Duration::from_secs(75),
+        }
+    }
+}
+
+/// From where pictures of items may be shown.
+#[derive(Debug, Clone, Default)]
+pub struct MediaRoots {
+    /// Folders under which a `file:` picture must lie after every link is resolved.
+    pub files: FileRoots,
+    /// Largest picture that is sent, bytes.
+    pub bytes_max: u64,
+}
+
+/// What the handlers work with.
+pub struct AppState {
+    /// The running towers.
+    pub towers: Towers,
+    /// The live index.
+    pub index: Arc<dyn Index>,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Conditions of `/readyz`.
+    pub readiness: Arc<Readiness>,
+    /// From where pictures may be shown.
+    pub media: MediaRoots,
+    /// Limits.
+    pub limits: Limits,
+    /// Queries that the page proposes; none where empty.
+    pub examples: Vec<String>,
+}
+
+/// Why the server stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The listening socket failed.
+    #[error("HTTP server: {0}")]
+    Serve(#[from] std::io::Error),
+}
+
+/// Serves until `shutdown` is cancelled: then no connection is accepted any more, requests under way are answered, and what is not
+/// answered within the request time-out is cut off.
+///
+/// # Errors
+/// The listening socket failed.
+pub async fn serve(listener: TcpListener, state: Arc<AppState>, shutdown: CancellationToken) -> Result<(), ApiError> {
+    let drain_max = state.limits.timeout + Duration::from_secs(1);
+    let listener = listener::Bounded::new(listener, state.limits.connections_max, state.limits.idle_timeout);
+    let server = axum::serve(listener, router(state)).with_graceful_shutdown(shutdown.clone().cancelled_owned()).into_future();
+    tokio::pin!(server);
+    tokio::select! {
+        result = &mut server => return Ok(result?),
+        () = shutdown.cancelled() => {}
+    }
+    if let Ok(result) = tokio::time::timeout(drain_max, server).await {
+        return Ok(result?);
+    }
+    tracing::warn!(drain_ms_max = drain_max.as_millis() as u64, "HTTP requests were cut off at the end of the drain");
+    Ok(())
+}
+
+/// The routes with every limit around them.
+pub fn router(state: Arc<AppState>) -> Router {
+    let admission = Arc::new(middleware::Admission {
+        permits: Arc::new(Semaphore::new(state.limits.requests_in_flight_max)),
+        requests_in_flight_max: state.limits.requests_in_flight_max,
+        metrics: Arc::clone(&state.metrics),
+    });
+    let v1 = Router::new()
+        .route("/v1/embed", post(embed::handle))
+        .route("/v1/search", post(search::handle))
+        .route("/v1/media/{kind}/{*id}", get(media::handle))
+        .route("/v1/info", get(health::info))
+        .layer(from_fn_with_state(Arc::clone(&state), middleware::deadline))
+        .layer(from_fn_with_state(admission, middleware::admit));
+    Router::new()
+        .merge(v1)
+        .route("/", get(page::handle))
+        .route("/favicon.svg", get(page::icon))
+        .route("/openapi.json", get(openapi::handle))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .fallback(problem::no_such_route)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(from_fn(middleware::secure))
+        .layer(from_fn_with_state(Arc::clone(&state.metrics), middleware::observe))
+        .with_state(state)
+}

@@ -20,7 +20,9 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The level is no filter.
-    #[error("log.level: `{level}` is not a filter: {problem}; fix: use error, warn, info, debug or trace, or target=level pairs split by commas")]
+    #[error(
+        "log.level: `{level}` is not a filter: {problem}; fix: use error, warn, info, debug or trace, or target=level pairs split by commas"
+    )]
     Level {
         /// What was given.
         level: String,

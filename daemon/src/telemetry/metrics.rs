@@ -133,13 +133,21 @@ impl Metrics {
     fn register(&mut self) {
         let r = &mut self.registry;
         r.register("records_consumed", "Records read from Kafka", self.records_consumed.clone());
-        r.register("records_applied", "Changes that the index holds and whose result is acknowledged", self.records_applied.clone());
+        r.register(
+            "records_applied",
+            "Changes that the index holds and whose result is acknowledged",
+            self.records_applied.clone(),
+        );
         r.register("dead_letters", "Records sent to the dead-letter topic", self.dead_letters.clone());
         r.register("retries", "Attempts repeated after a fault that may pass", self.retries.clone());
         r.register_with_unit("stage", "Time of one record or batch in a stage", Unit::Seconds, self.stage_seconds.clone());
         r.register("batch_size", "Items of one batch of a tower", self.batch_size.clone());
         r.register("queue_depth", "Items waiting in a queue", self.queue_depth.clone());
-        r.register("partition_lag", "Records between the committed offset and the end of a partition", self.partition_lag.clone());
+        r.register(
+            "partition_lag",
+            "Records between the committed offset and the end of a partition",
+            self.partition_lag.clone(),
+        );
         r.register_with_unit("oldest_unacked", "Age of the oldest record in flight", Unit::Seconds, self.oldest_unacked.clone());
         r.register("offsets_committed", "Offset commits accepted by the broker", self.offsets_committed.clone());
         r.register("index_points", "Live points in the index", self.index_points.clone());
@@ -152,7 +160,9 @@ impl Metrics {
     fn start_at_zero(&self) {
         for kind in Kind::ALL {
             for operation in [Operation::Upsert, Operation::Delete] {
-                let _ = self.records_applied.get_or_create(&AppliedLabels { kind: kind.as_str(), operation: operation_word(operation) });
+                let _ = self
+                    .records_applied
+                    .get_or_create(&AppliedLabels { kind: kind.as_str(), operation: operation_word(operation) });
             }
         }
         for reason in Reason::ALL {

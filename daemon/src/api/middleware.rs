@@ -1,0 +1,103 @@
+//! What surrounds every route: a request id, metrics, security headers, admission and a deadline.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use futures::FutureExt as _;
+use tokio::sync::Semaphore;
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use super::AppState;
+use super::problem::Problem;
+use crate::telemetry::Metrics;
+
+/// Header that names a request in answers and logs.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longest request id that is taken over from the client.
+const REQUEST_ID_BYTES_MAX: usize = 64;
+
+/// Gives the request its id, measures it, and turns a panic into an answer. A client's id is taken over where it is safe to log.
+pub(super) async fn observe(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request
+        .headers()
+        .get(&REQUEST_ID)
+        .filter(|id| {
+            id.len() <= REQUEST_ID_BYTES_MAX && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
+        })
+        .cloned()
+        .unwrap_or_else(|| HeaderValue::from_str(&Uuid::new_v4().to_string()).expect("a UUID is a header value"));
+    let route = route_label(request.uri().path());
+    let span = tracing::info_span!("http", request_id = id.to_str().unwrap_or_default(), method = %request.method(), route);
+    let mut response = AssertUnwindSafe(next.run(request))
+        .catch_unwind()
+        .instrument(span.clone())
+        .await
+        .unwrap_or_else(|_| span.in_scope(|| Problem::internal(&"the handler panicked").into_response()));
+    let (status, time) = (response.status().as_u16(), started.elapsed());
+    metrics.http_answered(route, status, time);
+    span.in_scope(|| tracing::debug!(status, ms = time.as_secs_f64() * 1e3, "answered"));
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+/// A label from a short fixed list, whatever clients send: the paths of a scan must not become time series.
+fn route_label(path: &str) -> &'static str {
+    const ROUTES: [&str; 9] =
+        ["/", "/favicon.svg", "/openapi.json", "/healthz", "/readyz", "/metrics", "/v1/embed", "/v1/search", "/v1/info"];
+    if path.starts_with("/v1/media/") {
+        return "/v1/media";
+    }
+    ROUTES.into_iter().find(|route| *route == path).unwrap_or("other")
+}
+
+/// Headers that keep a browser from doing more with an answer than was meant. A handler's own policy is left as it is.
+pub(super) async fn secure(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; sandbox"));
+    response
+}
+
+/// Counts the requests under way.
+pub(super) struct Admission {
+    pub(super) permits: Arc<Semaphore>,
+    pub(super) requests_in_flight_max: usize,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// Refuses at once what would be over the limit of requests under way: a queue here would only hide the overload from the client.
+pub(super) async fn admit(State(admission): State<Arc<Admission>>, request: Request, next: Next) -> Response {
+    let report = || {
+        let in_flight = admission.requests_in_flight_max.saturating_sub(admission.permits.available_permits());
+        admission.metrics.set_http_in_flight(in_flight);
+    };
+    let Ok(permit) = Arc::clone(&admission.permits).try_acquire_owned() else {
+        return Problem::overloaded(admission.requests_in_flight_max).into_response();
+    };
+    report();
+    let response = next.run(request).await;
+    drop(permit);
+    report();
+    response
+}
+
+/// Ends a request that takes too long, a slowly sent body included.
+pub(super) async fn deadline(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
+    let timeout = state.limits.timeout;
+    match tokio::time::timeout(timeout, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::timeout(timeout.as_millis()).into_response(),
+    }
+}

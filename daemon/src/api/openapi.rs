@@ -1,0 +1,185 @@
+//! `GET /openapi.json`: the OpenAPI 3.1 document, with the schemas of the types that are served.
+
+use astromech_schemas::schema_documents;
+use axum::Json;
+use serde_json::{Map, Value, json};
+
+/// `GET /openapi.json`.
+pub(super) async fn handle() -> Json<Value> {
+    Json(openapi_document())
+}
+
+/// The document. A golden test compares it with the checked-in `docs/openapi.json`.
+pub fn openapi_document() -> Value {
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Astromech",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Search articles and pictures by Chinese text or by picture, in one vector space.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": {
+            "/v1/search": {"post": post("search", "Search by text or by picture", "SearchRequest", "SearchResponse")},
+            "/v1/embed": {"post": post("embed", "Unit vectors of texts and pictures", "EmbedRequest", "EmbedResponse")},
+            "/v1/media/{kind}/{id}": {"get": media()},
+            "/v1/info": {"get": get("info", "The bundle, the vector space and the number of items served", json!({
+                "200": {"description": "What this daemon serves", "content": {"application/json": {"schema": info_schema()}}},
+                "503": problem("The index does not answer, or too many requests are under way"),
+            }))},
+            "/healthz": {"get": get("alive", "Whether the process answers", json!({"200": {"description": "It does"}}))},
+            "/readyz": {"get": get("ready", "Whether every condition holds", json!({
+                "200": {"description": "Ready", "content": {"application/json": {"schema": ready_schema()}}},
+                "503": {"description": "Not ready, with what is missing", "content": {"application/json": {"schema": ready_schema()}}},
+            }))},
+            "/metrics": {"get": get("metrics", "Metrics in the text form of OpenMetrics", json!({"200": {"description": "All metrics"}}))},
+        },
+        "components": {"schemas": components()},
+    })
+}
+
+fn get(id: &str, summary: &str, responses: Value) -> Value {
+    let mut operation = json!({"operationId": id, "summary": summary});
+    operation["responses"] = responses;
+    operation
+}
+
+fn post(id: &str, summary: &str, request: &str, response: &str) -> Value {
+    let schema = |name: &str| json!({"application/json": {"schema": {"$ref": format!("#/components/schemas/{name}")}}});
+    json!({
+        "operationId": id,
+        "summary": summary,
+        "requestBody": {"required": true, "content": schema(request)},
+        "responses": {
+            "200": {"description": "The answer", "content": schema(response)},
+            "400": problem("The request is not valid: field, limit and fix are named"),
+            "413": problem("The body or the picture is over its limit"),
+            "415": problem("The body is not JSON"),
+            "422": problem("The picture can't be read"),
+            "503": problem("Too many requests are under way, or the index does not answer; see Retry-After"),
+            "504": problem("No answer within http.timeout_ms"),
+        },
+    })
+}
+
+fn media() -> Value {
+    let parameter = |name: &str, schema: Value| json!({"name": name, "in": "path", "required": true, "schema": schema});
+    json!({
+        "operationId": "media",
+        "summary": "The picture of an item",
+        "parameters": [parameter("kind", json!({"$ref": "#/components/schemas/Kind"})), parameter("id", json!({"type": "string"}))],
+        "responses": {
+            "200": {"description": "The picture", "content": {"image/*": {}}},
+            "302": {"description": "The picture's address on the web"},
+            "400": problem("The kind is not known"),
+            "404": problem("No such item, or none with a picture that may be shown"),
+        },
+    })
+}
+
+fn problem(description: &str) -> Value {
+    json!({"description": description, "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}})
+}
+
+fn ready_schema() -> Value {
+    json!({
+        "type": "object",
+        "required": ["ready", "missing"],
+        "properties": {
+            "ready": {"type": "boolean"},
+            "missing": {"type": "object", "additionalProperties": {"type": "string"}, "description": "Reason by condition: bundle, index, kafka"},
+        },
+    })
+}
+
+fn info_schema() -> Value {
+    json!({
+        "type": "object",
+        "required": ["version", "bundle", "fingerprint", "dim", "precision", "provider", "points", "examples", "body_bytes_max"],
+        "properties": {
+            "version": {"type": "string"},
+            "bundle": {"type": "string"},
+            "fingerprint": {"$ref": "#/components/schemas/Fingerprint"},
+            "dim": {"type": "integer"},
+            "precision": {"enum": ["f32", "fp16", "int8"]},
+            "provider": {"type": "string"},
+            "points": {"type": "object", "additionalProperties": {"type": "integer"}, "description": "Live points by kind"},
+            "examples": {"type": "array", "items": {"type": "string"}},
+            "body_bytes_max": {"type": "integer"},
+        },
+    })
+}
+
+/// The schemas of the HTTP bodies, each type once under its name.
+fn components() -> Map<String, Value> {
+    const BODIES: [(&str, &str); 5] = [
+        ("search-request.schema.json", "SearchRequest"),
+        ("search-response.schema.json", "SearchResponse"),
+        ("embed-request.schema.json", "EmbedRequest"),
+        ("embed-response.schema.json", "EmbedResponse"),
+        ("problem.schema.json", "Problem"),
+    ];
+    let mut components = Map::new();
+    for (file, mut schema) in schema_documents() {
+        let Some((_, name)) = BODIES.into_iter().find(|(body, _)| *body == file) else { continue };
+        move_references(&mut schema);
+        let object = schema.as_object_mut().expect("a schema of a struct is an object");
+        object.remove("$schema");
+        if let Some(Value::Object(definitions)) = object.remove("$defs") {
+            components.extend(definitions);
+        }
+        components.insert(name.to_owned(), schema);
+    }
+    components
+}
+
+/// A reference inside a document of its own becomes one into the components.
+fn move_references(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if let Some(Value::String(reference)) = map.get_mut("$ref") {
+                *reference = reference.replace("#/$defs/", "#/components/schemas/");
+            }
+            map.values_mut().for_each(move_references);
+        }
+        Value::Array(values) => values.iter_mut().for_each(move_references),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_checked_in_document_is_the_one_that_is_served() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json");
+        let text = serde_json::to_string_pretty(&openapi_document()).unwrap() + "\n";
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let checked_in = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(checked_in == text, "docs/openapi.json differs: run UPDATE_GOLDEN=1 cargo test -p astromech openapi and review");
+    }
+
+    #[test]
+    fn every_reference_leads_to_a_schema() {
+        fn check(value: &Value, document: &Value) {
+            match value {
+                Value::Object(map) => {
+                    if let Some(Value::String(reference)) = map.get("$ref") {
+                        let pointer = reference.strip_prefix('#').unwrap();
+                        assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+                    }
+                    map.values().for_each(|value| check(value, document));
+                }
+                Value::Array(values) => values.iter().for_each(|value| check(value, document)),
+                _ => {}
+            }
+        }
+        let document = openapi_document();
+        check(&document, &document);
+    }
+}

@@ -1,0 +1,312 @@
+'use strict';
+(() => {
+  const WORDS = {
+    zh: {
+      title: 'Astromech · 图文检索', headline: '用一句话，或一张图，找到图片与文章', lead: '输入中文描述；也可以把图片拖到页面任意处、粘贴，或点相机选择。',
+      placeholder: '描述你要找的画面，例如：红色的汽车', search: '搜索', choose: '用图片搜索', forget: '移除图片', skip: '跳到结果', pictures: '图片', articles: '文章',
+      ads: '广告', more: '显示更多', retry: '重试', drop: '松开，用这张图片搜索', metrics: '指标', searching: '正在搜索…', nothing: '没有找到结果。换个说法试试。',
+      offline: '连不上服务', unreadable: '这个文件不是可以读取的图片', similar: '找相似的图片', untitled: '无标题', other: 'English',
+      counts: (c) => [c.image && `${c.image} 张图片`, c.article && `${c.article} 篇文章`, c.ad && `${c.ad} 个广告`].filter(Boolean).join(' · '),
+      timing: (e, s) => `编码 ${e} ms · 检索 ${s} ms`, facts: (i) => [`模型 ${i.bundle}`, `${i.dim} 维`, `${i.precision} · ${i.provider}`],
+    },
+    en: {
+      title: 'Astromech · search by words or picture', headline: 'Find pictures and articles with a sentence, or a picture',
+      lead: 'Describe it in Chinese. Or drop a picture anywhere on this page, paste one, or choose one with the camera.',
+      placeholder: 'Describe a picture in Chinese, e.g. 红色的汽车', search: 'Search', choose: 'Search by picture', forget: 'Remove the picture', skip: 'Skip to results',
+      pictures: 'Pictures', articles: 'Articles', ads: 'Advertisements', more: 'Show more', retry: 'Try again', drop: 'Drop to search by this picture', metrics: 'Metrics',
+      searching: 'Searching…', nothing: 'Nothing found. Try other words.', offline: 'The daemon does not answer', unreadable: 'This file is no picture that can be read',
+      similar: 'Find similar pictures', untitled: 'Untitled', other: '中文',
+      counts: (c) => [c.image && `${c.image} pictures`, c.article && `${c.article} articles`, c.ad && `${c.ad} advertisements`].filter(Boolean).join(' · '),
+      timing: (e, s) => `embed ${e} ms · search ${s} ms`, facts: (i) => [`model ${i.bundle}`, `${i.dim} dimensions`, `${i.precision} · ${i.provider}`],
+    },
+  };
+  const FIRST = 18, MOST = 100, ARTICLES_FIRST = 6;
+  const SERVED = ['image/jpeg', 'image/png', 'image/webp', 'image/gif', 'image/bmp'];
+  const SHRINK_BYTES = 4 * 1024 * 1024, SHRINK_EDGE = 1280, SKELETON_MS = 150;
+
+  const $ = (id) => document.getElementById(id);
+  const make = (tag, set = {}, ...children) => {
+    const node = Object.assign(document.createElement(tag), set);
+    node.append(...children.filter(Boolean));
+    return node;
+  };
+  const stored = (key, value) => {
+    try { return value === undefined ? localStorage.getItem(key) : localStorage.setItem(key, value); } catch { return null; }
+  };
+
+  let language = stored('language') || (navigator.language.toLowerCase().startsWith('zh') ? 'zh' : 'en');
+  let info = null, answer = null, limit = FIRST, running = null, last = null, preview = null;
+  const words = () => WORDS[language];
+
+  function translate() {
+    const t = words();
+    document.documentElement.lang = language === 'zh' ? 'zh-CN' : 'en';
+    document.title = t.title;
+    document.querySelectorAll('[data-t]').forEach((node) => { node.textContent = t[node.dataset.t]; });
+    document.querySelectorAll('[data-label]').forEach((node) => { node.setAttribute('aria-label', t[node.dataset.label]); node.title = t[node.dataset.label]; });
+    document.querySelectorAll('[data-placeholder]').forEach((node) => { node.placeholder = t[node.dataset.placeholder]; });
+    $('language').textContent = t.other;
+    $('language').lang = language === 'zh' ? 'en' : 'zh-CN';
+    facts();
+    if (answer) show(answer);
+  }
+
+  function facts() {
+    if (!info) return;
+    const t = words();
+    const parts = [...t.facts(info), t.counts(info.points)].filter(Boolean);
+    $('facts').replaceChildren(`${parts.join(' · ')} · `, make('code', { textContent: info.fingerprint.slice(0, 12), title: info.fingerprint }));
+  }
+
+  function chips() {
+    const query = new URLSearchParams(location.search).get('q');
+    $('chips').replaceChildren(...(info ? info.examples : []).map((text) => {
+      const button = make('button', { type: 'button', textContent: text, lang: 'zh-CN', onclick: () => ask({ text }) });
+      button.setAttribute('aria-pressed', String(text === query));
+      return make('li', {}, button);
+    }));
+  }
+
+  // Searching -----------------------------------------------------------------------------------------------------------------
+
+  async function ask(query, { push = true, size = FIRST } = {}) {
+    if (running) running.abort();
+    const mine = running = new AbortController();
+    limit = size;
+    last = query;
+    document.body.classList.add('searched', 'stale');
+    $('alert').hidden = true;
+    $('query').value = query.text || '';
+    picture(query.show || null);
+    if (push) history.pushState(null, '', query.text ? `/?q=${encodeURIComponent(query.text)}` : query.like ? `/?like=${encodeURIComponent(query.like)}` : '/');
+    chips();
+    const skeleton = setTimeout(() => { $('status').textContent = words().searching; if (!answer) waiting(); }, SKELETON_MS);
+    try {
+      const body = query.text ? { text: query.text } : { image: query.image || await fetched(query, mine.signal) };
+      const response = await fetch('/v1/search', {
+        method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ ...body, limit }), signal: mine.signal,
+      });
+      const json = await response.json();
+      if (!response.ok) throw Object.assign(new Error(json.detail), { title: json.title });
+      answer = json;
+      show(json);
+      if (push) window.scrollTo({ top: 0 });
+    } catch (error) {
+      if (mine.signal.aborted) return;
+      fail(error.title || words().offline, error.message);
+    } finally {
+      clearTimeout(skeleton);
+      if (running === mine) {
+        running = null;
+        document.body.classList.remove('stale');
+      }
+    }
+  }
+
+  async function fetched(query, signal) {
+    const response = await fetch(query.show, { signal });
+    if (!response.ok) throw new Error((await response.json()).detail);
+    return base64(await response.blob());
+  }
+
+  function askLike(like, options) {
+    const [, kind, id] = like.match(/^([a-z]+)\/(.+)$/s) || [];
+    if (kind) ask({ like, show: `/v1/media/${kind}/${encodeURIComponent(id)}` }, options);
+  }
+
+  async function askFile(file) {
+    if (!file) return;
+    try {
+      const blob = SERVED.includes(file.type) && file.size <= SHRINK_BYTES ? file : await shrunk(file);
+      const show = URL.createObjectURL(blob);
+      await ask({ image: await base64(blob), show });
+    } catch {
+      fail(words().unreadable, file.name);
+    }
+  }
+
+  // What the daemon does not read, or what is large, is sent as a smaller JPEG: the model sees a small square anyhow.
+  async function shrunk(file) {
+    const bitmap = await createImageBitmap(file);
+    const scale = Math.min(1, SHRINK_EDGE / Math.max(bitmap.width, bitmap.height));
+    const canvas = make('canvas', { width: Math.max(1, Math.round(bitmap.width * scale)), height: Math.max(1, Math.round(bitmap.height * scale)) });
+    const context = canvas.getContext('2d');
+    context.fillStyle = '#fff';
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+    return new Promise((done, failed) => canvas.toBlob((blob) => (blob ? done(blob) : failed(new Error('empty'))), 'image/jpeg', 0.92));
+  }
+
+  function base64(blob) {
+    return new Promise((done, failed) => {
+      const reader = new FileReader();
+      reader.onload = () => done(reader.result.slice(reader.result.indexOf(',') + 1));
+      reader.onerror = () => failed(reader.error);
+      reader.readAsDataURL(blob);
+    });
+  }
+
+  // Showing -------------------------------------------------------------------------------------------------------------------
+
+  function picture(url) {
+    if (preview && preview !== url && preview.startsWith('blob:')) URL.revokeObjectURL(preview);
+    preview = url;
+    $('chosen').hidden = !url;
+    if (url) $('chosen-picture').src = url; else $('chosen-picture').removeAttribute('src');
+  }
+
+  function waiting() {
+    const tile = () => make('figure', { className: 'tile' }, make('button', { type: 'button', disabled: true, tabIndex: -1 }));
+    $('image').replaceChildren(...Array.from({ length: 12 }, tile));
+    $('section-image').hidden = false;
+    $('results').className = 'wait';
+  }
+
+  function show(json) {
+    const t = words(), hits = { image: [], ad: [], article: [], ...json.hits };
+    const count = { image: hits.image.length, ad: hits.ad.length, article: hits.article.length };
+    const found = count.image + count.ad + count.article;
+    $('results').className = '';
+    $('status').textContent = found ? `${t.counts(count)} — ${t.timing(json.embed_ms.toFixed(1), json.search_ms.toFixed(1))}` : t.nothing;
+    $('image').replaceChildren(...hits.image.map(tile));
+    $('ad').replaceChildren(...hits.ad.map(tile));
+    $('article').replaceChildren(...hits.article.slice(0, Math.round(ARTICLES_FIRST * limit / FIRST)).map(row));
+    for (const kind of ['image', 'ad', 'article']) $(`section-${kind}`).hidden = !count[kind];
+    $('more').hidden = limit >= MOST || Math.max(count.image, count.ad, count.article) < limit;
+  }
+
+  function img(hit, tile) {
+    const image = make('img', { alt: hit.title || hit.id, loading: 'lazy', decoding: 'async' });
+    image.onload = () => tile.classList.add('shown');
+    image.onerror = () => image.replaceWith(make('span', { className: 'none', textContent: hit.title || hit.id }));
+    image.src = hit.image_url;
+    return image;
+  }
+
+  function score(hit) {
+    return make('span', { className: 'score', textContent: hit.score.toFixed(3) });
+  }
+
+  function about(hit) {
+    return [hit.title, ...Object.entries(hit.attributes || {}).map(([key, value]) => `${key}: ${value}`), hit.link].filter(Boolean).join('\n');
+  }
+
+  function tile(hit) {
+    const figure = make('figure', { className: 'tile' });
+    // A caption's first words name the picture; the rest is in the tooltip.
+    const title = (hit.title || hit.id).split(/[：:。\n]/)[0];
+    const inside = hit.image_url ? img(hit, figure) : make('span', { className: 'none', textContent: title });
+    const button = make('button', { type: 'button', title: `${about(hit)}\n${words().similar}` }, inside);
+    button.onclick = () => askLike(`${hit.kind}/${hit.id}`);
+    button.disabled = !hit.image_url;
+    const named = hit.link ? make('a', { href: hit.link, rel: 'noopener noreferrer', target: '_blank', textContent: title }) : title;
+    const caption = make('figcaption', { lang: 'zh-CN', title: about(hit) }, make('span', { className: 'name' }, named), score(hit));
+    figure.append(button, caption);
+    return figure;
+  }
+
+  function row(hit) {
+    const title = hit.title || words().untitled;
+    const line = make('li', {});
+    const heading = make('h3', {}, hit.link ? make('a', { href: hit.link, rel: 'noopener noreferrer', target: '_blank', textContent: title }) : title);
+    const body = hit.body ? make('p', { textContent: hit.body }) : null;
+    const text = make('div', { className: 'words', lang: 'zh-CN' }, heading, body);
+    line.append(...[hit.image_url && img(hit, line), text, score(hit)].filter(Boolean));
+    return line;
+  }
+
+  function fail(title, detail) {
+    $('alert-title').textContent = title;
+    $('alert-detail').textContent = detail || '';
+    $('alert').hidden = false;
+    $('retry').hidden = !last;
+    $('status').textContent = '';
+    if ($('results').className === 'wait') clear();
+  }
+
+  function clear() {
+    answer = null;
+    for (const kind of ['image', 'ad', 'article']) { $(kind).replaceChildren(); $(`section-${kind}`).hidden = true; }
+    $('results').className = '';
+    $('status').textContent = '';
+    $('more').hidden = true;
+  }
+
+  function home(push) {
+    if (running) running.abort();
+    last = null;
+    clear();
+    picture(null);
+    $('alert').hidden = true;
+    $('query').value = '';
+    document.body.classList.remove('searched', 'stale');
+    if (push) history.pushState(null, '', '/');
+    chips();
+    $('query').focus();
+  }
+
+  // What the address says is what is shown, so that a search can be shared and the back button works.
+  function follow() {
+    const parameters = new URLSearchParams(location.search);
+    const text = (parameters.get('q') || '').trim(), like = parameters.get('like');
+    if (text) ask({ text }, { push: false });
+    else if (like) askLike(like, { push: false });
+    else home(false);
+  }
+
+  // Hands ---------------------------------------------------------------------------------------------------------------------
+
+  $('form').onsubmit = (event) => {
+    event.preventDefault();
+    const text = $('query').value.trim();
+    if (text) ask({ text });
+    else if (last && !last.text) ask(last, { push: false });
+    else $('query').focus();
+  };
+  $('home').onclick = (event) => { if (!event.metaKey && !event.ctrlKey) { event.preventDefault(); home(true); } };
+  $('forget').onclick = () => home(true);
+  $('retry').onclick = () => { if (last) ask(last, { push: false, size: limit }); };
+  $('more').onclick = () => ask(last, { push: false, size: Math.min(MOST, limit * 2) });
+  $('choose').onclick = () => $('file').click();
+  $('file').onchange = () => { askFile($('file').files[0]); $('file').value = ''; };
+  $('language').onclick = () => { language = language === 'zh' ? 'en' : 'zh'; stored('language', language); translate(); };
+
+  const carries = (event) => event.dataTransfer && [...event.dataTransfer.types].some((type) => type === 'Files' || type === 'text/uri-list');
+  addEventListener('dragenter', (event) => { if (carries(event)) { event.preventDefault(); $('drop').hidden = false; } });
+  addEventListener('dragover', (event) => { if (carries(event)) { event.preventDefault(); event.dataTransfer.dropEffect = 'copy'; } });
+  addEventListener('dragleave', (event) => { if (!event.relatedTarget) $('drop').hidden = true; });
+  addEventListener('drop', (event) => {
+    $('drop').hidden = true;
+    if (!carries(event)) return;
+    event.preventDefault();
+    const own = `${location.origin}/v1/media/`, address = event.dataTransfer.getData('text/uri-list');
+    if (event.dataTransfer.files.length) askFile(event.dataTransfer.files[0]);
+    else if (address.startsWith(own)) askLike(decodeURIComponent(address.slice(own.length)));
+  });
+  addEventListener('paste', (event) => {
+    const file = [...event.clipboardData.files].find((each) => each.type.startsWith('image/'));
+    if (file) { event.preventDefault(); askFile(file); }
+  });
+  addEventListener('keydown', (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+    const typing = event.target === $('query');
+    if (event.key === '/' && !typing) { event.preventDefault(); $('query').focus(); $('query').select(); }
+    if (event.key === 'Escape') { $('drop').hidden = true; if (typing) $('query').value = ''; }
+    const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 0, ArrowUp: 0 };
+    const grid = event.target.closest && event.target.closest('.grid');
+    if (!grid || !(event.key in steps)) return;
+    const tiles = [...grid.querySelectorAll('.tile > button')], at = tiles.indexOf(event.target);
+    const across = getComputedStyle(grid).gridTemplateColumns.split(' ').length;
+    const next = tiles[at + (steps[event.key] || (event.key === 'ArrowDown' ? across : -across))];
+    if (next) { event.preventDefault(); next.focus(); }
+  });
+  addEventListener('popstate', follow);
+
+  translate();
+  follow();
+  fetch('/v1/info').then((response) => (response.ok ? response.json() : Promise.reject(response))).then((json) => {
+    info = json;
+    facts();
+    chips();
+  }).catch(() => {});
+})();

@@ -1,0 +1,115 @@
+//! Errors as problem documents (RFC 9457, `application/problem+json`).
+
+use std::borrow::Cow;
+
+use astromech_schemas::DecodeError;
+use astromech_schemas::http::Problem as Body;
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::index::IndexError;
+
+/// Seconds after which a refused client may try again.
+const RETRY_AFTER_S: u32 = 1;
+
+/// An error answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Problem {
+    status: StatusCode,
+    name: &'static str,
+    title: &'static str,
+    detail: Cow<'static, str>,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, name: &'static str, title: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, name, title, detail: detail.into() }
+    }
+
+    /// The request says something wrong; `path` is the field.
+    pub(super) fn invalid(path: &str, problem: &str, fix: &str) -> Self {
+        let detail = format!("{path}: {problem}; fix: {fix}");
+        Self::new(StatusCode::BAD_REQUEST, "invalid-request", "The request is not valid", detail)
+    }
+
+    pub(super) fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "There is nothing here", detail)
+    }
+
+    pub(super) fn body_too_large(body_bytes_max: usize) -> Self {
+        let detail = format!(
+            "the body is over http.body_bytes_max = {body_bytes_max} bytes; fix: send less, for example a smaller picture"
+        );
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The request body is too large", detail)
+    }
+
+    pub(super) fn overloaded(requests_in_flight_max: usize) -> Self {
+        let detail = format!(
+            "http.requests_in_flight_max = {requests_in_flight_max} requests are under way; fix: try again after {RETRY_AFTER_S} s"
+        );
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many requests are under way", detail)
+    }
+
+    pub(super) fn timeout(timeout_ms: u128) -> Self {
+        let detail =
+            format!("no answer within http.timeout_ms = {timeout_ms} ms; fix: send less, or try again when there is less load");
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", "The request took too long", detail)
+    }
+
+    /// The cause goes to the log, not to the client.
+    pub(super) fn internal(error: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%error, "a request failed");
+        let detail = "the cause is in the daemon's log under this answer's x-request-id";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The daemon failed to answer", detail)
+    }
+}
+
+impl From<DecodeError> for Problem {
+    fn from(error: DecodeError) -> Self {
+        let fix = if error.fix.is_empty() { "see /openapi.json" } else { &error.fix };
+        Self::invalid(&error.path, &error.problem, fix)
+    }
+}
+
+impl From<IndexError> for Problem {
+    fn from(error: IndexError) -> Self {
+        match error {
+            IndexError::Transient(reason) => {
+                tracing::warn!(reason, "the index did not answer a request");
+                let detail = format!("the index does not answer; fix: try again after {RETRY_AFTER_S} s, and see /readyz");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "index-unavailable", "The index does not answer", detail)
+            }
+            error => Self::internal(&error),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = Body {
+            kind: format!("urn:astromech:problem:{}", self.name),
+            title: self.title.to_owned(),
+            status: self.status.as_u16(),
+            detail: self.detail.into_owned(),
+        };
+        let mut response = (self.status, axum::Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+        }
+        response
+    }
+}
+
+/// Answer where no route matches.
+pub(super) async fn no_such_route(uri: Uri) -> Problem {
+    Problem::not_found(format!("no route {}; fix: see /openapi.json for the routes", uri.path()))
+}
+
+/// Answer where a route has another method.
+pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
+    let detail = format!("{} does not take {method}; fix: use the method in the Allow header", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The route has another method", detail)
+}

@@ -1,0 +1,175 @@
+//! Search: one query, each kind's best hits. The command line searches through the same function.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use astromech_schemas::Kind;
+use astromech_schemas::http::{Hit, SearchRequest, SearchResponse};
+use astromech_towers::Towers;
+use axum::Json;
+use axum::extract::{Request, State};
+use futures::future::try_join_all;
+use serde_json::{Map, Value};
+
+use super::AppState;
+use super::embed::{EmbedError, check_text, embed_image, embed_text, read_body};
+use super::media::media_path;
+use super::problem::Problem;
+use crate::index::{Index, IndexError, Query, Stored, VECTOR_IMAGE, VECTOR_TEXT};
+
+/// Hits of each kind where a request names no limit.
+pub const SEARCH_LIMIT_DEFAULT: u32 = 10;
+/// Most hits of each kind.
+pub const SEARCH_LIMIT_MAX: u32 = 100;
+
+/// Why a search failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SearchError {
+    /// The request is wrong.
+    #[error("{field}: {problem}; fix: {fix}")]
+    Invalid {
+        /// Field of the request.
+        field: &'static str,
+        /// What is wrong, with the limit.
+        problem: String,
+        /// What to send.
+        fix: &'static str,
+    },
+    /// The query could not be embedded.
+    #[error(transparent)]
+    Embed(#[from] EmbedError),
+    /// The index did not answer.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+}
+
+impl From<SearchError> for Problem {
+    fn from(error: SearchError) -> Self {
+        match error {
+            SearchError::Invalid { field, problem, fix } => Self::invalid(field, &problem, fix),
+            SearchError::Embed(error) => error.into(),
+            SearchError::Index(error) => error.into(),
+        }
+    }
+}
+
+/// Embeds the query and searches each kind asked for, all at once. Pictures and advertisements are compared by their picture,
+/// articles by their text.
+///
+/// # Errors
+/// The request is not exactly one query with a limit in range, the query can't be embedded, or the index does not answer.
+pub async fn search(towers: &Towers, index: &dyn Index, request: SearchRequest) -> Result<SearchResponse, SearchError> {
+    let limit = request.limit.unwrap_or(SEARCH_LIMIT_DEFAULT);
+    if !(1..=SEARCH_LIMIT_MAX).contains(&limit) {
+        let problem = format!("{limit} is outside 1 to {SEARCH_LIMIT_MAX}");
+        return Err(SearchError::Invalid { field: "limit", problem, fix: "send a limit in that range" });
+    }
+    let started = Instant::now();
+    let vector = match (request.text, request.image) {
+        (Some(text), None) => embed_text(towers, &text).await?,
+        (None, Some(image)) => embed_image(towers, image.0, "image".to_owned()).await?,
+        (text, _) => {
+            let problem = if text.is_some() { "both text and image" } else { "neither text nor image" }.to_owned();
+            return Err(SearchError::Invalid { field: ".", problem, fix: "send exactly one of text and image" });
+        }
+    };
+    let embedded = Instant::now();
+    let kinds: BTreeSet<Kind> = if request.kinds.is_empty() { Kind::ALL.into() } else { request.kinds.into_iter().collect() };
+    let queries: Vec<Query> = kinds
+        .into_iter()
+        .map(|kind| {
+            let vector_name = if kind == Kind::Article { VECTOR_TEXT } else { VECTOR_IMAGE };
+            Query { kind, vector_name, vector: vector.clone(), limit }
+        })
+        .collect();
+    let found = try_join_all(queries.iter().map(|query| index.search(query))).await?;
+    let hits: BTreeMap<Kind, Vec<Hit>> = queries
+        .iter()
+        .zip(found)
+        .map(|(query, stored)| (query.kind, stored.into_iter().map(|s| hit(query.kind, s)).collect()))
+        .collect();
+    Ok(SearchResponse {
+        fingerprint: index.fingerprint().clone(),
+        hits,
+        embed_ms: (embedded - started).as_secs_f64() * 1e3,
+        search_ms: embedded.elapsed().as_secs_f64() * 1e3,
+    })
+}
+
+/// A stored point as a hit. A payload of an unexpected form loses fields, never the hit.
+fn hit(kind: Kind, stored: Stored) -> Hit {
+    let Stored { score, mut payload, point_id } = stored;
+    let mut text = |field: &str| take_text(&mut payload, field);
+    let id = text("id").unwrap_or_else(|| point_id.to_string());
+    let image_url = text("image_url").and_then(|url| shown_url(kind, &id, url));
+    let (title, body, link) = (text("title"), text("body"), text("link"));
+    let tags = match payload.remove("tags") {
+        Some(Value::Array(tags)) => tags.into_iter().filter_map(|tag| tag.as_str().map(str::to_owned)).collect(),
+        _ => Vec::new(),
+    };
+    let attributes = match payload.remove("attributes") {
+        Some(Value::Object(map)) => map.into_iter().filter_map(|(k, v)| Some((k, v.as_str()?.to_owned()))).collect(),
+        _ => BTreeMap::new(),
+    };
+    let version = payload.get("version").and_then(Value::as_u64).unwrap_or_default();
+    // Only addresses that are safe to click on.
+    let link = link.filter(|link| link.starts_with("https://") || link.starts_with("http://"));
+    Hit { kind, id, version, score, title, body, image_url, link, tags, attributes }
+}
+
+fn take_text(payload: &mut Map<String, Value>, field: &str) -> Option<String> {
+    match payload.remove(field) {
+        Some(Value::String(text)) if !text.is_empty() => Some(text),
+        _ => None,
+    }
+}
+
+/// Where a browser finds the picture: as it is on the web, or through this daemon where it is a file.
+fn shown_url(kind: Kind, id: &str, url: String) -> Option<String> {
+    match url.split_once(':')?.0 {
+        "http" | "https" => Some(url),
+        "file" => Some(media_path(kind, id)),
+        _ => None,
+    }
+}
+
+/// `POST /v1/search`.
+pub(super) async fn handle(State(state): State<Arc<AppState>>, request: Request) -> Result<Json<SearchResponse>, Problem> {
+    let request: SearchRequest = read_body(request, &state.limits).await?;
+    if let Some(text) = &request.text {
+        check_text("text", text, &state.limits)?;
+    }
+    Ok(Json(search(&state.towers, &*state.index, request).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(payload: &Value) -> Stored {
+        Stored { point_id: uuid::Uuid::nil(), score: 0.5, payload: payload.as_object().unwrap().clone() }
+    }
+
+    #[test]
+    fn a_picture_in_a_file_is_shown_through_the_daemon_and_one_on_the_web_as_it_is() {
+        let of = |url: &str| hit(Kind::Image, stored(&serde_json::json!({"id": "a/b 红", "image_url": url}))).image_url;
+        assert_eq!(of("file:///data/a.png").as_deref(), Some("/v1/media/image/a%2Fb%20%E7%BA%A2"));
+        assert_eq!(of("https://host.test/a.png").as_deref(), Some("https://host.test/a.png"));
+        assert_eq!(of("javascript:alert(1)"), None);
+    }
+
+    #[test]
+    fn a_link_that_is_no_web_address_is_left_out() {
+        let of = |link: &str| hit(Kind::Article, stored(&serde_json::json!({"id": "a", "link": link}))).link;
+        assert_eq!(of("https://host.test/"), Some("https://host.test/".to_owned()));
+        assert_eq!(of("javascript:alert(1)"), None);
+    }
+
+    #[test]
+    fn a_payload_of_another_form_loses_fields_and_not_the_hit() {
+        let hit = hit(Kind::Image, stored(&serde_json::json!({"title": 7, "tags": "x", "attributes": {"a": 1, "b": "c"}})));
+        assert_eq!(hit.id, uuid::Uuid::nil().to_string());
+        assert_eq!((hit.title, hit.tags.len(), hit.attributes.len()), (None, 0, 1));
+    }
+}
