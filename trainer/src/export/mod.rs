@@ -8,7 +8,9 @@ mod error;
 mod image;
 mod layers;
 pub mod quantize;
+pub mod runtime;
 mod text;
+pub mod verify;
 mod weights;
 
 use astromech_schemas::manifest::Precision;

@@ -1,0 +1,244 @@
+//! A bundle: graphs, vocabulary, golden vectors, model card and manifest in one folder that appears whole or not at all.
+
+mod card;
+mod error;
+mod folder;
+mod golden;
+mod samples;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use astromech_schemas::Fingerprint;
+use astromech_schemas::manifest::{
+    Architecture, BundleFile, ImageInput, MANIFEST_SCHEMA, Manifest, Precision, StackSize, TextInput, Training, hex,
+};
+use sha2::{Digest as _, Sha256};
+
+pub use card::{CardFacts, ModelFacts};
+pub use error::ReleaseError;
+pub use samples::{SAMPLES_MAX, SAMPLES_MIN, Samples};
+
+use crate::checkpoint::LoadedModel;
+use crate::export::runtime::TowerGraphs;
+use crate::export::verify::{GraphOutputs, Measured, run_graphs, verify_against_f32, verify_against_torch};
+use crate::export::{GraphOptions, Tower, WeightMap, export_tower};
+use crate::model::{ModelConfig, R2d2};
+use folder::StagedFolder;
+
+/// File name of the vocabulary inside a bundle.
+pub const VOCABULARY_FILE: &str = "vocab.txt";
+/// File name of the golden vectors inside a bundle.
+pub const GOLDEN_FILE: &str = "golden.safetensors";
+/// File name of the model card inside a bundle.
+pub const CARD_FILE: &str = "MODEL_CARD.md";
+/// CLIP's mean of each channel (r2d2.md §3.4).
+pub const PIXEL_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+/// CLIP's standard deviation of each channel (r2d2.md §3.4).
+pub const PIXEL_STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+
+/// What a release is made of beside the model.
+pub struct ReleaseOptions {
+    /// Name of the model, for people.
+    pub name: String,
+    /// Fingerprint of the bundle it was trained from.
+    pub parent: Option<Fingerprint>,
+    /// Precisions; the golden vectors are made with the first.
+    pub precisions: Vec<Precision>,
+    /// 23 or 20.
+    pub opset: u32,
+    /// Longest text in tokens.
+    pub max_tokens: usize,
+    /// The vocabulary's file.
+    pub vocabulary: Vec<u8>,
+    /// What only people can say of it, and how it was trained.
+    pub facts: CardFacts,
+    /// Replace a bundle that is already there.
+    pub force: bool,
+}
+
+/// What was released, and how far it is from what it was made of.
+#[derive(Debug, Clone)]
+pub struct Released {
+    /// The manifest as written.
+    pub manifest: Manifest,
+    /// Largest difference of the f32 graphs from LibTorch.
+    pub torch_difference: f64,
+    /// Per precision beside f32, on the samples.
+    pub measured: Vec<(Precision, Measured)>,
+}
+
+/// Exports the model, checks every graph and writes the bundle `out`.
+///
+/// # Errors
+/// A graph that differs from the model, a part that does not fit, or a folder that can't be written. Nothing is left behind then.
+pub fn release(
+    out: &Path,
+    loaded: &LoadedModel,
+    samples: &Samples,
+    options: &ReleaseOptions,
+) -> Result<Released, ReleaseError> {
+    check(options)?;
+    astromech_towers::init_runtime(None)?;
+    let config = &loaded.model.config;
+    samples.check(config, options.max_tokens)?;
+    let weights = WeightMap::from_params(&loaded.params)?;
+    let graph_options =
+        |precision| GraphOptions { precision, opset: options.opset, max_tokens: options.max_tokens };
+
+    // The f32 graphs are always made: they tie LibTorch to whatever is shipped.
+    let f32_graphs = export_all(config, &weights, graph_options(Precision::F32))?;
+    let mut runner = TowerGraphs::load(&f32_graphs, Precision::F32.as_str())?;
+    let torch_difference = verify_against_torch(&loaded.model, &loaded.params, &mut runner, options.max_tokens)?;
+    let inputs = samples.inputs();
+    let reference = run_graphs(&mut runner, &inputs)?;
+    drop(runner);
+
+    let mut staged = StagedFolder::create(out, options.force)?;
+    let mut measured = Vec::new();
+    let mut golden: Option<GraphOutputs> = None;
+    for &precision in &options.precisions {
+        let graphs = match precision {
+            Precision::F32 => f32_graphs.clone(),
+            _ => export_all(config, &weights, graph_options(precision))?,
+        };
+        let mut runner = TowerGraphs::load(&graphs, precision.as_str())?;
+        let outputs = run_graphs(&mut runner, &inputs)?;
+        let found = verify_against_f32(precision, &outputs, &reference)?;
+        if precision != Precision::F32 {
+            measured.push((precision, found));
+        }
+        golden.get_or_insert(outputs);
+        for (tower, bytes) in Tower::ALL.into_iter().zip(&graphs) {
+            staged.write(&precision.graph_file(tower.as_str()), bytes)?;
+        }
+    }
+    let golden = golden.ok_or_else(no_precision)?;
+    staged.write(GOLDEN_FILE, &golden::golden_file(samples, &golden)?)?;
+    staged.write(VOCABULARY_FILE, &options.vocabulary)?;
+
+    let mut manifest = manifest(config, options)?;
+    let facts = ModelFacts { torch_difference: Some(torch_difference), measured: measured.clone() };
+    finish(&mut staged, &mut manifest, |manifest| card::model_card(manifest, &options.facts, &facts))?;
+    staged.publish()?;
+    Ok(Released { manifest, torch_difference, measured })
+}
+
+/// Writes measured metrics into the manifest and the model card of a finished bundle. Neither is part of the fingerprint, so the
+/// vector space keeps its name.
+///
+/// # Errors
+/// The bundle is damaged or can't be written.
+pub fn add_metrics(bundle: &Path, metrics: BTreeMap<String, f64>) -> Result<Manifest, ReleaseError> {
+    let mut manifest = astromech_towers::Bundle::open(bundle)?.manifest;
+    manifest.training.metrics.extend(metrics);
+    let mut staged = StagedFolder::create(bundle, true)?;
+    let mut card = String::new();
+    for file in &manifest.files {
+        let path = bundle.join(&file.name);
+        if file.name == CARD_FILE {
+            card = std::fs::read_to_string(&path).map_err(ReleaseError::io(&path))?;
+        } else {
+            staged.copy(&path, &file.name)?;
+        }
+    }
+    let card = card::replace_metrics(&card, &manifest.training.metrics);
+    finish(&mut staged, &mut manifest, |_| card)?;
+    staged.publish()?;
+    Ok(manifest)
+}
+
+fn check(options: &ReleaseOptions) -> Result<(), ReleaseError> {
+    if options.precisions.is_empty() {
+        return Err(no_precision());
+    }
+    for (index, precision) in options.precisions.iter().enumerate() {
+        if options.precisions[..index].contains(precision) {
+            let problem = "it is listed twice; list each precision once".to_owned();
+            return Err(ReleaseError::Setting { field: "precisions", value: precision.as_str().to_owned(), problem });
+        }
+    }
+    if options.name.trim().is_empty() {
+        let problem = "give the model a name".to_owned();
+        return Err(ReleaseError::Setting { field: "name", value: options.name.clone(), problem });
+    }
+    Ok(())
+}
+
+fn no_precision() -> ReleaseError {
+    let problem = "list at least one of f32, int8, fp16".to_owned();
+    ReleaseError::Setting { field: "precisions", value: String::new(), problem }
+}
+
+/// The three graphs, in the order of [`Tower::ALL`].
+///
+/// # Errors
+/// The weights do not fit the sizes.
+pub fn export_all(config: &ModelConfig, weights: &WeightMap, options: GraphOptions) -> Result<[Vec<u8>; 3], ReleaseError> {
+    let export = |tower| export_tower(tower, config, weights, options);
+    Ok([export(Tower::Image)?, export(Tower::Text)?, export(Tower::Cross)?])
+}
+
+/// Writes card and manifest over the files that are staged.
+fn finish(
+    staged: &mut StagedFolder,
+    manifest: &mut Manifest,
+    card: impl FnOnce(&Manifest) -> String,
+) -> Result<(), ReleaseError> {
+    manifest.files = staged.files().to_vec();
+    manifest.fingerprint = Manifest::compute_fingerprint(&manifest.files);
+    let card = card(manifest);
+    staged.write(CARD_FILE, card.as_bytes())?;
+    manifest.files = staged.files().to_vec();
+    let mut json = serde_json::to_vec_pretty(manifest).map_err(|error| ReleaseError::Manifest(error.to_string()))?;
+    json.push(b'\n');
+    // What the daemon would refuse is refused here.
+    Manifest::from_json(&json).map_err(|error| ReleaseError::Manifest(error.to_string()))?;
+    staged.write_manifest(&json)
+}
+
+fn manifest(config: &ModelConfig, options: &ReleaseOptions) -> Result<Manifest, ReleaseError> {
+    let alive = ModelConfig { dead_weights: false, ..config.clone() };
+    let parameters = R2d2::numel(&alive).map_err(crate::export::ExportError::from)?;
+    let stack = |width, layers, heads, mlp| StackSize { width, layers, heads, mlp };
+    let (v, t, c) = (&config.vision, &config.text, &config.cross);
+    Ok(Manifest {
+        schema: MANIFEST_SCHEMA,
+        name: options.name.clone(),
+        fingerprint: Manifest::compute_fingerprint(&[]),
+        parent: options.parent.clone(),
+        architecture: Architecture {
+            vision: stack(v.width as u32, v.layers as u32, v.heads as u32, v.mlp as u32),
+            patch: v.patch as u32,
+            text: stack(t.width as u32, t.layers as u32, t.heads as u32, t.mlp as u32),
+            cross: stack(t.width as u32, c.layers as u32, c.heads as u32, c.mlp as u32),
+            parameters: parameters as u64,
+        },
+        embedding_dim: config.embed as u32,
+        precisions: options.precisions.clone(),
+        opset: options.opset,
+        image: ImageInput {
+            size: v.image as u32,
+            resize: "squash".to_owned(),
+            filter: "bicubic".to_owned(),
+            mean: PIXEL_MEAN,
+            std: PIXEL_STD,
+        },
+        text: TextInput { max_tokens: options.max_tokens as u32, vocabulary_sha256: sha256(&options.vocabulary) },
+        training: Training {
+            data: options.facts.data.clone(),
+            pairs: options.facts.pairs,
+            steps: options.facts.steps,
+            metrics: BTreeMap::new(),
+        },
+        files: Vec::new(),
+    })
+}
+
+fn bundle_file(name: &str, bytes: &[u8]) -> BundleFile {
+    BundleFile { name: name.to_owned(), bytes: bytes.len() as u64, sha256: sha256(bytes) }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
