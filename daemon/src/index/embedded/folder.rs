@@ -13,6 +13,7 @@ use std::path::Path;
 use astromech_schemas::Fingerprint;
 use serde::{Deserialize, Serialize};
 
+use super::Tuning;
 use super::shard::Shards;
 use crate::index::{IndexError, Space};
 
@@ -30,7 +31,7 @@ struct Meta {
 }
 
 /// Opens or creates the folder for `space`.
-pub(super) fn open(root: &Path, space: &Space) -> Result<Shards, IndexError> {
+pub(super) fn open(root: &Path, space: &Space, tuning: Tuning) -> Result<Shards, IndexError> {
     fs::create_dir_all(root).map_err(|error| io(root, "creating it", &error))?;
     let lock = lock(root)?;
     let meta_path = root.join(META_FILE);
@@ -42,7 +43,7 @@ pub(super) fn open(root: &Path, space: &Space) -> Result<Shards, IndexError> {
         }
         Err(error) => return Err(io(&meta_path, "reading it", &error)),
     }
-    Shards::open(root, space.embedding_dim, lock)
+    Shards::open(root, space.embedding_dim, tuning, lock)
 }
 
 /// Takes the folder's lock, which the system gives back when this process ends, however it ends.

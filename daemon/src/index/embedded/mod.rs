@@ -32,6 +32,25 @@ pub const GROUP_BATCHES_MAX: usize = 8;
 /// Most reads at a time; beyond it a read waits.
 pub const READS_IN_FLIGHT_MAX: usize = 32;
 
+/// When the writing thread cares for a shard, between two groups of batches.
+#[derive(Debug, Clone, Copy)]
+pub struct Tuning {
+    /// Written points after which a shard is optimized: segments merged, large ones indexed.
+    pub optimize_every_points: u64,
+    /// Vectors of a segment above which it gets an HNSW graph instead of being scanned.
+    pub index_above_bytes: usize,
+    /// A log longer than this, and longer than the data itself, is cut.
+    pub log_bytes_max: u64,
+    /// Size of one file of the log; what is cut is whole files.
+    pub log_file_bytes: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { optimize_every_points: 10_000, index_above_bytes: 10 << 20, log_bytes_max: 128 << 20, log_file_bytes: 8 << 20 }
+    }
+}
+
 /// The three collections of one vector space in a folder of this machine.
 pub struct EmbeddedIndex {
     space: Space,
@@ -48,8 +67,16 @@ impl EmbeddedIndex {
     /// [`IndexError::Mismatch`] when the folder holds vectors of another space or is not an index; [`IndexError::Transient`] when another
     /// process has it open or the disk fails.
     pub async fn open(path: &Path, space: &Space) -> Result<Self, IndexError> {
+        Self::open_tuned(path, space, Tuning::default()).await
+    }
+
+    /// As [`Self::open`], with other limits.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_tuned(path: &Path, space: &Space, tuning: Tuning) -> Result<Self, IndexError> {
         let (root, wanted) = (path.to_owned(), space.clone());
-        let shards = blocking(move || folder::open(&root, &wanted)).await??;
+        let shards = blocking(move || folder::open(&root, &wanted, tuning)).await??;
         let shards = Arc::new(shards);
         let (sender, receiver) = mpsc::channel(WRITE_QUEUE_MAX);
         let owned = Arc::clone(&shards);

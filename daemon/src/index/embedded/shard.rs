@@ -9,24 +9,18 @@ use std::sync::{Mutex, PoisonError, RwLock};
 
 use astromech_schemas::Kind;
 use qdrant_edge::{
-    CountRequest, CreateIndex, Distance, EdgeConfig, EdgeShard, EdgeVectorParamsBuilder, FieldIndexOperations, NamedQuery,
+    CountRequest, CreateIndex, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard, EdgeVectorParamsBuilder, FieldIndexOperations, NamedQuery,
     OperationResult, PayloadFieldSchema, PayloadSchemaType, PointId, QueryEnum, SearchRequest, UpdateOperation, VectorInternal,
     WalOptions, WithPayloadInterface, WithVector,
 };
 use uuid::Uuid;
 
+use super::Tuning;
 use super::convert::{key, live_filter, to_error, to_stored};
 use super::folder::io;
 use crate::index::guard::VECTORS;
 use crate::index::payload::{FIELD_DELETED, FIELD_VERSION, is_tombstone};
 use crate::index::{IndexError, Query, Stored};
-
-/// Written points after which a shard is optimized: segments merged, those above the engine's threshold (10 MB of vectors) indexed.
-pub const OPTIMIZE_EVERY_POINTS: u64 = 10_000;
-/// Size of one file of the engine's log.
-const LOG_FILE_BYTES: usize = 8 << 20;
-/// A log longer than this, and longer than the data itself, is cut: the engine never does.
-pub const LOG_BYTES_MAX: u64 = 128 << 20;
 
 /// The shards of all kinds, and the folder's lock while they are open.
 pub(super) struct Shards {
@@ -35,8 +29,8 @@ pub(super) struct Shards {
 }
 
 impl Shards {
-    pub(super) fn open(root: &Path, embedding_dim: u32, lock: File) -> Result<Self, IndexError> {
-        let [a, b, c] = Kind::ALL.map(|kind| Shard::open(root.join(kind.collection()), embedding_dim));
+    pub(super) fn open(root: &Path, embedding_dim: u32, tuning: Tuning, lock: File) -> Result<Self, IndexError> {
+        let [a, b, c] = Kind::ALL.map(|kind| Shard::open(root.join(kind.collection()), embedding_dim, tuning));
         Ok(Self { shards: [a?, b?, c?], lock: Mutex::new(Some(lock)) })
     }
 
@@ -64,6 +58,7 @@ impl Shards {
 pub(super) struct Shard {
     path: PathBuf,
     embedding_dim: u32,
+    tuning: Tuning,
     /// `None` once closed. Written only to close, or to reopen with a shorter log.
     engine: RwLock<Option<EdgeShard>>,
     /// Points written since the last optimization.
@@ -71,10 +66,10 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    fn open(path: PathBuf, embedding_dim: u32) -> Result<Self, IndexError> {
+    fn open(path: PathBuf, embedding_dim: u32, tuning: Tuning) -> Result<Self, IndexError> {
         fs::create_dir_all(&path).map_err(|error| io(&path, "creating it", &error))?;
-        let engine = caught("opening the index", || load(&path, embedding_dim))?;
-        let shard = Self { path, embedding_dim, engine: RwLock::new(Some(engine)), written: AtomicU64::new(0) };
+        let engine = caught("opening the index", || load(&path, embedding_dim, tuning))?;
+        let shard = Self { path, embedding_dim, tuning, engine: RwLock::new(Some(engine)), written: AtomicU64::new(0) };
         shard.index_fields()?;
         Ok(shard)
     }
@@ -118,14 +113,14 @@ impl Shard {
 
     /// Optimizes after enough writes, and cuts the log when it is long. Only for the writing thread.
     pub(super) fn maintain(&self) -> Result<(), IndexError> {
-        if self.written.load(Ordering::Relaxed) < OPTIMIZE_EVERY_POINTS {
+        if self.written.load(Ordering::Relaxed) < self.tuning.optimize_every_points {
             return Ok(());
         }
         self.written.store(0, Ordering::Relaxed);
         self.with("optimizing the index", |engine| engine.optimize().map(|_| ()))?;
         self.flush()?;
         let log_bytes = folder_bytes(&self.log_path());
-        if log_bytes > LOG_BYTES_MAX && log_bytes > folder_bytes(&self.path.join("segments")) { self.cut_log() } else { Ok(()) }
+        if log_bytes > self.tuning.log_bytes_max && log_bytes > folder_bytes(&self.path.join("segments")) { self.cut_log() } else { Ok(()) }
     }
 
     fn log_path(&self) -> PathBuf {
@@ -141,11 +136,9 @@ impl Shard {
             drop(engine);
             Ok(())
         });
-        if closed.is_ok() {
-            remove_closed_logs(&self.log_path()).map_err(|error| io(&self.log_path(), "cutting the log", &error))?;
-        }
-        *guard = Some(caught("opening the index again", || load(&self.path, self.embedding_dim))?);
-        closed
+        let cut = closed.and_then(|()| remove_closed_logs(&self.log_path()).map_err(|error| io(&self.log_path(), "cutting the log", &error)));
+        *guard = Some(caught("opening the index again", || load(&self.path, self.embedding_dim, self.tuning))?);
+        cut
     }
 
     fn close(&self) -> Result<(), IndexError> {
@@ -191,9 +184,10 @@ impl Shard {
     }
 }
 
-fn load(path: &Path, embedding_dim: u32) -> OperationResult<EdgeShard> {
-    let wal = WalOptions { segment_capacity: LOG_FILE_BYTES, ..WalOptions::default() };
-    let mut config = EdgeConfig::builder().wal_options(wal);
+fn load(path: &Path, embedding_dim: u32, tuning: Tuning) -> OperationResult<EdgeShard> {
+    let wal = WalOptions { segment_capacity: tuning.log_file_bytes, ..WalOptions::default() };
+    let optimizers = EdgeOptimizersConfig { indexing_threshold: Some((tuning.index_above_bytes >> 10).max(1)), ..EdgeOptimizersConfig::default() };
+    let mut config = EdgeConfig::builder().wal_options(wal).optimizers(optimizers);
     for vector in VECTORS {
         config = config.vector(vector, EdgeVectorParamsBuilder::new(embedding_dim as usize, Distance::Cosine).build());
     }
