@@ -1,2 +1,7 @@
 //! The `astromech` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(astromech::cli::main())
+}

@@ -1,1 +1,113 @@
-//! Being written.
+//! The command line. Exit codes: 0 done, 1 failed or some records were bad, 2 the command line or the configuration is wrong.
+
+mod assemble;
+mod check;
+pub mod failure;
+mod index;
+pub mod output;
+mod run;
+mod schema;
+mod signals;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use astromech_schemas::Kind;
+use clap::{Args, Parser, Subcommand};
+
+pub use assemble::{api_limits, api_media, open_index, start_towers};
+pub use index::{IndexReport, index_file};
+pub use signals::stop_on_signals;
+
+use crate::config::Config;
+use crate::telemetry::init_log;
+use failure::EXIT_OK;
+
+/// Keeps a Qdrant index of Chinese articles and pictures in step with Kafka, embedded with R2D2.
+#[derive(Debug, Parser)]
+#[command(name = "astromech", version, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 done; 1 failed, or some records were bad; 2 the command line or the configuration is wrong.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon: Kafka in, index and results out, HTTP beside it.
+    Run {
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Index a file of messages, one JSON object a line, without Kafka. A version that a message lacks is its line's number.
+    Index {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Kind of the messages that don't name their own.
+        #[arg(long, value_parser = parse_kind)]
+        kind: Option<Kind>,
+        /// The file.
+        file: PathBuf,
+    },
+    /// Check a configuration: every mistake at once, with line, field and fix. Connects to nothing.
+    CheckConfig {
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Print the JSON Schemas of messages, results, the manifest and the HTTP bodies.
+    Schema {
+        /// Only this one, for example `article`.
+        name: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ConfigArg {
+    /// The configuration, a TOML file.
+    #[arg(long = "config", short, value_name = "FILE", env = "ASTROMECH_CONFIG")]
+    file: PathBuf,
+}
+
+impl ConfigArg {
+    /// Reads the configuration and sets logging up.
+    fn load(&self) -> Result<Config> {
+        let config = Config::load(&self.file)?;
+        init_log(config.log.format, &config.log.level).context("no log")?;
+        Ok(config)
+    }
+}
+
+fn parse_kind(text: &str) -> Result<Kind, String> {
+    text.parse()
+}
+
+/// The program: reads the command line, runs the command, prints one error. Returns the exit code.
+pub fn main() -> u8 {
+    match dispatch(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => failure::report(&error),
+    }
+}
+
+fn dispatch(command: Command) -> Result<u8> {
+    match command {
+        Command::Run { config } => {
+            let config = config.load()?;
+            block_on(async { run::run(config).await.map(|()| EXIT_OK) })
+        }
+        Command::Index { config, kind, file } => {
+            let config = config.load()?;
+            block_on(index::run(config, &file, kind))
+        }
+        Command::CheckConfig { config } => check::run(&config.file),
+        Command::Schema { name } => schema::run(name.as_deref()),
+    }
+}
+
+/// Runs `future` on a runtime with a thread a core. What still blocks at the end is left behind: everything that counts is committed or closed.
+fn block_on(future: impl Future<Output = Result<u8>>) -> Result<u8> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
+    let result = runtime.block_on(future);
+    runtime.shutdown_background();
+    result
+}

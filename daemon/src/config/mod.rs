@@ -4,7 +4,8 @@
 //! [`keys::KEYS`] is the one table of keys: types, ranges, defaults and documentation. The commented `configs/reference.toml` is printed
 //! from it ([`reference_toml`]) and compared by a test. All errors are reported at once, each with line, field and fix.
 //!
-//! Absent here: no I/O but reading the one file and the secret files it names; nothing is opened, resolved or connected to.
+//! Absent here: no I/O but reading the one file and the secret files it names, and a look whether its folders are there; nothing is
+//! connected to.
 
 mod error;
 pub mod interpolate;
@@ -42,21 +43,27 @@ impl Config {
             )
         })?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        Self::parse(&text, folder, &|name| std::env::var(name).ok())
-            .map_err(|errors| ConfigErrors { file: path.to_owned(), errors })
+        let (raw, mut errors) = raw::RawConfig::parse(&text, &|name| std::env::var(name).ok());
+        let config = resolve::resolve(&raw, folder, &mut errors);
+        resolve::probe(&raw, &config, &mut errors);
+        in_order(config, errors).map_err(|errors| ConfigErrors { file: path.to_owned(), errors })
     }
 
-    /// As [`Config::load`], from text, with `env` to look up `${NAME}`.
+    /// As [`Config::load`], from text, with `env` to look up `${NAME}`, and without a look at the folders it names.
     ///
     /// # Errors
     /// Every mistake in `text`, in the order of its lines.
     pub fn parse(text: &str, folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Vec<ConfigError>> {
         let (raw, mut errors) = raw::RawConfig::parse(text, env);
         let config = resolve::resolve(&raw, folder, &mut errors);
-        if errors.is_empty() {
-            return Ok(config);
-        }
-        errors.sort_by_key(|error| error.line);
-        Err(errors)
+        in_order(config, errors)
     }
+}
+
+fn in_order(config: Config, mut errors: Vec<ConfigError>) -> Result<Config, Vec<ConfigError>> {
+    if errors.is_empty() {
+        return Ok(config);
+    }
+    errors.sort_by(|a, b| a.line.cmp(&b.line).then_with(|| a.field.cmp(&b.field)));
+    Err(errors)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use astromech_schemas::RecordLimits;
-use astromech_schemas::manifest::Precision;
+use astromech_schemas::manifest::{MANIFEST_FILE, Precision};
 use tracing_subscriber::EnvFilter;
 
 use super::error::ConfigError;
@@ -403,6 +403,22 @@ impl<'a> Resolver<'a> {
             );
             self.error(self.view("index.qdrant"), "timeout_ms", problem, "write at most kafka.drain_timeout_ms");
         }
+    }
+}
+
+/// Looks whether the folders that must be there are there.
+pub(super) fn probe(raw: &RawConfig, config: &Config, errors: &mut Vec<ConfigError>) {
+    let mut missing = |section: &'static str, key: &str, problem: String, fix: &str| {
+        let view = View { name: section, table: &raw.tables[section] };
+        errors.push(ConfigError::new(view.line(key), view.path(key), problem, fix));
+    };
+    let manifest = config.bundle.path.join(MANIFEST_FILE);
+    if raw.tables["bundle"].values.contains_key("path") && !manifest.is_file() {
+        let problem = format!("{} is not there", manifest.display());
+        missing("bundle", "path", problem, "name the folder of a bundle, relative to this file's folder");
+    }
+    for root in config.media.file_roots.iter().filter(|root| !root.is_dir()) {
+        missing("media", "file_roots", format!("{} is no folder", root.display()), "create it or take it out");
     }
 }
 

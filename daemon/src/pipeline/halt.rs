@@ -15,7 +15,7 @@ pub enum HaltCause {
     #[error("the towers failed: {0}")]
     Towers(String),
     /// Most of the last records were dead letters (promise 5).
-    #[error("{dead} of the last {window} records can never be applied, the newest because of {reason}: {detail}")]
+    #[error("poison: {dead} of the last {window} records can never be applied, the newest because of {reason}: {detail}")]
     Poison {
         /// Dead letters among the last records.
         dead: usize,

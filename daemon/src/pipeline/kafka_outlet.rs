@@ -9,7 +9,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::util::Timeout;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::fault::Fault;
 use super::outlet::{Outlet, PublishError};
@@ -85,7 +85,10 @@ impl Outlet for KafkaOutlet {
             let mut letter = FutureRecord::to(&self.dead_letter_topic).headers(headers(record, fault));
             letter.key = record.key.as_deref();
             letter.payload = record.value.as_deref();
-            self.send(letter).await
+            self.send(letter).await?;
+            let Record { topic, partition, offset, .. } = record;
+            warn!(topic = &**topic, partition, offset, reason = %fault.reason, detail = fault.detail, "dead letter");
+            Ok(())
         })
     }
 }

@@ -7,8 +7,9 @@ use std::time::Instant;
 use astromech_schemas::dead_letter::Reason;
 use astromech_schemas::results::{Operation, RESULT_SCHEMA, ResultMessage};
 use astromech_schemas::{ImageSource, RecordLimits, point_id};
-use astromech_towers::{Towers, TowersError};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use astromech_towers::{Embedded, PreparedImage, Towers, TowersError};
+use futures::future::BoxFuture;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{debug, warn};
 
 use super::backoff::{Backoff, BackoffLimits};
@@ -164,21 +165,21 @@ impl Shared {
         let text = async {
             let Some(text) = text else { return Ok(None) };
             let prepared = self.preparer.text(text).await?;
-            self.embedded(self.towers.embed_text(prepared).await).map(Some)
+            self.embedded(self.towers.embed_text(prepared)).await.map(Some)
         };
         let image = async {
             let Some(source) = image else { return Ok(None) };
             let prepared = self.picture(source).await?;
-            let started = Instant::now();
-            let embedded = self.embedded(self.towers.embed_image(prepared).await).map(Some);
-            self.metrics.stage_time(Stage::Embed, started.elapsed());
-            embedded
+            self.embedded(self.towers.embed_image(prepared)).await.map(Some)
         };
         let (text, image) = tokio::try_join!(text, image)?;
         Ok(Vectors { text, image })
     }
 
-    fn embedded(&self, embedded: Result<astromech_towers::Embedded, TowersError>) -> Result<Vec<f32>, NotEmbedded> {
+    async fn embedded(&self, tower: impl Future<Output = Result<Embedded, TowersError>>) -> Result<Vec<f32>, NotEmbedded> {
+        let started = Instant::now();
+        let embedded = tower.await;
+        self.metrics.stage_time(Stage::Embed, started.elapsed());
         embedded.map(|embedded| embedded.embedding).map_err(|e| {
             // Bad input was refused when it was prepared: what fails here is the runtime.
             self.halt.halt(HaltCause::Towers(e.to_string()));
@@ -186,7 +187,7 @@ impl Shared {
         })
     }
 
-    async fn picture(&self, source: ImageSource) -> Result<astromech_towers::PreparedImage, NotEmbedded> {
+    async fn picture(&self, source: ImageSource) -> Result<PreparedImage, NotEmbedded> {
         let (bytes, place) = match source {
             ImageSource { bytes: Some(bytes), .. } => (bytes.0, None),
             source => {
@@ -202,7 +203,7 @@ impl Shared {
     }
 
     /// Fetches a picture, as often as it takes (promise 5). Returns its place among the fetched pictures too.
-    async fn fetch(&self, source: ImageSource) -> Result<(Vec<u8>, tokio::sync::OwnedSemaphorePermit), NotEmbedded> {
+    async fn fetch(&self, source: ImageSource) -> Result<(Vec<u8>, OwnedSemaphorePermit), NotEmbedded> {
         let mut backoff = Backoff::new(self.backoff);
         loop {
             let place = Arc::clone(&self.media_places).acquire_owned().await;
@@ -258,8 +259,6 @@ impl Shared {
             self.halt.halt(cause);
             return Err(Left::Halted);
         }
-        warn!(topic = &*record.topic, partition = record.partition, offset = record.offset, reason = %fault.reason, detail = fault.detail,
-            "dead letter");
         self.publish(delivery, guard, || self.outlet.dead_letter(record, fault)).await?;
         delivery.partition.acknowledge(record.offset);
         self.metrics.dead_letter(fault.reason);
@@ -269,7 +268,7 @@ impl Shared {
     /// Publishes, as often as it takes; gives up only when the partition is taken away. The caller holds `_guard` until it has acknowledged.
     async fn publish<'a, F>(&self, delivery: &Delivery, _guard: &FenceGuard, attempt: F) -> Result<(), Left>
     where
-        F: Fn() -> futures::future::BoxFuture<'a, Result<(), PublishError>>,
+        F: Fn() -> BoxFuture<'a, Result<(), PublishError>>,
     {
         let mut backoff = Backoff::new(self.backoff);
         loop {

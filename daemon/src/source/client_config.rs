@@ -24,13 +24,13 @@ pub fn consumer(kafka: &KafkaConfig) -> ClientConfig {
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("isolation.level", "read_committed")
         .set("session.timeout.ms", session_ms.to_string())
-        .set("heartbeat.interval.ms", (session_ms / 5).clamp(100, 3000).to_string())
         .set("max.poll.interval.ms", POLL_INTERVAL_MS.max(session_ms + kafka.drain_timeout.as_millis()).to_string())
         .set("queued.max.messages.kbytes", PREFETCH_KIB_MAX.to_string())
         // Prefer a deep queue of small records, and ask again soon after it was full: the default waits a second.
         .set("fetch.queue.backoff.ms", "50")
         .set("statistics.interval.ms", "1000");
     set_default(&mut config, "auto.offset.reset", "earliest");
+    set_default(&mut config, "heartbeat.interval.ms", &(session_ms / 5).clamp(100, 3000).to_string());
     config
 }
 

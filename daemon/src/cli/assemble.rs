@@ -1,0 +1,114 @@
+//! From the configuration to running parts: the only place where they are opened.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use astromech_towers::{
+    BatchLimits, BatchObserver, Bundle, ImageLimits, Provider, Tower, Towers, TowersConfig, init_runtime,
+};
+
+use super::failure::hinted;
+use crate::api;
+use crate::config::{Config, EngineConfig, ProviderKind, TowerLimits};
+use crate::index::qdrant::QdrantOptions;
+use crate::index::{self, Index, IndexError, IndexOptions, Space};
+use crate::telemetry::Metrics;
+
+/// Longest time to connect to a Qdrant server.
+const QDRANT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Opens the bundle and starts the towers; blocks while graphs load and the golden vectors are replayed.
+///
+/// # Errors
+/// No ONNX Runtime, a damaged bundle, a provider that is not there, or vectors that differ from the bundle's.
+pub fn start_towers(config: &Config, metrics: &Arc<Metrics>, load_cross: bool) -> Result<Towers> {
+    let library = config.runtime.onnxruntime.as_deref();
+    init_runtime(library).context("ONNX Runtime was not loaded")?;
+    let bundle = Bundle::open(&config.bundle.path)
+        .with_context(|| hinted(format!("the bundle {} was not opened", config.bundle.path.display()), "check bundle.path"))?;
+    let towers = Towers::start(&bundle, &towers_config(config, load_cross)).context("the towers did not start")?;
+    towers.observe(Arc::new(Batches(Arc::clone(metrics))));
+    metrics.set_provider(towers.provider_in_use(), towers.precision().as_str(), towers.fingerprint().as_str());
+    tracing::info!(
+        bundle = towers.manifest().name,
+        fingerprint = towers.fingerprint().short(),
+        provider = towers.provider_in_use(),
+        precision = towers.precision().as_str(),
+        "towers started"
+    );
+    Ok(towers)
+}
+
+fn towers_config(config: &Config, load_cross: bool) -> TowersConfig {
+    let limits = |limits: &TowerLimits| BatchLimits {
+        batch_max: limits.batch_max,
+        queue_max: limits.queue_max,
+        wait_us_max: limits.wait_us_max,
+    };
+    TowersConfig {
+        provider: match config.runtime.provider {
+            ProviderKind::Cpu => Provider::Cpu,
+            ProviderKind::Cuda => Provider::Cuda { device_id: config.runtime.device_id },
+        },
+        precision: config.bundle.precision,
+        threads: config.runtime.threads,
+        image: limits(&config.towers.image),
+        text: limits(&config.towers.text),
+        cross: limits(&config.towers.cross),
+        image_limits: ImageLimits {
+            bytes_max: config.media.bytes_max,
+            pixels_max: config.media.pixels_max,
+            edge_max: config.media.edge_max,
+        },
+        load_cross,
+        ..TowersConfig::default()
+    }
+}
+
+/// Batches of the towers, into the histogram.
+struct Batches(Arc<Metrics>);
+
+impl BatchObserver for Batches {
+    fn batch(&self, tower: Tower, items: usize, _busy: Duration) {
+        self.0.batch(tower.as_str(), items);
+    }
+}
+
+/// Opens the index for the towers' vector space; one attempt.
+///
+/// # Errors
+/// As [`index::open`].
+pub async fn open_index(config: &Config, towers: &Towers) -> Result<Arc<dyn Index>, IndexError> {
+    let options = match &config.index.engine {
+        EngineConfig::Embedded { path } => IndexOptions::Embedded { path: path.clone() },
+        EngineConfig::Qdrant { url, api_key, timeout } => IndexOptions::Qdrant(QdrantOptions {
+            url: url.clone(),
+            api_key: api_key.as_ref().map(|key| key.reveal().to_owned()),
+            timeout: *timeout,
+            connect_timeout: QDRANT_CONNECT_TIMEOUT.min(*timeout),
+        }),
+    };
+    let manifest = towers.manifest();
+    let space = Space {
+        fingerprint: towers.fingerprint().clone(),
+        embedding_dim: manifest.embedding_dim,
+        bundle: manifest.name.clone(),
+    };
+    index::open(&options, &space).await
+}
+
+/// Limits of the HTTP interface, as configured.
+pub fn api_limits(config: &Config) -> api::Limits {
+    api::Limits {
+        body_bytes_max: config.http.body_bytes_max,
+        requests_in_flight_max: config.http.requests_in_flight_max,
+        timeout: config.http.timeout,
+        ..api::Limits::default()
+    }
+}
+
+/// From where the HTTP interface may show pictures, as configured.
+pub fn api_media(config: &Config) -> api::MediaRoots {
+    api::MediaRoots { file_roots: config.media.file_roots.clone(), bytes_max: config.media.bytes_max as u64 }
+}

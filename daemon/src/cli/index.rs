@@ -1,0 +1,242 @@
+//! `astromech index FILE.jsonl`: messages of the topics' form, one a line, through the same pipeline, without Kafka.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use astromech_schemas::Kind;
+use astromech_schemas::results::ResultMessage;
+use astromech_towers::Towers;
+use futures::future::BoxFuture;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio_util::sync::CancellationToken;
+
+use super::assemble::{open_index, start_towers};
+use super::failure::{EXIT_FAILED, EXIT_OK, Usage, hinted};
+use super::output;
+use super::signals::stop_on_signals;
+use crate::config::Config;
+use crate::index::Index;
+use crate::media::Media;
+use crate::pipeline::{self, Fault, Halt, Outlet, PipelineParts, PublishError, TopicRules, VersionRule};
+use crate::source::{Intake, Partition, Record};
+use crate::telemetry::{Condition, Metrics, Readiness};
+
+/// Longest line, bytes: the largest inline picture in base64 with room for text.
+const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bad lines that are listed one by one.
+const LISTED_MAX: usize = 100;
+
+/// What became of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexReport {
+    /// Changes that the index holds, or a newer version of them.
+    pub applied: u64,
+    /// Lines that can never be applied.
+    pub bad: u64,
+    /// The first of them: line, reason and detail, in the order of the lines.
+    pub listed: Vec<(i64, String)>,
+    /// How long it took.
+    pub took: Duration,
+    /// Whether a signal ended it early.
+    pub interrupted: bool,
+}
+
+/// Runs the command; returns the exit code.
+///
+/// # Errors
+/// The file can't be read, or something did not start.
+pub async fn run(config: Config, file: &Path, kind: Option<Kind>) -> Result<u8> {
+    if !file.is_file() {
+        let hint = "give a file of JSON Lines: one message of the topics' form a line, see `astromech schema`".to_owned();
+        return Err(Usage { problem: format!("{} is no file", file.display()), hint }.into());
+    }
+    let stop = CancellationToken::new();
+    stop_on_signals(stop.clone()).context("no signal handler")?;
+    let metrics = Arc::new(Metrics::new());
+    let towers = {
+        let (config, metrics) = (config.clone(), Arc::clone(&metrics));
+        tokio::task::spawn_blocking(move || start_towers(&config, &metrics, false)).await.context("the towers did not start")??
+    };
+    let index = open_index(&config, &towers).await;
+    let index = index.with_context(|| hinted("the index was not opened", "start the server, or use index.engine = \"embedded\""))?;
+    let report = index_file(&config, &towers, &index, &metrics, file, kind, stop).await;
+    index.close().await.context("the index was not closed cleanly")?;
+    let report = report?;
+    for (line, problem) in &report.listed {
+        output::note(&format!("{}:{line}: {problem}", file.display()));
+    }
+    let unlisted = report.bad.saturating_sub(report.listed.len() as u64);
+    if unlisted > 0 {
+        output::note(&format!("… and {unlisted} more"));
+    }
+    let seconds = report.took.as_secs_f64();
+    let rate = report.applied as f64 / seconds.max(0.001);
+    output::data(&format!("{} indexed, {} bad, {seconds:.1} s, {rate:.0} items/s", report.applied, report.bad));
+    if report.interrupted {
+        bail!("interrupted; run it again: what is indexed already stays as it is");
+    }
+    Ok(if report.bad > 0 { EXIT_FAILED } else { EXIT_OK })
+}
+
+/// Indexes the messages of `file` through the pipeline, with a progress bar on a terminal. A version that a message lacks is its line's
+/// number. Ends early, with what is under way finished, when `stop` is cancelled.
+///
+/// # Errors
+/// The file can't be read, or the index or the towers failed for good.
+pub async fn index_file(
+    config: &Config,
+    towers: &Towers,
+    index: &Arc<dyn Index>,
+    metrics: &Arc<Metrics>,
+    file: &Path,
+    kind: Option<Kind>,
+    stop: CancellationToken,
+) -> Result<IndexReport> {
+    let started = Instant::now();
+    let lines = count_lines(file).with_context(|| format!("{} can't be read", file.display()))?;
+    let topic: Arc<str> = file.to_string_lossy().into();
+    let outlet = Arc::new(Terminal { bar: progress_bar(lines), applied: AtomicU64::new(0), bad: Mutex::default() });
+    let halt = Halt::default();
+    let parts = PipelineParts {
+        towers: towers.clone(),
+        index: Arc::clone(index),
+        media: Arc::new(Media::new(&config.media)?),
+        outlet: Arc::clone(&outlet) as Arc<dyn Outlet>,
+        metrics: Arc::clone(metrics),
+        readiness: Arc::new(Readiness::new(&[Condition::Index])),
+        halt: halt.clone(),
+        rules: HashMap::from([(Arc::clone(&topic), TopicRules { kind, version: VersionRule::FieldOrOffset })]),
+        // Every bad line is listed, however many there are.
+        poison: None,
+    };
+    let (intake, pipeline) = pipeline::start(config, parts);
+    let stopped = {
+        let halted = halt.token().clone();
+        async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = halted.cancelled() => {}
+            }
+        }
+    };
+    let partition = Partition::new(Arc::clone(&topic), 0);
+    let read = tokio::select! {
+        read = read_lines(file, &topic, &partition, &intake) => read.map(|()| false),
+        () = stopped => Ok(true),
+    };
+    drop(intake);
+    pipeline.await.context("the pipeline failed")?;
+    outlet.bar.finish_and_clear();
+    if let Some(cause) = halt.cause() {
+        bail!(cause.clone());
+    }
+    let interrupted = read.with_context(|| format!("{} can't be read", file.display()))?;
+    Ok(outlet.report(started.elapsed(), interrupted))
+}
+
+async fn read_lines(file: &Path, topic: &Arc<str>, partition: &Arc<Partition>, intake: &Intake) -> std::io::Result<()> {
+    let mut reader = BufReader::new(File::open(file)?);
+    let mut number = 0;
+    loop {
+        let mut line = Vec::new();
+        // One more than allowed shows that a line is too long; the file is local, so reading it blocks for microseconds.
+        if std::io::Read::take(&mut reader, LINE_BYTES_MAX as u64 + 1).read_until(b'\n', &mut line)? == 0 {
+            return Ok(());
+        }
+        number += 1;
+        if line.len() > LINE_BYTES_MAX {
+            let problem = format!("line {number} has more than {LINE_BYTES_MAX} bytes");
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, problem));
+        }
+        let end = line.trim_ascii_end().len();
+        line.truncate(end);
+        if line.is_empty() {
+            continue;
+        }
+        let record = Record {
+            topic: Arc::clone(topic),
+            partition: 0,
+            offset: number,
+            timestamp_ms: None,
+            key: None,
+            value: Some(line),
+            headers: Vec::new(),
+        };
+        let Ok(admission) = intake.admit(&record).await else { return Ok(()) };
+        if intake.send(record, Arc::clone(partition), admission).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// Lines that are not empty, for the progress bar's end.
+fn count_lines(file: &Path) -> std::io::Result<u64> {
+    let mut reader = BufReader::new(File::open(file)?);
+    let (mut lines, mut line) = (0, Vec::new());
+    while std::io::Read::take(&mut reader, LINE_BYTES_MAX as u64 + 1).read_until(b'\n', &mut line)? > 0 {
+        lines += u64::from(!line.trim_ascii().is_empty());
+        line.clear();
+    }
+    Ok(lines)
+}
+
+fn progress_bar(lines: u64) -> ProgressBar {
+    let template = "{bar:32} {pos}/{len} items  {per_sec}  {eta} left  {msg}";
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::new(lines).with_style(style);
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
+
+/// Counts, and collects what is bad.
+struct Terminal {
+    bar: ProgressBar,
+    applied: AtomicU64,
+    bad: Mutex<Bad>,
+}
+
+#[derive(Default)]
+struct Bad {
+    count: u64,
+    listed: Vec<(i64, String)>,
+}
+
+impl Terminal {
+    fn report(&self, took: Duration, interrupted: bool) -> IndexReport {
+        let mut bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
+        bad.listed.sort();
+        IndexReport {
+            applied: self.applied.load(Ordering::Relaxed),
+            bad: bad.count,
+            listed: std::mem::take(&mut bad.listed),
+            took,
+            interrupted,
+        }
+    }
+}
+
+impl Outlet for Terminal {
+    fn result<'a>(&'a self, _message: &'a ResultMessage) -> BoxFuture<'a, Result<(), PublishError>> {
+        self.applied.fetch_add(1, Ordering::Relaxed);
+        self.bar.inc(1);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn dead_letter<'a>(&'a self, record: &'a Record, fault: &'a Fault) -> BoxFuture<'a, Result<(), PublishError>> {
+        let mut bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
+        bad.count += 1;
+        if bad.listed.len() < LISTED_MAX {
+            bad.listed.push((record.offset, format!("{}: {}", fault.reason, fault.detail)));
+        }
+        self.bar.set_message(format!("{} bad", bad.count));
+        drop(bad);
+        self.bar.inc(1);
+        Box::pin(std::future::ready(Ok(())))
+    }
+}

@@ -1,0 +1,189 @@
+//! `astromech run`: the daemon.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use astromech_towers::Towers;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::assemble::{api_limits, api_media, open_index, start_towers};
+use super::failure::{Usage, hinted};
+use super::signals::stop_on_signals;
+use crate::api::{self, AppState};
+use crate::config::{Config, KafkaConfig};
+use crate::index::{Index, IndexError};
+use crate::media::Media;
+use crate::pipeline::{self, Backoff, BackoffLimits, Halt, KafkaOutlet, PipelineParts, PoisonBreaker, TopicRules};
+use crate::source::{self, Drained, SourceDeps};
+use crate::telemetry::{Condition, Metrics, Readiness};
+
+/// How often the index is asked for its health and its number of points.
+const INDEX_CHECK: Duration = Duration::from_secs(10);
+/// Longest wait at the end for what ends by itself once its input has ended.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Runs until a signal or a cause to stop.
+///
+/// # Errors
+/// Something did not start, or the daemon had to stop by itself.
+pub async fn run(config: Config) -> Result<()> {
+    let Some(kafka) = config.kafka.clone() else {
+        let hint = "add [kafka] and [[kafka.topics]]; `astromech index FILE` and `astromech search` need none".to_owned();
+        return Err(Usage { problem: "the configuration has no [kafka]".to_owned(), hint }.into());
+    };
+    let stop = CancellationToken::new();
+    stop_on_signals(stop.clone()).context("no signal handler")?;
+    let listener = bind(&config).await?;
+    let metrics = Arc::new(Metrics::new());
+    let readiness = Arc::new(Readiness::new(&[Condition::Bundle, Condition::Index, Condition::Kafka]));
+
+    let towers = {
+        let (config, metrics) = (config.clone(), Arc::clone(&metrics));
+        tokio::task::spawn_blocking(move || start_towers(&config, &metrics, false)).await.context("the towers did not start")??
+    };
+    readiness.set_ready(Condition::Bundle);
+    let Some(index) = open_patiently(&config, &towers, &readiness, &stop).await? else {
+        info!("stopped before the index answered");
+        return Ok(());
+    };
+    let state = Arc::new(AppState {
+        towers: towers.clone(),
+        index: Arc::clone(&index),
+        metrics: Arc::clone(&metrics),
+        readiness: Arc::clone(&readiness),
+        media: api_media(&config),
+        limits: api_limits(&config),
+        examples: Vec::new(),
+    });
+    let served = CancellationToken::new();
+    let server = tokio::spawn(api::serve(listener, state, served.clone()));
+    let watcher = tokio::spawn(watch_index(Arc::clone(&index), Arc::clone(&metrics), Arc::clone(&readiness)));
+
+    let ingest = Ingest { config: &config, kafka: &kafka, towers, index: Arc::clone(&index), metrics, readiness };
+    let ended = ingest.run(stop).await;
+    watcher.abort();
+    served.cancel();
+    end_server(server).await;
+    index.close().await.context("the index was not closed cleanly")?;
+    let Drained { unfinished } = ended?;
+    info!(unfinished, "stopped; what is finished is committed");
+    Ok(())
+}
+
+async fn bind(config: &Config) -> Result<TcpListener> {
+    let address = config.http.listen;
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.with_context(|| hinted(format!("{address} can't be listened on"), "set http.listen to a free address"))?;
+    info!(address = %listener.local_addr().unwrap_or(address), "http listens");
+    Ok(listener)
+}
+
+/// Opens the index, as often as it takes (promise 5); `None` where the stop came first.
+async fn open_patiently(
+    config: &Config,
+    towers: &Towers,
+    readiness: &Readiness,
+    stop: &CancellationToken,
+) -> Result<Option<Arc<dyn Index>>> {
+    let limits = BackoffLimits { min: config.pipeline.retry_backoff_min, max: config.pipeline.retry_backoff_max };
+    let mut backoff = Backoff::new(limits);
+    loop {
+        let problem = match open_index(config, towers).await {
+            Ok(index) => {
+                readiness.set_ready(Condition::Index);
+                return Ok(Some(index));
+            }
+            Err(IndexError::Transient(problem)) => problem,
+            Err(error) => {
+                let hint = "point bundle.path and the index at the same vector space; see the fingerprints above";
+                return Err(anyhow::Error::new(error).context(hinted("the index was not opened", hint)));
+            }
+        };
+        let wait = backoff.next_wait();
+        warn!(problem, ?wait, "the index does not answer; trying again");
+        readiness.set_missing(Condition::Index, problem);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = stop.cancelled() => return Ok(None),
+        }
+    }
+}
+
+/// Source and pipeline, and what they are made of.
+struct Ingest<'a> {
+    config: &'a Config,
+    kafka: &'a KafkaConfig,
+    towers: Towers,
+    index: Arc<dyn Index>,
+    metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
+}
+
+impl Ingest<'_> {
+    /// Runs source and pipeline to their end.
+    async fn run(self, stop: CancellationToken) -> Result<Drained> {
+        let halt = Halt::default();
+        let limits = &self.config.pipeline;
+        let parts = PipelineParts {
+            towers: self.towers,
+            index: self.index,
+            media: Arc::new(Media::new(&self.config.media)?),
+            outlet: Arc::new(KafkaOutlet::new(self.kafka).context("the producer did not start")?),
+            metrics: Arc::clone(&self.metrics),
+            readiness: Arc::clone(&self.readiness),
+            halt: halt.clone(),
+            rules: self.kafka.topics.iter().map(|topic| (Arc::from(topic.name.as_str()), TopicRules::from(topic))).collect(),
+            poison: Some(PoisonBreaker::new(limits.poison_window, limits.poison_share_max)),
+        };
+        let (intake, pipeline) = pipeline::start(self.config, parts);
+        let deps = SourceDeps {
+            intake,
+            metrics: self.metrics,
+            readiness: self.readiness,
+            stop,
+            halt: halt.token().clone(),
+        };
+        let started = Instant::now();
+        let ended = source::start(self.kafka, deps).context("reading from kafka did not start")?.await;
+        // Only a panic of the polling thread drops its answer.
+        let drained = ended.map_err(|_| anyhow::anyhow!("the polling thread ended without an answer"));
+        if tokio::time::timeout(END_TIMEOUT, pipeline).await.is_err() {
+            // What is left waits for something that may pass; it is not acknowledged, so it is read again.
+            warn!("records were left waiting at the end");
+        }
+        info!(ran = ?started.elapsed(), "reading ended");
+        if let Some(cause) = halt.cause() {
+            bail!(cause.clone());
+        }
+        Ok(drained??)
+    }
+}
+
+async fn end_server(server: JoinHandle<Result<(), api::ApiError>>) {
+    match tokio::time::timeout(END_TIMEOUT, server).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(error))) => warn!(%error, "http ended with an error"),
+        Ok(Err(error)) => warn!(%error, "http ended with an error"),
+        Err(_) => warn!("http requests were cut off"),
+    }
+}
+
+/// Keeps readiness and the number of points up to date.
+async fn watch_index(index: Arc<dyn Index>, metrics: Arc<Metrics>, readiness: Arc<Readiness>) {
+    let mut ticks = tokio::time::interval(INDEX_CHECK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match index.counts().await {
+            Ok(counts) => {
+                readiness.set_ready(Condition::Index);
+                counts.into_iter().for_each(|(kind, points)| metrics.set_index_points(kind, points));
+            }
+            Err(error) => readiness.set_missing(Condition::Index, error.to_string()),
+        }
+    }
+}

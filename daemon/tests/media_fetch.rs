@@ -1,0 +1,233 @@
+//! Pictures by http, against a real server in this process: what is allowed, what is for good, what may pass.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use astromech::config::{Config, MediaConfig};
+use astromech::media::{Lookup, Media, MediaError};
+use astromech_schemas::ImageSource;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What the server does at one path.
+#[derive(Clone)]
+enum Answer {
+    /// Status line, headers and body.
+    Say(String),
+    /// A body without an end.
+    Endless,
+    /// A byte now and then.
+    Slow,
+    /// Closes in the middle of the body.
+    Broken,
+}
+
+struct Server {
+    address: SocketAddr,
+    hits: Arc<AtomicUsize>,
+}
+
+impl Server {
+    async fn start(answers: &[(&str, Answer)]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, hits) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let answers: Arc<HashMap<_, _>> = Arc::new(answers.iter().map(|(path, answer)| ((*path).to_owned(), answer.clone())).collect());
+        let counted = Arc::clone(&hits);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(serve(stream, Arc::clone(&answers)));
+            }
+        });
+        Self { address, hits }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.address.port())
+    }
+}
+
+/// One request a connection. Errors are the client's: it went away.
+async fn serve(mut stream: TcpStream, answers: Arc<HashMap<String, Answer>>) {
+    let mut head = Vec::new();
+    while !head.windows(4).any(|w| w == b"\r\n\r\n") {
+        if stream.read_buf(&mut head).await.unwrap_or(0) == 0 {
+            return;
+        }
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let path = head.split_whitespace().nth(1).unwrap_or_default();
+    let start = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
+    match answers.get(path) {
+        None => drop(stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await),
+        Some(Answer::Say(text)) => drop(stream.write_all(text.as_bytes()).await),
+        Some(Answer::Endless) => {
+            let mut alive = stream.write_all(start.as_bytes()).await.is_ok();
+            while alive {
+                alive = stream.write_all(&[b'x'; 4096]).await.is_ok();
+            }
+        }
+        Some(Answer::Slow) => {
+            let mut alive = stream.write_all(start.as_bytes()).await.is_ok();
+            while alive {
+                alive = stream.write_all(b"x").await.is_ok();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        Some(Answer::Broken) => drop(stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await),
+    }
+}
+
+fn ok(body: &str) -> Answer {
+    Answer::Say(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len()))
+}
+
+fn status(code: u16) -> Answer {
+    Answer::Say(format!("HTTP/1.1 {code} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"))
+}
+
+fn redirect(to: &str) -> Answer {
+    Answer::Say(format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"))
+}
+
+fn config(extra: &str) -> MediaConfig {
+    let text = format!("[bundle]\npath = \"b\"\n[index.embedded]\npath = \"i\"\n[media]\n{extra}\n");
+    Config::parse(&text, Path::new("/"), &|_| None).unwrap().media
+}
+
+const LOCAL: &str = "http_hosts = [\"127.0.0.1\"]\nallow_private_networks = true\n";
+
+async fn fetch(media: &Media, url: &str) -> Result<Vec<u8>, MediaError> {
+    media.fetch(ImageSource::from_url(url)).await
+}
+
+fn resolving_to(addresses: &[&str]) -> Lookup {
+    let found: Vec<SocketAddr> = addresses.iter().map(|a| SocketAddr::new(a.parse::<IpAddr>().unwrap(), 0)).collect();
+    Arc::new(move |_| Box::pin(std::future::ready(Ok(found.clone()))))
+}
+
+#[tokio::test]
+async fn a_picture_is_fetched_and_redirects_are_followed() {
+    let server = Server::start(&[("/a", ok("picture")), ("/r", redirect("/a")), ("/rr", redirect("r"))]).await;
+    let media = Media::new(&config(LOCAL)).unwrap();
+    for path in ["/a", "/r", "/rr"] {
+        assert_eq!(fetch(&media, &server.url(path)).await, Ok(b"picture".to_vec()), "{path}");
+    }
+    let inline = media.fetch(ImageSource::from_bytes(*b"inline")).await;
+    assert_eq!(inline, Ok(b"inline".to_vec()));
+}
+
+#[tokio::test]
+async fn a_loopback_address_is_forbidden_without_a_connection_whether_or_not_anybody_listens() {
+    let server = Server::start(&[("/a", ok("secret"))]).await;
+    let media = Media::new(&config("http_hosts = [\"127.0.0.1\", \"localhost\"]\ntimeout_ms = 1\n")).unwrap();
+    for url in [server.url("/a"), "http://127.0.0.1:1/a".to_owned(), format!("http://2130706433:{}/a", server.address.port())] {
+        assert!(matches!(fetch(&media, &url).await, Err(MediaError::Forbidden(_))), "{url}");
+    }
+    assert_eq!(server.hits.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_name_with_private_addresses_only_is_forbidden_and_mixed_ones_use_the_public() {
+    let server = Server::start(&[("/a", ok("secret"))]).await;
+    let url = format!("http://pictures.example.com:{}/a", server.address.port());
+    let rules = "http_hosts = [\".example.com\"]\nconnect_timeout_ms = 50\ntimeout_ms = 200\n";
+    let media = Media::with_lookup(&config(rules), resolving_to(&["127.0.0.1", "10.0.0.7", "::1"])).unwrap();
+    assert!(matches!(fetch(&media, &url).await, Err(MediaError::Forbidden(_))), "{:?}", fetch(&media, &url).await);
+    // 198.51.100.0/24 is for documentation, 8.8.8.8 is public: only that one may be tried, and this machine's server is not it.
+    let media = Media::with_lookup(&config(rules), resolving_to(&["127.0.0.1", "8.8.8.8"])).unwrap();
+    assert!(matches!(fetch(&media, &url).await, Err(MediaError::Transient(_))));
+    assert_eq!(server.hits.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_name_that_changes_its_address_between_two_requests_gains_nothing() {
+    let server = Server::start(&[("/a", ok("secret"))]).await;
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let rebinding: Lookup = Arc::new(move |_| {
+        let ip: IpAddr = if counted.fetch_add(1, Ordering::SeqCst) == 0 { "8.8.8.8" } else { "127.0.0.1" }.parse().unwrap();
+        Box::pin(std::future::ready(Ok(vec![SocketAddr::new(ip, 0)])))
+    });
+    let rules = "http_hosts = [\"rebind.example.com\"]\nconnect_timeout_ms = 50\ntimeout_ms = 200\n";
+    let media = Media::with_lookup(&config(rules), rebinding).unwrap();
+    let url = format!("http://rebind.example.com:{}/a", server.address.port());
+    assert!(matches!(fetch(&media, &url).await, Err(MediaError::Transient(_))));
+    assert!(matches!(fetch(&media, &url).await, Err(MediaError::Forbidden(_))));
+    assert_eq!((calls.load(Ordering::SeqCst), server.hits.load(Ordering::SeqCst)), (2, 0));
+}
+
+#[tokio::test]
+async fn redirects_are_checked_like_first_addresses_and_have_a_limit() {
+    let server = Server::start(&[
+        ("/out", redirect("http://169.254.169.254/latest/meta-data")),
+        ("/file", redirect("file:///etc/passwd")),
+        ("/loop", redirect("/loop")),
+        ("/nowhere", status(302)),
+    ])
+    .await;
+    let media = Media::new(&config(&format!("{LOCAL}redirects_max = 2\n"))).unwrap();
+    for path in ["/out", "/file", "/loop"] {
+        assert!(matches!(fetch(&media, &server.url(path)).await, Err(MediaError::Forbidden(_))), "{path}");
+    }
+    assert_eq!(server.hits.load(Ordering::SeqCst), 1 + 1 + 3);
+    assert!(matches!(fetch(&media, &server.url("/nowhere")).await, Err(MediaError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn statuses_are_for_good_or_may_pass() {
+    let permanent = [400, 404, 410, 415];
+    let forbidden = [401, 403, 451];
+    let transient = [408, 425, 429, 500, 502, 503, 504];
+    let answers: Vec<_> = permanent.iter().chain(&forbidden).chain(&transient).map(|code| (format!("/{code}"), status(*code))).collect();
+    let answers: Vec<_> = answers.iter().map(|(path, answer)| (path.as_str(), answer.clone())).collect();
+    let server = Server::start(&answers).await;
+    let media = Media::new(&config(LOCAL)).unwrap();
+    for code in permanent {
+        assert!(matches!(fetch(&media, &server.url(&format!("/{code}"))).await, Err(MediaError::NotFound(_))), "{code}");
+    }
+    for code in forbidden {
+        assert!(matches!(fetch(&media, &server.url(&format!("/{code}"))).await, Err(MediaError::Forbidden(_))), "{code}");
+    }
+    for code in transient {
+        assert!(matches!(fetch(&media, &server.url(&format!("/{code}"))).await, Err(MediaError::Transient(_))), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn bytes_are_limited_while_they_come_whatever_the_length_says() {
+    let claims = "HTTP/1.1 200 OK\r\ncontent-length: 999999999999\r\nconnection: close\r\n\r\nx";
+    let server =
+        Server::start(&[("/endless", Answer::Endless), ("/claims", Answer::Say(claims.to_owned())), ("/fits", ok(&"x".repeat(1000)))]).await;
+    let media = Media::new(&config(&format!("{LOCAL}bytes_max = 1000\n"))).unwrap();
+    for path in ["/endless", "/claims"] {
+        assert!(matches!(fetch(&media, &server.url(path)).await, Err(MediaError::TooLarge(_))), "{path}");
+    }
+    assert_eq!(fetch(&media, &server.url("/fits")).await.map(|bytes| bytes.len()), Ok(1000));
+}
+
+#[tokio::test]
+async fn slow_broken_and_absent_servers_may_pass() {
+    let server = Server::start(&[("/slow", Answer::Slow), ("/broken", Answer::Broken)]).await;
+    let media = Media::new(&config(&format!("{LOCAL}timeout_ms = 150\n"))).unwrap();
+    let slow = fetch(&media, &server.url("/slow")).await.unwrap_err();
+    assert!(matches!(&slow, MediaError::Transient(text) if text.contains("media.timeout_ms = 150")), "{slow}");
+    assert!(matches!(fetch(&media, &server.url("/broken")).await, Err(MediaError::Transient(_))));
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    assert!(matches!(fetch(&media, &format!("http://{free}/a")).await, Err(MediaError::Transient(_))));
+    let failing: Lookup = Arc::new(|_| Box::pin(std::future::ready(Err(std::io::Error::other("no name server")))));
+    let media = Media::with_lookup(&config("http_hosts = [\"example.com\"]"), failing).unwrap();
+    assert!(matches!(fetch(&media, "http://example.com/a").await, Err(MediaError::Transient(_))));
+}
+
+#[tokio::test]
+async fn what_is_no_address_is_forbidden() {
+    let media = Media::new(&config(LOCAL)).unwrap();
+    for url in ["picture.jpg", "ftp://127.0.0.1/a", "gopher://x", "http://", "//127.0.0.1/a", "data:image/png;base64,AA=="] {
+        assert!(matches!(fetch(&media, url).await, Err(MediaError::Forbidden(_))), "{url}");
+    }
+}
