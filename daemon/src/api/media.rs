@@ -19,6 +19,7 @@ use url::Url;
 use super::problem::Problem;
 use super::{AppState, MediaRoots};
 use crate::index::payload::is_tombstone;
+use crate::media::FileRoots;
 
 /// Bytes read from a file at once.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -104,8 +105,15 @@ fn stream(file: File, length: u64) -> Body {
 
 /// The file that `url` names, if it lies under an allowed folder. What exists elsewhere is not told.
 async fn resolve(url: &str, roots: &MediaRoots) -> Result<PathBuf, Problem> {
-    let (files, url) = (roots.files.clone(), url.to_owned());
-    let resolved = tokio::task::spawn_blocking(move || files.resolve(&url)).await.map_err(|error| Problem::internal(&error))?;
+    let (file_roots, url) = (roots.file_roots.clone(), url.to_owned());
+    // The folders are resolved each time: one that is mounted or replaced later is seen, for two calls of the system.
+    let look = move || {
+        FileRoots::open(&file_roots)
+            .map_err(|(path, error)| format!("{}: {error}", path.display()))?
+            .resolve(&url)
+            .map_err(|error| error.to_string())
+    };
+    let resolved = tokio::task::spawn_blocking(look).await.map_err(|error| Problem::internal(&error))?;
     resolved.map_err(|error| {
         tracing::debug!(%error, "a picture is not shown");
         Problem::not_found("the picture is not there, or not under a folder of media.file_roots")

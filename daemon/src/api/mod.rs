@@ -14,6 +14,7 @@ mod problem;
 mod search;
 
 use std::future::IntoFuture as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,6 @@ pub use openapi::openapi_document;
 pub use search::{SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX, SearchError, search};
 
 use crate::index::Index;
-use crate::media::FileRoots;
 use crate::telemetry::{Metrics, Readiness};
 
 /// Limits of the HTTP interface.
@@ -67,10 +67,10 @@ impl Default for Limits {
 }
 
 /// From where pictures of items may be shown.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MediaRoots {
     /// Folders under which a `file:` picture must lie after every link is resolved.
-    pub files: FileRoots,
+    pub file_roots: Vec<PathBuf>,
     /// Largest picture that is sent, bytes.
     pub bytes_max: u64,
 }
