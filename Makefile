@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint fmt build up down clean-cache
+.PHONY: help demo test bench lint fmt build trainer up down clean-cache
 
 LOCAL := deploy/local
 ENV := . $(LOCAL)/common.sh; . $(LOCAL)/env.sh;
@@ -37,6 +37,11 @@ build: ## the daemon (no LibTorch needed)
 
 up: ## start a real Kafka and Qdrant for work by hand
 	@$(LOCAL)/up.sh
+
+trainer: ## the trainer (installs LibTorch)
+	@$(ENV) step 'install LibTorch and ONNX Runtime' $(LOCAL)/install.sh build libtorch onnxruntime; \
+	step 'build the trainer' cargo build --locked --workspace --bin trainer; \
+	echo ". $(LOCAL)/common.sh; . $(LOCAL)/env.sh; $$CARGO_TARGET_DIR/debug/trainer --help"
 
 down: ## stop them; their data stays
 	@$(LOCAL)/down.sh
