@@ -1,1 +1,163 @@
-//! The three graphs as plain functions over batches: one session each, no queue. The bench's baseline runs on these alone.
+//! The replay of a bundle's golden vectors: the same numbers must come out on this machine, provider and precision.
+
+use astromech_schemas::manifest::Precision;
+use safetensors::tensor::{Dtype, SafeTensors};
+
+use crate::bundle::GOLDEN_FILE;
+use crate::graph::{CrossGraph, CrossRequest, ImageGraph, TextGraph};
+use crate::{Bundle, PreparedImage, PreparedText, TowersError};
+
+/// How far a replay may be off.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Tolerance {
+    /// Least cosine of an embedding with the golden one.
+    pub(crate) cosine_min: f32,
+    /// Most absolute difference of a match probability.
+    pub(crate) itm_max: f32,
+}
+
+impl Tolerance {
+    pub(crate) const fn of(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self { cosine_min: 0.9999, itm_max: 1e-3 },
+            // Other CPUs have other int8 kernels, and a half has 11 bits.
+            Precision::Int8 | Precision::Fp16 => Self { cosine_min: 0.999, itm_max: 0.02 },
+        }
+    }
+}
+
+/// Golden samples: inputs, and what came out when the bundle was released. Pair i is (picture i, text i).
+#[derive(Debug)]
+pub(crate) struct Golden {
+    images: Vec<PreparedImage>,
+    texts: Vec<PreparedText>,
+    image_embedding: Vec<Vec<f32>>,
+    text_embedding: Vec<Vec<f32>>,
+    itm_text: Vec<f32>,
+    itm_image: Vec<f32>,
+}
+
+/// Names in errors.
+#[derive(Debug, Clone)]
+pub(crate) struct Setting {
+    pub(crate) provider: String,
+    pub(crate) precision: Precision,
+}
+
+impl Golden {
+    pub(crate) fn read(bundle: &Bundle) -> Result<Self, TowersError> {
+        let path = bundle.dir.join(GOLDEN_FILE);
+        let bytes = std::fs::read(&path).map_err(|error| TowersError::read(&path, error))?;
+        parse(bundle, &bytes)
+            .map_err(|problem| TowersError::bundle(&bundle.dir, format!("{GOLDEN_FILE}: {problem}; release the bundle again")))
+    }
+
+    /// Runs the samples and compares.
+    pub(crate) fn replay(
+        &self,
+        setting: &Setting,
+        image: &mut ImageGraph,
+        text: &mut TextGraph,
+        cross: Option<&mut CrossGraph>,
+    ) -> Result<(), TowersError> {
+        let tolerance = Tolerance::of(setting.precision);
+        let fail = |what, sample, found, limit| {
+            let Setting { provider, precision } = setting.clone();
+            Err(TowersError::Golden { what, sample, found, limit, provider, precision: precision.as_str() })
+        };
+        let images = image.run(&self.images.iter().collect::<Vec<_>>(), cross.is_some())?;
+        let texts = text.run(&self.texts.iter().collect::<Vec<_>>(), cross.is_some())?;
+        for sample in 0..self.images.len() {
+            let cosines = [
+                ("cosine of the image embedding", cosine(&images[sample].embedding, &self.image_embedding[sample])),
+                ("cosine of the text embedding", cosine(&texts[sample].embedding, &self.text_embedding[sample])),
+            ];
+            for (what, found) in cosines {
+                // Written so that a NaN fails.
+                if !(found >= tolerance.cosine_min) {
+                    return fail(what, sample, found, tolerance.cosine_min);
+                }
+            }
+        }
+        let Some(cross) = cross else { return Ok(()) };
+        let request = CrossRequest {
+            images: images.into_iter().filter_map(|output| output.states).collect(),
+            texts: texts.into_iter().filter_map(|output| output.states).collect(),
+            pairs: (0..self.images.len() as u32).map(|index| (index, index)).collect(),
+        };
+        for (sample, score) in cross.run(&request)?.into_iter().enumerate() {
+            let differences = [
+                ("difference of itm_text", (score.itm_text - self.itm_text[sample]).abs()),
+                ("difference of itm_image", (score.itm_image - self.itm_image[sample]).abs()),
+            ];
+            for (what, found) in differences {
+                if !(found <= tolerance.itm_max) {
+                    return fail(what, sample, found, tolerance.itm_max);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()) as f32
+}
+
+fn parse(bundle: &Bundle, bytes: &[u8]) -> Result<Golden, String> {
+    let tensors = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+    let size = bundle.manifest.image.size;
+    let edge = size as usize;
+    let dim = bundle.manifest.embedding_dim as usize;
+    let (shape, pixels) = tensor(&tensors, "pixels", Dtype::U8)?;
+    let count = shape.first().copied().unwrap_or(0);
+    if count == 0 || shape != [count, edge, edge, 3] {
+        return Err(format!("pixels has shape {shape:?}, expected [N, {edge}, {edge}, 3]"));
+    }
+    let images =
+        pixels.chunks_exact(edge * edge * 3).filter_map(|pixels| PreparedImage::from_rgb(size, pixels.to_vec())).collect();
+    let ids = integers(&tensors, "input_ids", count, bundle.manifest.text.max_tokens as usize)?;
+    let mask = integers(&tensors, "attention_mask", count, bundle.manifest.text.max_tokens as usize)?;
+    let texts = ids.into_iter().zip(mask).map(|(ids, mask)| {
+        let length = mask.iter().filter(|seen| **seen == 1).count();
+        PreparedText::new(ids.into_iter().take(length).collect())
+    });
+    let column = |name| floats(&tensors, name, count, 1).map(|rows| rows.into_iter().flatten().collect());
+    Ok(Golden {
+        images,
+        texts: texts.collect(),
+        image_embedding: floats(&tensors, "image_embedding", count, dim)?,
+        text_embedding: floats(&tensors, "text_embedding", count, dim)?,
+        itm_text: column("itm_text")?,
+        itm_image: column("itm_image")?,
+    })
+}
+
+fn tensor<'t>(tensors: &SafeTensors<'t>, name: &str, dtype: Dtype) -> Result<(Vec<usize>, &'t [u8]), String> {
+    let view = tensors.tensor(name).map_err(|error| format!("{name}: {error}"))?;
+    if view.dtype() != dtype {
+        return Err(format!("{name} is {:?}, expected {dtype:?}", view.dtype()));
+    }
+    Ok((view.shape().to_vec(), view.data()))
+}
+
+/// Rows of `[count, width]`; a vector `[count]` has width 1.
+fn floats(tensors: &SafeTensors<'_>, name: &str, count: usize, width: usize) -> Result<Vec<Vec<f32>>, String> {
+    let (shape, data) = tensor(tensors, name, Dtype::F32)?;
+    if shape.first() != Some(&count) || shape.iter().product::<usize>() != count * width {
+        return Err(format!("{name} has shape {shape:?}, expected [{count}, {width}]"));
+    }
+    let numbers: Vec<f32> = data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    Ok(numbers.chunks_exact(width).map(<[f32]>::to_vec).collect())
+}
+
+fn integers(tensors: &SafeTensors<'_>, name: &str, count: usize, width_max: usize) -> Result<Vec<Vec<i64>>, String> {
+    let (shape, data) = tensor(tensors, name, Dtype::I64)?;
+    let width = shape.get(1).copied().unwrap_or(0);
+    if shape != [count, width] || width == 0 || width > width_max {
+        return Err(format!("{name} has shape {shape:?}, expected [{count}, 1 to {width_max}]"));
+    }
+    let numbers: Vec<i64> = data.as_chunks::<8>().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect();
+    Ok(numbers.chunks_exact(width).map(<[i64]>::to_vec).collect())
+}

@@ -13,8 +13,10 @@ mod config;
 mod counters;
 mod error;
 mod golden;
+mod pairs;
 mod picture;
 mod runtime;
+mod states;
 mod text;
 mod towers;
 
@@ -24,5 +26,6 @@ pub use counters::{BatchObserver, QueueDepths, Tower, TowerCounter, TowerCounter
 pub use error::{ImageError, TowersError};
 pub use picture::{PreparedImage, RgbPicture, RgbSquare, decode_and_squash, decode_rgb, squash};
 pub use runtime::init_runtime;
+pub use states::{Embedded, EmbeddedStates, ImageStates, MatchScore, TextStates};
 pub use text::{PreparedText, Tokenizer};
-pub use towers::{Embedded, EmbeddedStates, ImageStates, MatchScore, TextStates, Towers};
+pub use towers::Towers;

@@ -1,141 +1,187 @@
 //! The cheap handle that everybody holds.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use astromech_schemas::manifest::Precision;
 use astromech_schemas::{Fingerprint, Manifest};
 
+use crate::batch::{Queue, Reports, Runner};
+use crate::golden::{Golden, Setting};
+use crate::graph::{
+    CrossGraph, CrossRequest, GraphOptions, ImageGraph, ImageOutput, TextGraph, TextOutput, check_provider, provider_name,
+};
+use crate::pairs::{check_states, chunk_pairs};
 use crate::{
-    BatchObserver, Bundle, ImageError, PreparedImage, PreparedText, QueueDepths, Tokenizer, TowerCounters, TowersConfig, TowersError,
+    BatchObserver, Bundle, Embedded, EmbeddedStates, ImageError, ImageLimits, ImageStates, MatchScore, PreparedImage,
+    PreparedText, QueueDepths, TextStates, Tokenizer, Tower, TowerCounters, TowersConfig, TowersError, decode_and_squash,
 };
 
-/// A vector of the bundle's space.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Embedded {
-    /// `embedding_dim` numbers of unit length.
-    pub embedding: Vec<f32>,
+/// Handle to the running towers. Clones share the same queues. When the last clone is dropped, the workers end after the batch they
+/// are in, and the drop waits for that.
+#[derive(Clone)]
+pub struct Towers {
+    shared: Arc<Shared>,
 }
 
-/// A vector with the states that the cross tower takes.
-#[derive(Debug, Clone)]
-pub struct EmbeddedStates<S> {
-    /// `embedding_dim` numbers of unit length.
-    pub embedding: Vec<f32>,
-    /// Hidden states of the tower's last layer.
-    pub states: Arc<S>,
+struct Shared {
+    manifest: Manifest,
+    tokenizer: Tokenizer,
+    setting: Setting,
+    image_limits: ImageLimits,
+    pairs_max: usize,
+    counters: Arc<TowerCounters>,
+    observer: Arc<OnceLock<Arc<dyn BatchObserver>>>,
+    image: Queue<ImageRunner>,
+    text: Queue<TextRunner>,
+    cross: Option<Queue<CrossRunner>>,
 }
 
-/// Hidden states of one picture, `[tokens, width]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ImageStates {
-    /// Tokens: patches and the class token.
-    pub tokens: usize,
-    /// Width of the image tower.
-    pub width: usize,
-    /// `tokens * width` numbers.
-    pub data: Box<[f32]>,
-}
-
-/// Hidden states of one text at its true length, `[tokens, width]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TextStates {
-    /// Tokens, `[CLS]` and `[SEP]` included.
-    pub tokens: usize,
-    /// Width of the text tower.
-    pub width: usize,
-    /// `tokens * width` numbers.
-    pub data: Box<[f32]>,
-}
-
-/// Probabilities that a picture and a text belong together, of both cross encoders (r2d2.md §4.1).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct MatchScore {
-    /// Of the text-image encoder (text queries).
-    pub itm_text: f32,
-    /// Of the image-text encoder (image queries).
-    pub itm_image: f32,
-}
-
-impl MatchScore {
-    /// The match score: mean of both probabilities.
-    pub fn score(self) -> f32 {
-        f32::midpoint(self.itm_text, self.itm_image)
+impl std::fmt::Debug for Towers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Towers")
+            .field("fingerprint", self.fingerprint())
+            .field("setting", &self.shared.setting)
+            .finish_non_exhaustive()
     }
 }
 
-/// Handle to the running towers. Clones share the same queues; the workers end when the last clone is dropped.
-#[derive(Clone)]
-pub struct Towers;
-
-#[expect(clippy::unused_async, clippy::unused_self, reason = "signatures first")]
 impl Towers {
     /// Loads the bundle's graphs, replays its golden vectors and starts the workers. Blocking: seconds for a large model.
     ///
     /// # Errors
     /// The runtime or a graph can't be loaded, the provider asked for is absent, or a golden vector is beyond its tolerance.
     pub fn start(bundle: &Bundle, config: &TowersConfig) -> Result<Self, TowersError> {
-        todo!("{bundle:?} {config:?}")
+        check_provider(config.provider)?;
+        let options = GraphOptions::new(bundle, config)?;
+        let setting = Setting { provider: provider_name(config.provider), precision: options.precision };
+        let tokenizer = bundle.tokenizer()?;
+        let golden = Golden::read(bundle)?;
+        let mut graphs = Graphs::open(bundle, options, config)?;
+        graphs.replay(&golden, &setting)?;
+        let counters = Arc::<TowerCounters>::default();
+        let observer = Arc::default();
+        let reports = |tower| Reports { tower, counters: Arc::clone(&counters), observer: Arc::clone(&observer) };
+        let image = graphs.image.into_iter().map(ImageRunner).collect();
+        let text = graphs.text.into_iter().map(TextRunner).collect();
+        let cross: Vec<_> = graphs.cross.into_iter().map(CrossRunner).collect();
+        let pairs_max = config.cross.batch_max;
+        // A cross entry is a whole chunk of pairs already.
+        let cross_limits = crate::BatchLimits { batch_max: 1, wait_us_max: 0, ..config.cross };
+        let start_cross = || Queue::start(cross, cross_limits, reports(Tower::Cross));
+        let shared = Shared {
+            manifest: bundle.manifest.clone(),
+            tokenizer,
+            setting,
+            image_limits: config.image_limits,
+            pairs_max,
+            image: Queue::start(image, config.image, reports(Tower::Image))?,
+            text: Queue::start(text, config.text, reports(Tower::Text))?,
+            cross: config.load_cross.then(start_cross).transpose()?,
+            counters,
+            observer,
+        };
+        tracing::info!(
+            provider = shared.setting.provider,
+            precision = shared.setting.precision.as_str(),
+            threads = options.threads,
+            workers = config.workers.max(1),
+            fingerprint = %shared.manifest.fingerprint,
+            "the towers are up; the golden vectors came out again"
+        );
+        Ok(Self { shared: Arc::new(shared) })
     }
+
     /// The bundle's manifest.
     pub fn manifest(&self) -> &Manifest {
-        todo!()
+        &self.shared.manifest
     }
+
     /// Name of the bundle's vector space.
     pub fn fingerprint(&self) -> &Fingerprint {
         &self.manifest().fingerprint
     }
+
     /// Precision of the graphs in use.
     pub fn precision(&self) -> Precision {
-        todo!()
+        self.shared.setting.precision
     }
+
     /// Provider in use: `cpu` or `cuda:0`.
     pub fn provider_in_use(&self) -> &str {
-        todo!()
+        &self.shared.setting.provider
     }
+
     /// The bundle's tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
-        todo!()
+        &self.shared.tokenizer
     }
+
     /// Decodes and squashes a picture. CPU-bound (milliseconds): call it on a blocking thread.
     ///
     /// # Errors
     /// The bytes are no picture that is read, or beyond a limit.
     pub fn prepare_image(&self, bytes: &[u8]) -> Result<PreparedImage, ImageError> {
-        todo!("{}", bytes.len())
+        decode_and_squash(bytes, self.manifest().image.size, &self.shared.image_limits)
     }
-    /// Tokenises a text; one that is longer than the model takes is cut.
+
+    /// Tokenises a text; one that is longer than the model takes is cut. Well under a millisecond.
     pub fn prepare_text(&self, text: &str) -> PreparedText {
-        todo!("{text}")
+        PreparedText::new(self.shared.tokenizer.encode(text))
     }
-    /// Embeds a picture; waits for room in the queue.
+
+    /// Embeds a picture; waits for room in the queue. Dropping the future takes the picture out of the queue.
     ///
     /// # Errors
     /// The picture has another size than the model's, its batch failed, or the tower has stopped.
     pub async fn embed_image(&self, image: PreparedImage) -> Result<Embedded, TowersError> {
-        todo!("{image:?}")
+        let output = self.image(image, false).await?;
+        Ok(Embedded { embedding: output.embedding })
     }
-    /// Embeds a text; waits for room in the queue.
+
+    /// Embeds a text; waits for room in the queue. Dropping the future takes the text out of the queue.
     ///
     /// # Errors
     /// Its batch failed, or the tower has stopped.
     pub async fn embed_text(&self, text: PreparedText) -> Result<Embedded, TowersError> {
-        todo!("{text:?}")
+        let output = self.text(text, false).await?;
+        Ok(Embedded { embedding: output.embedding })
     }
+
     /// As [`Towers::embed_image`], with the states for [`Towers::match_pairs`].
     ///
     /// # Errors
     /// As [`Towers::embed_image`].
     pub async fn embed_image_states(&self, image: PreparedImage) -> Result<EmbeddedStates<ImageStates>, TowersError> {
-        todo!("{image:?}")
+        let ImageOutput { embedding, states } = self.image(image, true).await?;
+        let states = states.ok_or_else(|| TowersError::graph("image", "no states"))?;
+        Ok(EmbeddedStates { embedding, states })
     }
+
     /// As [`Towers::embed_text`], with the states for [`Towers::match_pairs`].
     ///
     /// # Errors
     /// As [`Towers::embed_text`].
     pub async fn embed_text_states(&self, text: PreparedText) -> Result<EmbeddedStates<TextStates>, TowersError> {
-        todo!("{text:?}")
+        let TextOutput { embedding, states } = self.text(text, true).await?;
+        let states = states.ok_or_else(|| TowersError::graph("text", "no states"))?;
+        Ok(EmbeddedStates { embedding, states })
     }
-    /// Match scores of `pairs` of (index into `images`, index into `texts`), in their order.
+
+    async fn image(&self, image: PreparedImage, with_states: bool) -> Result<ImageOutput, TowersError> {
+        let size = self.manifest().image.size;
+        if image.size() != size {
+            let problem = format!("a picture of {} pixels a side; the model takes {size}", image.size());
+            return Err(TowersError::Invalid { field: "image", problem });
+        }
+        self.shared.image.call(ImageJob { image, with_states }).await
+    }
+
+    async fn text(&self, text: PreparedText, with_states: bool) -> Result<TextOutput, TowersError> {
+        self.shared.text.call(TextJob { text, with_states }).await
+    }
+
+    /// Match scores of `pairs` of (index into `images`, index into `texts`), in their order. Pairs are run in chunks of at most the
+    /// cross tower's `batch_max`, grouped by picture, whose keys and values cost most.
     ///
     /// # Errors
     /// An index is out of range, states are not of this model, the cross tower is not loaded, a batch failed or the tower stopped.
@@ -145,18 +191,119 @@ impl Towers {
         texts: Vec<Arc<TextStates>>,
         pairs: Vec<(u32, u32)>,
     ) -> Result<Vec<MatchScore>, TowersError> {
-        todo!("{images:?} {texts:?} {pairs:?}")
+        let cross = self.shared.cross.as_ref().ok_or(TowersError::CrossNotLoaded)?;
+        check_states(self.manifest(), &images, &texts)?;
+        let chunks = chunk_pairs(&images, &texts, &pairs, self.shared.pairs_max)?;
+        let mut answers = Vec::with_capacity(chunks.len());
+        for (places, request) in chunks {
+            answers.push((places, cross.submit(request).await?));
+        }
+        let mut scores = vec![MatchScore { itm_text: 0.0, itm_image: 0.0 }; pairs.len()];
+        for (places, answer) in answers {
+            for (place, score) in places.into_iter().zip(cross.result(answer).await?) {
+                scores[place] = score;
+            }
+        }
+        Ok(scores)
     }
+
     /// Entries waiting for each tower.
     pub fn queue_depths(&self) -> QueueDepths {
-        todo!()
+        let Shared { image, text, cross, .. } = &*self.shared;
+        QueueDepths { image: image.depth(), text: text.depth(), cross: cross.as_ref().map_or(0, Queue::depth) }
     }
+
     /// Counters since start.
     pub fn counters(&self) -> &TowerCounters {
-        todo!()
+        &self.shared.counters
     }
+
     /// Tells `observer` of every batch from now on; the first call wins.
     pub fn observe(&self, observer: Arc<dyn BatchObserver>) {
-        drop(observer);
+        if self.shared.observer.set(observer).is_err() {
+            tracing::warn!("the towers have an observer already; the later one hears nothing");
+        }
+    }
+}
+
+/// The graphs of every worker.
+struct Graphs {
+    image: Vec<ImageGraph>,
+    text: Vec<TextGraph>,
+    cross: Vec<CrossGraph>,
+}
+
+impl Graphs {
+    /// Opens all graphs, the three towers at once.
+    fn open(bundle: &Bundle, options: GraphOptions, config: &TowersConfig) -> Result<Self, TowersError> {
+        let workers = config.workers.max(1);
+        let crosses = if config.load_cross { workers } else { 0 };
+        std::thread::scope(|scope| {
+            let text = scope.spawn(|| (0..workers).map(|_| TextGraph::open(bundle, options)).collect::<Result<_, TowersError>>());
+            let cross =
+                scope.spawn(|| (0..crosses).map(|_| CrossGraph::open(bundle, options)).collect::<Result<_, TowersError>>());
+            let image = (0..workers).map(|_| ImageGraph::open(bundle, options)).collect::<Result<_, _>>()?;
+            let panicked = |tower| TowersError::graph(tower, "loading it panicked");
+            let text = text.join().map_err(|_| panicked("text"))??;
+            let cross = cross.join().map_err(|_| panicked("cross"))??;
+            Ok(Self { image, text, cross })
+        })
+    }
+
+    /// Replays on the first worker's graphs: the others are the same files on the same provider.
+    fn replay(&mut self, golden: &Golden, setting: &Setting) -> Result<(), TowersError> {
+        match (self.image.first_mut(), self.text.first_mut()) {
+            (Some(image), Some(text)) => golden.replay(setting, image, text, self.cross.first_mut()),
+            _ => Ok(()),
+        }
+    }
+}
+
+struct ImageRunner(ImageGraph);
+
+struct ImageJob {
+    image: PreparedImage,
+    with_states: bool,
+}
+
+impl Runner for ImageRunner {
+    type Input = ImageJob;
+    type Output = ImageOutput;
+
+    fn run(&mut self, inputs: &[ImageJob]) -> Result<Vec<ImageOutput>, TowersError> {
+        let images: Vec<_> = inputs.iter().map(|job| &job.image).collect();
+        self.0.run(&images, inputs.iter().any(|job| job.with_states))
+    }
+}
+
+struct TextRunner(TextGraph);
+
+struct TextJob {
+    text: PreparedText,
+    with_states: bool,
+}
+
+impl Runner for TextRunner {
+    type Input = TextJob;
+    type Output = TextOutput;
+
+    fn length(input: &TextJob) -> usize {
+        input.text.ids().len()
+    }
+
+    fn run(&mut self, inputs: &[TextJob]) -> Result<Vec<TextOutput>, TowersError> {
+        let texts: Vec<_> = inputs.iter().map(|job| &job.text).collect();
+        self.0.run(&texts, inputs.iter().any(|job| job.with_states))
+    }
+}
+
+struct CrossRunner(CrossGraph);
+
+impl Runner for CrossRunner {
+    type Input = CrossRequest;
+    type Output = Vec<MatchScore>;
+
+    fn run(&mut self, inputs: &[CrossRequest]) -> Result<Vec<Vec<MatchScore>>, TowersError> {
+        inputs.iter().map(|request| self.0.run(request)).collect()
     }
 }

@@ -1,6 +1,19 @@
 //! Picture bytes to the squashed RGB square that the image tower takes, as Pillow does it in the official evaluation.
 
+mod jpeg;
+mod raster;
+mod resize;
+mod sniff;
+
+use std::cell::RefCell;
+
 use crate::{ImageError, ImageLimits};
+use resize::Squasher;
+use sniff::Format;
+
+/// A decode buffer above this size goes back to the system after its picture, so that one large picture does not stay in the memory
+/// of every thread.
+const SCRATCH_KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A decoded picture: RGB, 8 bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,25 +53,125 @@ impl RgbSquare {
     }
 }
 
+/// Channels of decoded pixels, 8 bits each. Kept as they are until after the resize, which works on each channel alone: so gray
+/// costs a third, and dropping alpha later is the same as dropping it before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    Gray,
+    GrayAlpha,
+    Rgb,
+    Rgba,
+}
+
+impl Layout {
+    const fn channels(self) -> usize {
+        match self {
+            Self::Gray => 1,
+            Self::GrayAlpha => 2,
+            Self::Rgb => 3,
+            Self::Rgba => 4,
+        }
+    }
+
+    /// Copies `pixels` of this layout to RGB; alpha is dropped as Pillow's `convert("RGB")` does.
+    fn write_rgb(self, pixels: &[u8], rgb: &mut [u8]) {
+        let targets = rgb.chunks_exact_mut(3);
+        match self {
+            Self::Gray => targets.zip(pixels).for_each(|(target, gray)| target.fill(*gray)),
+            Self::GrayAlpha => targets.zip(pixels.chunks_exact(2)).for_each(|(target, pixel)| target.fill(pixel[0])),
+            Self::Rgb => rgb.copy_from_slice(pixels),
+            Self::Rgba => targets.zip(pixels.chunks_exact(4)).for_each(|(target, pixel)| target.copy_from_slice(&pixel[..3])),
+        }
+    }
+}
+
+/// What a decoder left in the scratch buffer.
+#[derive(Debug, Clone, Copy)]
+struct Decoded {
+    width: u32,
+    height: u32,
+    layout: Layout,
+}
+
+/// Buffers of one thread.
+#[derive(Default)]
+struct Scratch {
+    pixels: Vec<u8>,
+    squasher: Squasher,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
 /// Decodes JPEG, PNG, WebP, GIF (first frame) or BMP to RGB as Pillow's `Image.open(..).convert("RGB")` does: alpha is dropped, not
 /// blended; EXIF orientation is not applied (r2d2.md §3.4).
 ///
 /// # Errors
 /// The bytes are no picture, damaged, or beyond a limit; limits are checked on the header before any pixel is decoded.
 pub fn decode_rgb(bytes: &[u8], limits: &ImageLimits) -> Result<RgbPicture, ImageError> {
-    todo!("{} {limits:?}", bytes.len())
+    let mut pixels = Vec::new();
+    let Decoded { width, height, layout } = decode(bytes, limits, &mut pixels)?;
+    if layout != Layout::Rgb {
+        let mut rgb = vec![0; pixels.len() / layout.channels() * 3];
+        layout.write_rgb(&pixels, &mut rgb);
+        pixels = rgb;
+    }
+    Ok(RgbPicture { width, height, pixels })
 }
 
-/// [`decode_rgb`] and [`squash`] in one, without an intermediate copy.
+/// [`decode_rgb`] and [`squash`] in one, in buffers that the thread keeps.
 ///
 /// # Errors
 /// As [`decode_rgb`].
 pub fn decode_and_squash(bytes: &[u8], size: u32, limits: &ImageLimits) -> Result<RgbSquare, ImageError> {
-    todo!("{} {size} {limits:?}", bytes.len())
+    SCRATCH.with_borrow_mut(|scratch| {
+        let square = decode(bytes, limits, &mut scratch.pixels)
+            .map(|decoded| scratch.squasher.squash(decoded.width, decoded.height, decoded.layout, &scratch.pixels, size));
+        if scratch.pixels.capacity() > SCRATCH_KEPT_BYTES_MAX {
+            scratch.pixels = Vec::new();
+            scratch.squasher = Squasher::default();
+        }
+        square
+    })
 }
 
 /// Resizes a picture to `size` x `size` whatever its shape, with Pillow's antialiased bicubic (a = -0.5) and its 8-bit result
 /// within 1 (r2d2.md §3.4).
+///
+/// # Panics
+/// `picture.pixels` is shorter than its width and height say.
 pub fn squash(picture: &RgbPicture, size: u32) -> RgbSquare {
-    todo!("{} {size}", picture.width)
+    SCRATCH.with_borrow_mut(|scratch| scratch.squasher.squash(picture.width, picture.height, Layout::Rgb, &picture.pixels, size))
+}
+
+/// Decodes into `pixels`, which comes out exactly as long as the picture.
+fn decode(bytes: &[u8], limits: &ImageLimits, pixels: &mut Vec<u8>) -> Result<Decoded, ImageError> {
+    if bytes.is_empty() {
+        return Err(ImageError::Empty);
+    }
+    if bytes.len() > limits.bytes_max {
+        return Err(ImageError::TooManyBytes { bytes: bytes.len(), bytes_max: limits.bytes_max });
+    }
+    match sniff::sniff(bytes) {
+        Ok(Format::Jpeg) => jpeg::decode(bytes, limits, pixels),
+        Ok(format) => raster::decode(format, bytes, limits, pixels),
+        Err(found) => Err(ImageError::UnknownFormat { found }),
+    }
+}
+
+/// Holds a header's declared size to the limits.
+fn check_size(format: Format, width: u32, height: u32, limits: &ImageLimits) -> Result<(), ImageError> {
+    let ImageLimits { pixels_max, edge_max, .. } = *limits;
+    let format = format.as_str();
+    if width == 0 || height == 0 {
+        return Err(ImageError::Damaged { format, reason: format!("it declares {width} x {height} pixels") });
+    }
+    if u64::from(width) * u64::from(height) > pixels_max {
+        return Err(ImageError::TooManyPixels { format, width, height, pixels_max });
+    }
+    if width > edge_max || height > edge_max {
+        return Err(ImageError::EdgeTooLong { format, width, height, edge_max });
+    }
+    Ok(())
 }
