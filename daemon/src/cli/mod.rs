@@ -2,11 +2,14 @@
 
 mod assemble;
 mod check;
+mod demo;
 pub mod failure;
+mod hits;
 mod index;
 pub mod output;
 mod run;
 mod schema;
+mod search;
 mod signals;
 
 use std::path::PathBuf;
@@ -49,6 +52,10 @@ enum Command {
         /// The file.
         file: PathBuf,
     },
+    /// Search the index by a text or by a picture.
+    Search(search::SearchArgs),
+    /// Index the demo set once, print example queries and their hits, and serve the search page.
+    Demo(demo::DemoArgs),
     /// Check a configuration: every mistake at once, with line, field and fix. Connects to nothing.
     CheckConfig {
         #[command(flatten)]
@@ -98,6 +105,14 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Index { config, kind, file } => {
             let config = config.load()?;
             block_on(index::run(config, &file, kind))
+        }
+        Command::Search(args) => {
+            let config = args.config.load()?;
+            block_on(search::run(config, args))
+        }
+        Command::Demo(args) => {
+            let config = args.config.load()?;
+            block_on(demo::run(config, args))
         }
         Command::CheckConfig { config } => check::run(&config.file),
         Command::Schema { name } => schema::run(name.as_deref()),

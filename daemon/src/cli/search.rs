@@ -1,0 +1,80 @@
+//! `astromech search`: one query from the command line, through the function that HTTP searches with.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use astromech_schemas::Kind;
+use astromech_schemas::http::SearchRequest;
+use astromech_schemas::item::InlineBytes;
+use clap::Args;
+
+use super::assemble::{open_index, start_towers};
+use super::failure::{EXIT_OK, Usage, hinted};
+use super::{ConfigArg, hits, output, parse_kind};
+use crate::api::{SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX, search};
+use crate::config::Config;
+use crate::telemetry::Metrics;
+
+#[derive(Debug, Args)]
+pub(super) struct SearchArgs {
+    #[command(flatten)]
+    pub(super) config: ConfigArg,
+    /// Most hits of each kind.
+    #[arg(long, short = 'n', default_value_t = SEARCH_LIMIT_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=i64::from(SEARCH_LIMIT_MAX)))]
+    limit: u32,
+    /// Only this kind: article, image or ad. May be given more than once.
+    #[arg(long, value_parser = parse_kind)]
+    kind: Vec<Kind>,
+    /// Print the answer as JSON, as `POST /v1/search` gives it.
+    #[arg(long)]
+    json: bool,
+    /// Search by this picture.
+    #[arg(long, value_name = "FILE", conflicts_with = "text", required_unless_present = "text")]
+    image: Option<PathBuf>,
+    /// Search by this text, for example "红色的汽车".
+    text: Option<String>,
+}
+
+/// Runs the command; returns the exit code.
+///
+/// # Errors
+/// The picture can't be read, something did not start, or the index did not answer.
+pub(super) async fn run(config: Config, args: SearchArgs) -> Result<u8> {
+    let image = args.image.as_deref().map(|path| read_picture(path, &config)).transpose()?;
+    let metrics = Arc::new(Metrics::new());
+    let towers = {
+        let config = config.clone();
+        tokio::task::spawn_blocking(move || start_towers(&config, &metrics, false))
+            .await
+            .context("the towers did not start")??
+    };
+    let index = open_index(&config, &towers).await.with_context(|| {
+        hinted(
+            "the index was not opened",
+            "start the server; an embedded index is open in one process at a time: stop the other, or search over its HTTP",
+        )
+    })?;
+    let request = SearchRequest { text: args.text, image, kinds: args.kind, limit: Some(args.limit) };
+    let response = search(&towers, &*index, request).await;
+    index.close().await.context("the index was not closed cleanly")?;
+    let response = response?;
+    if args.json {
+        output::data(&serde_json::to_string_pretty(&response).context("the answer is no JSON")?);
+    } else {
+        hits::print(&response);
+    }
+    Ok(EXIT_OK)
+}
+
+fn read_picture(path: &Path, config: &Config) -> Result<InlineBytes> {
+    let bytes_max = config.media.bytes_max;
+    let usage =
+        |problem: String| Usage { problem, hint: "give a JPEG, PNG, WebP, GIF or BMP file within media.bytes_max".to_owned() };
+    let size = std::fs::metadata(path).map_err(|e| usage(format!("{}: {e}", path.display())))?.len();
+    if size > bytes_max as u64 {
+        return Err(usage(format!("{}: {size} bytes are over media.bytes_max = {bytes_max}", path.display())).into());
+    }
+    let bytes = std::fs::read(path).map_err(|e| usage(format!("{}: {e}", path.display())))?;
+    Ok(InlineBytes(bytes))
+}
