@@ -152,9 +152,12 @@ fn secrets_come_from_files_only_and_are_never_shown() {
 #[test]
 fn properties_that_the_promises_rest_on_and_secrets_are_refused() {
     let kafka = "[kafka]\nbrokers = \"b\"\ngroup = \"g\"\nresults_topic = \"r\"\ndead_letter_topic = \"d\"\n[[kafka.topics]]\nname = \"t\"\n";
-    let config = parse(&format!("{MINIMAL}{kafka}[kafka.properties]\n\"fetch.min.bytes\" = 1\n\"security.protocol\" = \"ssl\"\n"));
+    let config =
+        parse(&format!("{MINIMAL}{kafka}[kafka.properties]\n\"fetch.min.bytes\" = 1\n\"security.protocol\" = \"ssl\"\n"));
     assert_eq!(config.kafka.unwrap().properties["fetch.min.bytes"], "1");
-    for property in ["\"enable.auto.commit\" = true", "\"group.id\" = \"x\"", "\"sasl.password\" = \"s3cret\"", "acks = 1", "ssl.x = 1"] {
+    for property in
+        ["\"enable.auto.commit\" = true", "\"group.id\" = \"x\"", "\"sasl.password\" = \"s3cret\"", "acks = 1", "ssl.x = 1"]
+    {
         let errors = errors(&format!("{MINIMAL}{kafka}[kafka.properties]\n{property}\n"));
         assert_eq!(errors.len(), 1, "{property}: {errors:?}");
         assert!(!errors[0].to_string().contains("s3cret"), "{}", errors[0]);

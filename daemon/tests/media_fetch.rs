@@ -35,7 +35,8 @@ impl Server {
     async fn start(answers: &[(&str, Answer)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, hits) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
-        let answers: Arc<HashMap<_, _>> = Arc::new(answers.iter().map(|(path, answer)| ((*path).to_owned(), answer.clone())).collect());
+        let answers: Arc<HashMap<_, _>> =
+            Arc::new(answers.iter().map(|(path, answer)| ((*path).to_owned(), answer.clone())).collect());
         let counted = Arc::clone(&hits);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -183,7 +184,8 @@ async fn statuses_are_for_good_or_may_pass() {
     let permanent = [400, 404, 410, 415];
     let forbidden = [401, 403, 451];
     let transient = [408, 425, 429, 500, 502, 503, 504];
-    let answers: Vec<_> = permanent.iter().chain(&forbidden).chain(&transient).map(|code| (format!("/{code}"), status(*code))).collect();
+    let answers: Vec<_> =
+        permanent.iter().chain(&forbidden).chain(&transient).map(|code| (format!("/{code}"), status(*code))).collect();
     let answers: Vec<_> = answers.iter().map(|(path, answer)| (path.as_str(), answer.clone())).collect();
     let server = Server::start(&answers).await;
     let media = Media::new(&config(LOCAL)).unwrap();
@@ -201,8 +203,12 @@ async fn statuses_are_for_good_or_may_pass() {
 #[tokio::test]
 async fn bytes_are_limited_while_they_come_whatever_the_length_says() {
     let claims = "HTTP/1.1 200 OK\r\ncontent-length: 999999999999\r\nconnection: close\r\n\r\nx";
-    let server =
-        Server::start(&[("/endless", Answer::Endless), ("/claims", Answer::Say(claims.to_owned())), ("/fits", ok(&"x".repeat(1000)))]).await;
+    let server = Server::start(&[
+        ("/endless", Answer::Endless),
+        ("/claims", Answer::Say(claims.to_owned())),
+        ("/fits", ok(&"x".repeat(1000))),
+    ])
+    .await;
     let media = Media::new(&config(&format!("{LOCAL}bytes_max = 1000\n"))).unwrap();
     for path in ["/endless", "/claims"] {
         assert!(matches!(fetch(&media, &server.url(path)).await, Err(MediaError::TooLarge(_))), "{path}");

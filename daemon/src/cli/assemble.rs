@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use astromech_towers::{
-    BatchLimits, BatchObserver, Bundle, ImageLimits, Provider, Tower, Towers, TowersConfig, init_runtime,
-};
+use astromech_towers::{BatchLimits, BatchObserver, Bundle, ImageLimits, Provider, Tower, Towers, TowersConfig, init_runtime};
 
 use super::failure::hinted;
 use crate::api;
@@ -90,11 +88,8 @@ pub async fn open_index(config: &Config, towers: &Towers) -> Result<Arc<dyn Inde
         }),
     };
     let manifest = towers.manifest();
-    let space = Space {
-        fingerprint: towers.fingerprint().clone(),
-        embedding_dim: manifest.embedding_dim,
-        bundle: manifest.name.clone(),
-    };
+    let space =
+        Space { fingerprint: towers.fingerprint().clone(), embedding_dim: manifest.embedding_dim, bundle: manifest.name.clone() };
     index::open(&options, &space).await
 }
 

@@ -61,10 +61,13 @@ pub async fn run(config: Config, file: &Path, kind: Option<Kind>) -> Result<u8> 
     let metrics = Arc::new(Metrics::new());
     let towers = {
         let (config, metrics) = (config.clone(), Arc::clone(&metrics));
-        tokio::task::spawn_blocking(move || start_towers(&config, &metrics, false)).await.context("the towers did not start")??
+        tokio::task::spawn_blocking(move || start_towers(&config, &metrics, false))
+            .await
+            .context("the towers did not start")??
     };
     let index = open_index(&config, &towers).await;
-    let index = index.with_context(|| hinted("the index was not opened", "start the server, or use index.engine = \"embedded\""))?;
+    let index =
+        index.with_context(|| hinted("the index was not opened", "start the server, or use index.engine = \"embedded\""))?;
     let report = index_file(&config, &towers, &index, &metrics, file, kind, stop).await;
     index.close().await.context("the index was not closed cleanly")?;
     let report = report?;

@@ -43,7 +43,9 @@ pub async fn run(config: Config) -> Result<()> {
 
     let towers = {
         let (config, metrics) = (config.clone(), Arc::clone(&metrics));
-        tokio::task::spawn_blocking(move || start_towers(&config, &metrics, false)).await.context("the towers did not start")??
+        tokio::task::spawn_blocking(move || start_towers(&config, &metrics, false))
+            .await
+            .context("the towers did not start")??
     };
     readiness.set_ready(Condition::Bundle);
     let Some(index) = open_patiently(&config, &towers, &readiness, &stop).await? else {
@@ -77,7 +79,8 @@ pub async fn run(config: Config) -> Result<()> {
 async fn bind(config: &Config) -> Result<TcpListener> {
     let address = config.http.listen;
     let listener = TcpListener::bind(address).await;
-    let listener = listener.with_context(|| hinted(format!("{address} can't be listened on"), "set http.listen to a free address"))?;
+    let listener =
+        listener.with_context(|| hinted(format!("{address} can't be listened on"), "set http.listen to a free address"))?;
     info!(address = %listener.local_addr().unwrap_or(address), "http listens");
     Ok(listener)
 }
@@ -140,13 +143,7 @@ impl Ingest<'_> {
             poison: Some(PoisonBreaker::new(limits.poison_window, limits.poison_share_max)),
         };
         let (intake, pipeline) = pipeline::start(self.config, parts);
-        let deps = SourceDeps {
-            intake,
-            metrics: self.metrics,
-            readiness: self.readiness,
-            stop,
-            halt: halt.token().clone(),
-        };
+        let deps = SourceDeps { intake, metrics: self.metrics, readiness: self.readiness, stop, halt: halt.token().clone() };
         let started = Instant::now();
         let ended = source::start(self.kafka, deps).context("reading from kafka did not start")?.await;
         // Only a panic of the polling thread drops its answer.

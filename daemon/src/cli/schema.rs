@@ -18,7 +18,8 @@ pub(super) fn run(name: Option<&str>) -> Result<u8> {
         Some(name) => {
             let names: Vec<_> = documents.iter().map(|(file, _)| short(file)).collect();
             let found = documents.into_iter().find(|(file, _)| *file == name || short(file) == name);
-            let unknown = || Usage { problem: format!("no schema is called `{name}`"), hint: format!("use one of {}", names.join(", ")) };
+            let unknown =
+                || Usage { problem: format!("no schema is called `{name}`"), hint: format!("use one of {}", names.join(", ")) };
             found.ok_or_else(unknown)?.1
         }
     };

@@ -44,7 +44,9 @@ impl AddressRules {
         }
         let name = host.to_string().trim_end_matches('.').to_ascii_lowercase();
         if !self.hosts.iter().any(|allowed| host_matches(allowed, &name)) {
-            return forbidden(format!("host `{name}` is not in media.http_hosts; fix: add it there, or send the picture's bytes"));
+            return forbidden(format!(
+                "host `{name}` is not in media.http_hosts; fix: add it there, or send the picture's bytes"
+            ));
         }
         Ok(())
     }
@@ -164,13 +166,44 @@ mod tests {
     #[test]
     fn special_addresses_are_not_public() {
         for ip in [
-            "0.1.2.3", "10.1.1.1", "100.64.0.1", "127.9.9.9", "169.254.0.1", "172.16.0.1", "192.0.0.8", "192.0.2.1", "192.168.1.1",
-            "198.18.0.1", "203.0.113.9", "224.0.0.1", "255.255.255.255", "::", "::1", "::7f00:1", "fc00::1", "fe80::1", "fec0::1",
-            "ff02::1", "2001:db8::1", "2001::1", "64:ff9b::a00:1", "2002:7f00:1::1", "::ffff:10.0.0.1",
+            "0.1.2.3",
+            "10.1.1.1",
+            "100.64.0.1",
+            "127.9.9.9",
+            "169.254.0.1",
+            "172.16.0.1",
+            "192.0.0.8",
+            "192.0.2.1",
+            "192.168.1.1",
+            "198.18.0.1",
+            "203.0.113.9",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::7f00:1",
+            "fc00::1",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+            "2001:db8::1",
+            "2001::1",
+            "64:ff9b::a00:1",
+            "2002:7f00:1::1",
+            "::ffff:10.0.0.1",
         ] {
             assert!(!is_public(ip.parse().unwrap()), "{ip}");
         }
-        for ip in ["1.1.1.1", "8.8.8.8", "172.15.0.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "64:ff9b::101:101", "::ffff:1.1.1.1"] {
+        for ip in [
+            "1.1.1.1",
+            "8.8.8.8",
+            "172.15.0.1",
+            "172.32.0.1",
+            "100.128.0.1",
+            "2606:4700::1111",
+            "64:ff9b::101:101",
+            "::ffff:1.1.1.1",
+        ] {
             assert!(is_public(ip.parse().unwrap()), "{ip}");
         }
     }

@@ -40,16 +40,22 @@ impl FileRoots {
             let fix = "fix: add its folder to media.file_roots, or send the picture's bytes";
             MediaError::Forbidden(format!("`{address}` is not under a folder of media.file_roots; {fix}"))
         };
-        let rest = address.get(..5).filter(|scheme| scheme.eq_ignore_ascii_case("file:")).map(|_| &address[5..]).ok_or_else(forbidden)?;
+        let rest = address
+            .get(..5)
+            .filter(|scheme| scheme.eq_ignore_ascii_case("file:"))
+            .map(|_| &address[5..])
+            .ok_or_else(forbidden)?;
         let mut candidates = Vec::new();
         if rest.starts_with('/') {
             candidates.extend(Url::parse(address).ok().and_then(|url| url.to_file_path().ok()));
         } else {
-            let under = |(written, _): &(PathBuf, PathBuf)| Url::from_directory_path(written).ok()?.join(rest).ok()?.to_file_path().ok();
+            let under =
+                |(written, _): &(PathBuf, PathBuf)| Url::from_directory_path(written).ok()?.join(rest).ok()?.to_file_path().ok();
             candidates.extend(self.roots.iter().filter_map(under));
         }
         // `..` is resolved by now. Outside the folders nothing is looked at, so that nothing can be learnt about it.
-        candidates.retain(|path| self.roots.iter().any(|(written, resolved)| path.starts_with(written) || path.starts_with(resolved)));
+        candidates
+            .retain(|path| self.roots.iter().any(|(written, resolved)| path.starts_with(written) || path.starts_with(resolved)));
         let mut last = forbidden();
         for path in candidates {
             match path.canonicalize() {
@@ -148,7 +154,11 @@ mod tests {
             "file:".to_owned(),
             "https://example.com".to_owned(),
         ] {
-            assert!(matches!(roots.read(&address, 100), Err(MediaError::Forbidden(_))), "{address}: {:?}", roots.read(&address, 100));
+            assert!(
+                matches!(roots.read(&address, 100), Err(MediaError::Forbidden(_))),
+                "{address}: {:?}",
+                roots.read(&address, 100)
+            );
         }
     }
 

@@ -49,7 +49,9 @@ impl HttpFetcher {
         self.rules.check(url)?;
         match tokio::time::timeout(self.timeout, self.follow(url.clone())).await {
             Ok(result) => result,
-            Err(_) => Err(MediaError::Transient(format!("{url} took longer than media.timeout_ms = {}", self.timeout.as_millis()))),
+            Err(_) => {
+                Err(MediaError::Transient(format!("{url} took longer than media.timeout_ms = {}", self.timeout.as_millis())))
+            }
         }
     }
 
@@ -110,7 +112,9 @@ fn redirect_target(url: &Url, response: &Response) -> Result<Option<Url>, MediaE
 fn check_status(url: &Url, status: StatusCode) -> Result<(), MediaError> {
     let detail = format!("{url} answered {status}");
     match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS => Err(MediaError::Forbidden(detail)),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS => {
+            Err(MediaError::Forbidden(detail))
+        }
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => Err(MediaError::Transient(detail)),
         status if status.is_success() => Ok(()),
         status if status.is_server_error() => Err(MediaError::Transient(detail)),

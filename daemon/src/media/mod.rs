@@ -76,8 +76,9 @@ impl Media {
             let read = tokio::task::spawn_blocking(move || files.read(&address, bytes_max)).await;
             return read.unwrap_or_else(|e| Err(MediaError::Transient(format!("reading was interrupted: {e}"))));
         }
-        let url = Url::parse(&address)
-            .map_err(|e| MediaError::Forbidden(format!("`{address}` is no address: {e}; fix: send https://HOST/PATH or file:PATH")))?;
+        let url = Url::parse(&address).map_err(|e| {
+            MediaError::Forbidden(format!("`{address}` is no address: {e}; fix: send https://HOST/PATH or file:PATH"))
+        })?;
         self.http.fetch(&url).await
     }
 }

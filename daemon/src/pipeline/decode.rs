@@ -83,7 +83,10 @@ fn decode_delete(record: &Record, rules: TopicRules, limits: &RecordLimits) -> R
         }
         (Some(Ok(header)), Some(topic)) if header != topic => {
             let problem = format!("the delete says `{header}`, its topic is configured for `{topic}`");
-            return Err(Fault::new(Reason::InvalidRecord, format!("header {HEADER_KIND}: {problem}; fix: send it to the topic of its kind")));
+            return Err(Fault::new(
+                Reason::InvalidRecord,
+                format!("header {HEADER_KIND}: {problem}; fix: send it to the topic of its kind"),
+            ));
         }
         (Some(Ok(kind)), _) | (None, Some(kind)) => kind,
         (None, None) => {
@@ -149,8 +152,12 @@ where
 
 fn missing_version(field: &str, rules: TopicRules) -> Fault {
     let detail = match rules.version {
-        VersionRule::Timestamp => "the record has no time; fix: have the producer or broker stamp records, or use version = \"field\"".to_owned(),
-        _ => format!("{field}: missing; fix: send it, or set the topic's version to \"timestamp\" or \"offset\" in the configuration"),
+        VersionRule::Timestamp => {
+            "the record has no time; fix: have the producer or broker stamp records, or use version = \"field\"".to_owned()
+        }
+        _ => format!(
+            "{field}: missing; fix: send it, or set the topic's version to \"timestamp\" or \"offset\" in the configuration"
+        ),
     };
     Fault::new(Reason::InvalidVersion, detail)
 }

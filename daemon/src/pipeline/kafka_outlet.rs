@@ -125,8 +125,15 @@ mod tests {
             source::Header { name: "none".to_owned(), value: None },
             source::Header { name: "trace".to_owned(), value: Some(Vec::new()) },
         ];
-        let record =
-            Record { topic: "t".into(), partition: 3, offset: 9, timestamp_ms: None, key: None, value: None, headers: own.clone() };
+        let record = Record {
+            topic: "t".into(),
+            partition: 3,
+            offset: 9,
+            timestamp_ms: None,
+            key: None,
+            value: None,
+            headers: own.clone(),
+        };
         let headers = headers(&record, &Fault::new(Reason::UrlForbidden, "host"));
         let all: Vec<_> = headers.iter().map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec))).collect();
         assert_eq!(all[..3], own.into_iter().map(|h| (h.name, h.value)).collect::<Vec<_>>());

@@ -57,7 +57,15 @@ mod tests {
         let message = json!({"kind": "article", "title": " 标题 ", "body": body, "tags": ["a"], "attributes": {"licence": "MIT"},
             "image": {"url": "https://example.com/a.jpg"}, "link": "https://example.com/a", "time_ms": 5, "unknown": 1});
         let item = decode_item(message.to_string().as_bytes(), None, &RecordLimits::default()).unwrap();
-        let record = Record { topic: "t".into(), partition: 2, offset: 7, timestamp_ms: None, key: None, value: None, headers: Vec::new() };
+        let record = Record {
+            topic: "t".into(),
+            partition: 2,
+            offset: 7,
+            timestamp_ms: None,
+            key: None,
+            value: None,
+            headers: Vec::new(),
+        };
         let payload = payload(&item, &record);
         assert_eq!(payload["title"], "标题");
         assert_eq!(payload["body"].as_str().unwrap().chars().count(), BODY_CHARS_MAX);

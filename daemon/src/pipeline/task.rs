@@ -255,7 +255,8 @@ impl Shared {
         if let Some(poison) = &self.poison
             && let Some(dead) = poison.dead()
         {
-            let cause = HaltCause::Poison { dead, window: poison.window(), reason: fault.reason.as_str(), detail: fault.detail.clone() };
+            let cause =
+                HaltCause::Poison { dead, window: poison.window(), reason: fault.reason.as_str(), detail: fault.detail.clone() };
             self.halt.halt(cause);
             return Err(Left::Halted);
         }

@@ -87,7 +87,15 @@ mod tests {
     use super::*;
 
     fn record(bytes: usize) -> Record {
-        Record { topic: "t".into(), partition: 0, offset: 0, timestamp_ms: None, key: None, value: Some(vec![0; bytes]), headers: Vec::new() }
+        Record {
+            topic: "t".into(),
+            partition: 0,
+            offset: 0,
+            timestamp_ms: None,
+            key: None,
+            value: Some(vec![0; bytes]),
+            headers: Vec::new(),
+        }
     }
 
     #[tokio::test]
