@@ -23,6 +23,8 @@ use crate::telemetry::{Condition, Metrics, Readiness};
 
 /// How often the index is asked for its health and its number of points.
 const INDEX_CHECK: Duration = Duration::from_secs(10);
+/// How often the towers' queues are looked at.
+const QUEUE_CHECK: Duration = Duration::from_secs(1);
 /// Longest wait at the end for what ends by itself once its input has ended.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -62,16 +64,20 @@ pub async fn run(config: Config) -> Result<()> {
         examples: Vec::new(),
     });
     let served = CancellationToken::new();
-    let server = tokio::spawn(api::serve(listener, state, served.clone()));
-    let watcher = tokio::spawn(watch_index(Arc::clone(&index), Arc::clone(&metrics), Arc::clone(&readiness)));
+    let server = tokio::spawn(serve(listener, state, served.clone(), stop.clone()));
+    let watchers = [
+        tokio::spawn(watch_index(Arc::clone(&index), Arc::clone(&metrics), Arc::clone(&readiness))),
+        tokio::spawn(watch_queues(towers.clone(), Arc::clone(&metrics))),
+    ];
 
     let ingest = Ingest { config: &config, kafka: &kafka, towers, index: Arc::clone(&index), metrics, readiness };
     let ended = ingest.run(stop).await;
-    watcher.abort();
+    watchers.iter().for_each(JoinHandle::abort);
     served.cancel();
-    end_server(server).await;
+    let served = end_server(server).await;
     index.close().await.context("the index was not closed cleanly")?;
     let Drained { unfinished } = ended?;
+    served?;
     info!(unfinished, "stopped; what is finished is committed");
     Ok(())
 }
@@ -160,12 +166,28 @@ impl Ingest<'_> {
     }
 }
 
-async fn end_server(server: JoinHandle<Result<(), api::ApiError>>) {
+/// Serves until `served` is cancelled. A server that fails stops the daemon: without health and metrics nobody would see how it does.
+async fn serve(
+    listener: TcpListener,
+    state: Arc<AppState>,
+    served: CancellationToken,
+    stop: CancellationToken,
+) -> Result<(), api::ApiError> {
+    let result = api::serve(listener, state, served).await;
+    if let Err(error) = &result {
+        tracing::error!(%error, "http failed; stopping");
+        stop.cancel();
+    }
+    result
+}
+
+async fn end_server(server: JoinHandle<Result<(), api::ApiError>>) -> Result<()> {
     match tokio::time::timeout(END_TIMEOUT, server).await {
-        Ok(Ok(Ok(()))) => {}
-        Ok(Ok(Err(error))) => warn!(%error, "http ended with an error"),
-        Ok(Err(error)) => warn!(%error, "http ended with an error"),
-        Err(_) => warn!("http requests were cut off"),
+        Ok(served) => Ok(served.context("http failed")??),
+        Err(_) => {
+            warn!("http requests were cut off");
+            Ok(())
+        }
     }
 }
 
@@ -182,5 +204,17 @@ async fn watch_index(index: Arc<dyn Index>, metrics: Arc<Metrics>, readiness: Ar
             }
             Err(error) => readiness.set_missing(Condition::Index, error.to_string()),
         }
+    }
+}
+
+/// Keeps the depths of the towers' queues up to date.
+async fn watch_queues(towers: Towers, metrics: Arc<Metrics>) {
+    let mut ticks = tokio::time::interval(QUEUE_CHECK);
+    loop {
+        ticks.tick().await;
+        let depths = towers.queue_depths();
+        metrics.set_queue_depth("image", depths.image);
+        metrics.set_queue_depth("text", depths.text);
+        metrics.set_queue_depth("cross", depths.cross);
     }
 }

@@ -53,6 +53,8 @@ pub(super) struct LoopState {
     /// Records that came and have no place yet: one, or a few where partitions were assigned while paused.
     held: VecDeque<(Record, Arc<Partition>)>,
     paused: BTreeSet<(Arc<str>, i32)>,
+    /// Whether everything is paused because a record is held.
+    all_paused: bool,
     committed: Instant,
     windows_checked: Instant,
 }
@@ -61,7 +63,7 @@ impl LoopState {
     pub(super) fn new(kafka: &KafkaConfig) -> Self {
         let topics = kafka.topics.iter().map(|topic| (topic.name.clone(), Arc::from(topic.name.as_str()))).collect();
         let now = Instant::now();
-        Self { topics, held: VecDeque::new(), paused: BTreeSet::new(), committed: now, windows_checked: now }
+        Self { topics, held: VecDeque::new(), paused: BTreeSet::new(), all_paused: false, committed: now, windows_checked: now }
     }
 }
 
@@ -69,9 +71,13 @@ impl PollLoop {
     /// Runs until stopped, then drains, commits and leaves the group.
     pub(super) fn run(mut self) -> Result<Drained, SourceError> {
         let result = self.read();
-        self.halt_or_drain();
+        let deadline = Instant::now() + self.kafka.drain_timeout;
+        if result.is_ok() {
+            // Room at the end, for the writes that are under way when the fences close.
+            self.drain(deadline - self.kafka.drain_timeout / 4);
+        }
         let partitions = self.assignment.all();
-        Assignment::fence_off(&partitions, self.kafka.drain_timeout);
+        Assignment::fence_off(&partitions, deadline.saturating_duration_since(Instant::now()));
         self.consumer.context().commit_now(&self.consumer, &partitions);
         let drained = Drained { unfinished: self.assignment.open_records() };
         self.readiness.set_missing(Condition::Kafka, "stopping");
@@ -125,7 +131,7 @@ impl PollLoop {
                 self.state.held.pop_front();
                 continue;
             }
-            let wait = if self.state.paused.is_empty() { PAUSE_AFTER } else { Duration::ZERO };
+            let wait = if self.state.all_paused { Duration::ZERO } else { PAUSE_AFTER };
             let admitted = self.runtime.block_on(tokio::time::timeout(wait, self.intake.admit(record)));
             let admission = match admitted {
                 Ok(admission) => admission.map_err(|_| SourceError::PipelineGone)?,
@@ -147,7 +153,7 @@ impl PollLoop {
         }
         let holding = !self.state.held.is_empty();
         let due = self.state.windows_checked.elapsed() >= WINDOW_CHECK;
-        if !(assigned || due || holding == self.state.paused.is_empty()) {
+        if !(assigned || due || holding != self.state.all_paused) {
             return;
         }
         self.state.windows_checked = Instant::now();
@@ -169,6 +175,7 @@ impl PollLoop {
             return;
         }
         self.state.paused = wanted;
+        self.state.all_paused = holding;
         self.metrics.set_queue_depth("records", self.intake.in_flight());
     }
 
@@ -188,15 +195,14 @@ impl PollLoop {
         }
     }
 
-    /// Reads nothing more and waits until everything under way is finished, at most the drain's time; not at all after a halt.
-    fn halt_or_drain(&mut self) {
+    /// Reads nothing more and waits until everything under way is finished, at most until `deadline`; not at all after a halt.
+    fn drain(&mut self, deadline: Instant) {
         let ours: Vec<_> = self.assignment.all().iter().map(|p| (Arc::clone(p.topic()), p.number())).collect();
         if let Err(e) = self.consumer.pause(&list_of(&ours)) {
             warn!(error = %e, "pausing failed");
         }
         self.state.held.clear();
-        let (deadline, open) = (Instant::now() + self.kafka.drain_timeout, self.assignment.open_records());
-        info!(records = open, timeout = ?self.kafka.drain_timeout, "draining");
+        info!(records = self.assignment.open_records(), timeout = ?self.kafka.drain_timeout, "draining");
         while self.assignment.open_records() > 0 && Instant::now() < deadline && !self.halt.is_cancelled() {
             self.commit_if_due();
             // Paused: only events come.

@@ -1,0 +1,88 @@
+//! `astromech index` on the demo bundle and the embedded engine: good lines are indexed, bad ones are listed with their numbers.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::json;
+
+fn configs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs")
+}
+
+/// Why the test can't run here, if it can't: before the demo bundle is built, or without ONNX Runtime.
+fn absent() -> Option<String> {
+    let manifest = configs().join("demo/bundle/manifest.json");
+    if !manifest.is_file() {
+        return Some(format!("{} is not there", manifest.display()));
+    }
+    std::env::var_os("ORT_DYLIB_PATH").is_none().then(|| "ORT_DYLIB_PATH is not set; source deploy/local/env.sh".to_owned())
+}
+
+fn astromech(index: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_astromech"))
+        .args(&args[..1])
+        .arg("--config")
+        .arg(configs().join("demo.toml"))
+        .args(&args[1..])
+        .env("ASTROMECH_DEMO_INDEX", index)
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn good_lines_are_indexed_and_bad_ones_are_listed_with_their_numbers() {
+    if let Some(reason) = absent() {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let messages = std::fs::read_to_string(configs().join("demo/set/messages.jsonl")).unwrap();
+    let mut lines: Vec<String> = messages.lines().take(20).map(str::to_owned).collect();
+    lines.insert(3, "not json".to_owned());
+    lines.insert(7, json!({"kind": "image", "id": "x", "image": {"url": "file:pictures/none.jpg"}}).to_string());
+    lines.insert(9, String::new());
+    lines.insert(12, json!({"kind": "image", "id": "y", "image": {"bytes": "AAAA"}}).to_string());
+    lines.push(json!({"kind": "image", "id": "z", "image": {"url": "http://127.0.0.1:1/a.jpg"}}).to_string());
+    let (file, index) = (dir.path().join("messages.jsonl"), dir.path().join("index"));
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    let file = file.to_str().unwrap();
+
+    for _ in 0..2 {
+        let output = astromech(&index, &["index", file]);
+        let (data, notes) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(1), "{notes}");
+        assert!(data.starts_with("20 indexed, 4 bad, "), "{data}{notes}");
+        let bad: Vec<_> = notes.lines().filter_map(|line| line.strip_prefix(file)).collect();
+        let expected = [":4: invalid_record: ", ":8: url_not_found: ", ":13: invalid_image: ", ":24: url_forbidden: "];
+        assert_eq!(bad.len(), expected.len(), "{notes}");
+        for (line, start) in bad.iter().zip(expected) {
+            assert!(line.starts_with(start), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_missing_file_and_a_wrong_configuration_are_usage_errors_with_a_hint() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_astromech"))
+        .args(["check-config", "--config"])
+        .arg(dir.path().join("none.toml"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("fix: "), "{}", text(&output.stderr));
+    assert!(output.stdout.is_empty());
+
+    let unknown = Command::new(env!("CARGO_BIN_EXE_astromech")).args(["schema", "nothing"]).output().unwrap();
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(text(&unknown.stderr).contains("hint: use one of article, image, ad"), "{}", text(&unknown.stderr));
+
+    let article = Command::new(env!("CARGO_BIN_EXE_astromech")).args(["schema", "article"]).output().unwrap();
+    assert_eq!(article.status.code(), Some(0));
+    let schema: serde_json::Value = serde_json::from_slice(&article.stdout).unwrap();
+    assert!(schema["properties"]["title"].is_object());
+}
