@@ -72,13 +72,13 @@ enum Command {
 struct ConfigArg {
     /// The configuration, a TOML file.
     #[arg(long = "config", short, value_name = "FILE", env = "ASTROMECH_CONFIG")]
-    file: PathBuf,
+    config_file: PathBuf,
 }
 
 impl ConfigArg {
     /// Reads the configuration and sets logging up.
     fn load(&self) -> Result<Config> {
-        let config = Config::load(&self.file)?;
+        let config = Config::load(&self.config_file)?;
         init_log(config.log.format, &config.log.level).context("no log")?;
         Ok(config)
     }
@@ -114,7 +114,7 @@ fn dispatch(command: Command) -> Result<u8> {
             let config = args.config.load()?;
             block_on(demo::run(config, args))
         }
-        Command::CheckConfig { config } => check::run(&config.file),
+        Command::CheckConfig { config } => check::run(&config.config_file),
         Command::Schema { name } => schema::run(name.as_deref()),
     }
 }
@@ -125,4 +125,14 @@ fn block_on(future: impl Future<Output = Result<u8>>) -> Result<u8> {
     let result = runtime.block_on(future);
     runtime.shutdown_background();
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
 }
