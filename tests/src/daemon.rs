@@ -40,6 +40,8 @@ pub struct DaemonConfig {
     pub http_hosts: Vec<String>,
     /// Whether those hosts may be in private networks, as the tests' own are.
     pub allow_private_networks: bool,
+    /// Silence after which the group takes the daemon for dead; it drains for at most two thirds of it.
+    pub session_timeout_ms: u32,
     /// More TOML, appended as it is: whole tables.
     pub extra: String,
 }
@@ -57,6 +59,7 @@ impl DaemonConfig {
             file_roots: Vec::new(),
             http_hosts: Vec::new(),
             allow_private_networks: true,
+            session_timeout_ms: 6000,
             extra: String::new(),
         }
     }
@@ -76,7 +79,7 @@ impl DaemonConfig {
             "[bundle]\npath = {bundle}\n[runtime]\nprovider = {provider}\n\
              [index]\nengine = \"qdrant\"\n[index.qdrant]\nurl = {qdrant}\ntimeout_ms = 3000\n\
              [kafka]\nbrokers = {brokers}\ngroup = {group}\nresults_topic = {results}\ndead_letter_topic = {dead}\n\
-             session_timeout_ms = 6000\ndrain_timeout_ms = 4000\ncommit_interval_ms = 200\n\
+             session_timeout_ms = {session}\ndrain_timeout_ms = {drain}\ncommit_interval_ms = 200\n\
              [kafka.properties]\n\"heartbeat.interval.ms\" = \"500\"\n\"reconnect.backoff.max.ms\" = \"1000\"\n\
              [[kafka.topics]]\nname = {changes}\nversion = \"field\"\n\
              [media]\nfile_roots = {roots}\nhttp_hosts = {hosts}\nallow_private_networks = {private}\n\
@@ -89,6 +92,8 @@ impl DaemonConfig {
             results = quote(&self.topics.results),
             dead = quote(&self.topics.dead_letters),
             changes = quote(&self.topics.changes),
+            session = self.session_timeout_ms,
+            drain = self.session_timeout_ms / 3 * 2,
             private = self.allow_private_networks,
             extra = self.extra,
         );

@@ -8,7 +8,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -145,6 +145,20 @@ impl KafkaClient {
 
     /// Everything on `topic` now, in the order of partitions and offsets.
     pub fn read_all(&self, topic: &str) -> Vec<Sent> {
+        let mut read = Vec::new();
+        self.read(topic, |message| read.push(owned(message)));
+        read.sort_by_key(|sent| (sent.partition, sent.offset));
+        read
+    }
+
+    /// The time of every record on `topic`, milliseconds since 1970 UTC, in no order.
+    pub fn times(&self, topic: &str) -> Vec<i64> {
+        let mut times = Vec::new();
+        self.read(topic, |message| times.push(message.timestamp().to_millis().expect("the broker stamps every record")));
+        times
+    }
+
+    fn read(&self, topic: &str, mut take: impl FnMut(&BorrowedMessage<'_>)) {
         let consumer = self.consumer("astromech-e2e-reader");
         let mut assignment = TopicPartitionList::new();
         let mut open = BTreeMap::new();
@@ -157,7 +171,6 @@ impl KafkaClient {
         }
         consumer.assign(&assignment).expect("an assignment");
         let began = Instant::now();
-        let mut read = Vec::new();
         while !open.is_empty() {
             assert!(began.elapsed() < READ_TIMEOUT, "reading {topic}: open partitions and their ends: {open:?}");
             // Errors here are passing ones (a connection that comes back): the deadline decides.
@@ -167,11 +180,9 @@ impl KafkaClient {
                 open.remove(&message.partition());
             }
             if message.offset() < high {
-                read.push(owned(&message));
+                take(&message);
             }
         }
-        read.sort_by_key(|sent| (sent.partition, sent.offset));
-        read
     }
 
     /// How many records `topic` has now.

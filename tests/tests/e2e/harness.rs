@@ -36,7 +36,8 @@ fn the_servers_keep_their_data_and_ports_over_a_stop_and_the_world_starts_empty(
         let world = world();
         let topics = world.client.topics("harness");
         world.client.produce(&topics.changes, vec![Record { value: Some(vec![1]), ..Record::default() }]);
-        block_on(world.points.client().create_collection(CreateCollectionBuilder::new("kept").vectors_config(vectors))).expect("made");
+        block_on(world.points.client().create_collection(CreateCollectionBuilder::new("kept").vectors_config(vectors)))
+            .expect("made");
         world.qdrant.stop();
         world.kafka.stop();
         world.qdrant.start_again();
@@ -57,10 +58,12 @@ fn a_picture_host_answers_refuses_and_answers_again_on_its_port() {
     let mut host = PictureHost::start();
     let url = host.serve("/a.jpg", vec![1, 2, 3]);
     let missing = host.url("/b.jpg");
-    let get = |url: &str| block_on(async {
-        let response = reqwest::get(url).await.ok()?;
-        Some((response.status().as_u16(), response.bytes().await.ok()?.to_vec()))
-    });
+    let get = |url: &str| {
+        block_on(async {
+            let response = reqwest::get(url).await.ok()?;
+            Some((response.status().as_u16(), response.bytes().await.ok()?.to_vec()))
+        })
+    };
     assert_eq!(get(&url), Some((200, vec![1, 2, 3])));
     assert_eq!(get(&missing).map(|(status, _)| status), Some(404));
     host.down();

@@ -37,7 +37,8 @@ fn promise_1_kill_9_in_the_middle_loses_nothing() {
 #[test]
 fn promise_1_a_graceful_stop_in_the_middle_commits_all_that_was_done() {
     let world = world();
-    let scenario = Scenario::new(&world, "graceful");
+    let mut scenario = Scenario::new(&world, "graceful");
+    scenario.config.session_timeout_ms = 45_000; // time enough to drain on a busy machine
     let items = scenario.items(600, 1);
     let sent = scenario.produce(&items);
     for stop in 1..=2 {

