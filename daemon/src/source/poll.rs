@@ -132,7 +132,8 @@ impl PollLoop {
                 continue;
             }
             let wait = if self.state.all_paused { Duration::ZERO } else { PAUSE_AFTER };
-            let admitted = self.runtime.block_on(tokio::time::timeout(wait, self.intake.admit(record)));
+            // A timer is made inside the runtime, or it panics.
+            let admitted = self.runtime.block_on(async { tokio::time::timeout(wait, self.intake.admit(record)).await });
             let admission = match admitted {
                 Ok(admission) => admission.map_err(|_| SourceError::PipelineGone)?,
                 Err(_) => return Ok(()),
