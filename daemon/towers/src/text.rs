@@ -132,6 +132,11 @@ impl Tokenizer {
         }
     }
 
+    /// [`Tokenizer::encode`] in the form that the text tower takes.
+    pub fn prepare(&self, text: &str) -> PreparedText {
+        PreparedText::new(self.encode(text))
+    }
+
     /// Longest result of [`Tokenizer::encode`].
     pub const fn max_tokens(&self) -> usize {
         self.max_tokens

@@ -126,7 +126,7 @@ impl Towers {
 
     /// Tokenises a text; one that is longer than the model takes is cut. Well under a millisecond.
     pub fn prepare_text(&self, text: &str) -> PreparedText {
-        PreparedText::new(self.shared.tokenizer.encode(text))
+        self.shared.tokenizer.prepare(text)
     }
 
     /// Embeds a picture; waits for room in the queue. Dropping the future takes the picture out of the queue.
