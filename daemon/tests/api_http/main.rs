@@ -1,0 +1,11 @@
+//! The HTTP interface over a real socket, with real towers and the real embedded engine.
+//!
+//! The bundle is `$ASTROMECH_E2E_BUNDLE`, else the demo bundle of the repository; without either the tests say so and pass.
+#![cfg(feature = "embedded")]
+
+mod bodies;
+mod limits;
+mod media;
+mod search;
+mod service;
+mod support;
