@@ -7,6 +7,7 @@ mod index_support;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -114,16 +115,13 @@ async fn promise_6_nothing_unbounded_the_log_is_cut_and_versions_still_hold() {
         index.apply(&batch).await.unwrap();
     }
     index.health().await.unwrap();
+    // The vectors alone; the log held their payloads and the conditions as well.
     let written = 200 * 100 * 2 * u64::from(DIM) * 4;
-    let kept: u64 = fs::read_dir(&log).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
-    assert!(kept < written / 2, "the log keeps {kept} bytes of more than {written} written");
-    for reopened in [false, true] {
-        let index = if reopened { None } else { Some(&index) };
-        let Some(index) = index else { continue };
-        index.apply(&[image("n1", 199, None, Some(5)), image("n2", 201, None, Some(9_999))]).await.unwrap();
-        assert_eq!(title(index, "n1").await, "n1 v200");
-        assert_eq!(search(index, VECTOR_IMAGE, 9_999, 1).await[0].0, "n2");
-    }
+    let kept: u64 = fs::read_dir(&log).unwrap().map(|entry| entry.unwrap().metadata().unwrap().blocks() * 512).sum();
+    assert!(kept < written, "the log keeps {kept} bytes of far more than {written} written");
+    index.apply(&[image("n1", 199, None, Some(5)), image("n2", 201, None, Some(9_999))]).await.unwrap();
+    assert_eq!(title(&index, "n1").await, "n1 v200");
+    assert_eq!(search(&index, VECTOR_IMAGE, 9_999, 1).await[0].0, "n2");
     drop(index);
     let index = EmbeddedIndex::open_tuned(&folder, &space('a'), small_limits()).await.unwrap();
     index.apply(&[image("n1", 199, None, Some(5)), image("n3", 201, None, Some(8_888))]).await.unwrap();

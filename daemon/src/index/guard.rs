@@ -90,6 +90,11 @@ pub(super) fn leftovers(changes: &[&Change]) -> Vec<(&'static str, Condition)> {
         .collect()
 }
 
+/// The stored point is live: it holds a vector, which no tombstone does.
+pub(super) fn live() -> Condition {
+    Condition::Any(VECTORS.map(Condition::HasVector).to_vec())
+}
+
 /// One change an item: the highest version wins, and of equal versions the later one. The order of first appearance is kept.
 pub(super) fn newest(changes: &[Change]) -> Vec<&Change> {
     let mut place: HashMap<Uuid, usize> = HashMap::with_capacity(changes.len());

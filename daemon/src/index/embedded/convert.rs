@@ -67,7 +67,7 @@ fn to_point(change: &Change) -> PointStructPersisted {
 }
 
 /// A condition as a filter of its own.
-fn to_filter(condition: &Condition) -> Filter {
+pub(super) fn to_filter(condition: &Condition) -> Filter {
     let filter = Filter::new();
     match condition {
         Condition::All(holds, fails) => {
@@ -79,6 +79,7 @@ fn to_filter(condition: &Condition) -> Filter {
 }
 
 fn to_condition(condition: &Condition) -> EdgeCondition {
+    let key = |field: &str| JsonPath { first_key: field.to_owned(), rest: Vec::new() };
     let equals = |field: &str, value| EdgeCondition::Field(FieldCondition::new_match(key(field), Match::new_value(value)));
     match condition {
         Condition::HasId(ids) => EdgeCondition::HasId(ids.iter().map(|id| PointId::Uuid(*id)).collect::<HasIdCondition>()),
@@ -91,16 +92,6 @@ fn to_condition(condition: &Condition) -> EdgeCondition {
         Condition::HasVector(name) => EdgeCondition::HasVector(HasVectorCondition::from((*name).to_owned())),
         Condition::All(..) | Condition::Any(_) => EdgeCondition::Filter(to_filter(condition)),
     }
-}
-
-/// A payload field's name as the engine's path.
-pub(super) fn key(field: &str) -> JsonPath {
-    JsonPath { first_key: field.to_owned(), rest: Vec::new() }
-}
-
-pub(super) fn live_filter() -> Filter {
-    let deleted = FieldCondition::new_match(key(payload::FIELD_DELETED), Match::new_value(ValueVariants::Bool(true)));
-    Filter::new_must_not(EdgeCondition::Field(deleted))
 }
 
 pub(super) fn to_stored(id: PointId, score: f32, payload: Option<Payload>) -> Result<Stored, IndexError> {

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,18 +10,21 @@ use std::sync::{Mutex, PoisonError, RwLock};
 
 use astromech_schemas::Kind;
 use qdrant_edge::{
-    CountRequest, CreateIndex, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard, EdgeVectorParamsBuilder, FieldIndexOperations, NamedQuery,
-    OperationResult, PayloadFieldSchema, PayloadSchemaType, PointId, QueryEnum, SearchRequest, UpdateOperation, VectorInternal,
+    CountRequest, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard, EdgeVectorParamsBuilder, NamedQuery,
+    OperationResult, PointId, QueryEnum, SearchRequest, UpdateOperation, VectorInternal,
     WalOptions, WithPayloadInterface, WithVector,
 };
 use uuid::Uuid;
 
 use super::Tuning;
-use super::convert::{key, live_filter, to_error, to_stored};
+use super::convert::{to_error, to_filter, to_stored};
 use super::folder::io;
-use crate::index::guard::VECTORS;
-use crate::index::payload::{FIELD_DELETED, FIELD_VERSION, is_tombstone};
+use crate::index::guard::{VECTORS, live};
+use crate::index::payload::is_tombstone;
 use crate::index::{IndexError, Query, Stored};
+
+/// Unit of a file's block count (stat(2)).
+const BLOCK_BYTES: u64 = 512;
 
 /// The shards of all kinds, and the folder's lock while they are open.
 pub(super) struct Shards {
@@ -54,7 +58,8 @@ impl Shards {
     }
 }
 
-/// One kind's shard. Every write comes from the one writing thread; reads come from any.
+/// One kind's shard. It has no payload indexes: nothing here filters by payload over many points, and each index would add a dozen
+/// syncs to every flush. Every write comes from the one writing thread; reads come from any.
 pub(super) struct Shard {
     path: PathBuf,
     embedding_dim: u32,
@@ -69,22 +74,7 @@ impl Shard {
     fn open(path: PathBuf, embedding_dim: u32, tuning: Tuning) -> Result<Self, IndexError> {
         fs::create_dir_all(&path).map_err(|error| io(&path, "creating it", &error))?;
         let engine = caught("opening the index", || load(&path, embedding_dim, tuning))?;
-        let shard = Self { path, embedding_dim, tuning, engine: RwLock::new(Some(engine)), written: AtomicU64::new(0) };
-        shard.index_fields()?;
-        Ok(shard)
-    }
-
-    fn index_fields(&self) -> Result<(), IndexError> {
-        self.with("indexing payload fields", |engine| {
-            let have = engine.info().payload_schema;
-            for (field, schema) in [(FIELD_VERSION, PayloadSchemaType::Integer), (FIELD_DELETED, PayloadSchemaType::Bool)] {
-                if !have.contains_key(&key(field)) {
-                    let create = CreateIndex { field_name: key(field), field_schema: Some(PayloadFieldSchema::FieldType(schema)) };
-                    engine.update(UpdateOperation::FieldIndexOperation(FieldIndexOperations::CreateIndex(create)))?;
-                }
-            }
-            Ok(())
-        })
+        Ok(Self { path, embedding_dim, tuning, engine: RwLock::new(Some(engine)), written: AtomicU64::new(0) })
     }
 
     /// Runs work on the open engine; its panics become errors.
@@ -180,7 +170,7 @@ impl Shard {
     }
 
     pub(super) fn count_live(&self) -> Result<u64, IndexError> {
-        self.with("counting points", |engine| engine.count(CountRequest { filter: Some(live_filter()), exact: true })).map(|count| count as u64)
+        self.with("counting points", |engine| engine.count(CountRequest { filter: Some(to_filter(&live())), exact: true })).map(|count| count as u64)
     }
 }
 
@@ -227,14 +217,15 @@ fn remove_closed_logs(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Bytes on disk below a folder; what vanishes while it is counted counts nothing.
+/// Bytes that a folder takes on disk: the engine's files are mostly holes, so their lengths say nothing. What vanishes while it is
+/// counted counts nothing.
 fn folder_bytes(path: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(path) else { return 0 };
     entries
         .filter_map(Result::ok)
         .map(|entry| match entry.metadata() {
             Ok(meta) if meta.is_dir() => folder_bytes(&entry.path()),
-            Ok(meta) => meta.len(),
+            Ok(meta) => meta.blocks() * BLOCK_BYTES,
             Err(_) => 0,
         })
         .sum()

@@ -13,17 +13,15 @@ use std::time::Duration;
 
 use astromech_schemas::{Fingerprint, Kind};
 use futures::future::{BoxFuture, FutureExt as _, try_join_all};
-use qdrant_client::qdrant::{
-    Condition, CountPointsBuilder, Filter, GetPointsBuilder, QueryPointsBuilder, UpdateBatchPointsBuilder,
-};
+use qdrant_client::qdrant::{CountPointsBuilder, GetPointsBuilder, QueryPointsBuilder, UpdateBatchPointsBuilder};
 use qdrant_client::{Qdrant, QdrantError};
 use uuid::Uuid;
 
-use self::convert::{Prepared, operations, prepare, to_point_id, to_stored};
+use self::convert::{Prepared, operations, prepare, to_filter, to_point_id, to_stored};
 use self::error::from_client;
 use self::setup::Setup;
-use super::guard::{check, check_vector, newest};
-use super::payload::{FIELD_DELETED, is_tombstone};
+use super::guard::{check, check_vector, live, newest};
+use super::payload::is_tombstone;
 use super::{Change, Index, IndexError, Query, Space, Stored};
 use crate::generation::collection_name;
 
@@ -109,8 +107,7 @@ impl QdrantIndex {
     }
 
     async fn count(&self, kind: Kind) -> Result<(Kind, u64), IndexError> {
-        let live = Filter::must_not([Condition::matches(FIELD_DELETED, true)]);
-        let request = CountPointsBuilder::new(self.name(kind)).filter(live).exact(true);
+        let request = CountPointsBuilder::new(self.name(kind)).filter(to_filter(&live())).exact(true);
         let answer = self.client.count(request).await.map_err(self.error("counting points"))?;
         Ok((kind, answer.result.map_or(0, |result| result.count)))
     }

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use astromech_schemas::Kind;
+use futures::future::try_join_all;
 use qdrant_client::qdrant::{
-    CollectionInfo, CreateAliasBuilder, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder, Distance, VectorParams,
+    self, BoolIndexParamsBuilder, CollectionInfo, CreateAliasBuilder, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder, Distance, IntegerIndexParamsBuilder, KeywordIndexParamsBuilder, VectorParams,
     VectorParamsBuilder, VectorsConfigBuilder, vectors_config,
 };
 use qdrant_client::{Qdrant, QdrantError};
@@ -37,9 +38,7 @@ impl Setup<'_> {
         for kind in Kind::ALL {
             self.check_alias(kind, &aliases).await?;
         }
-        for kind in Kind::ALL {
-            self.ensure_collection(kind).await?;
-        }
+        try_join_all(Kind::ALL.map(|kind| self.ensure_collection(kind))).await?;
         for kind in Kind::ALL {
             self.ensure_alias(kind, &aliases).await?;
         }
@@ -98,17 +97,25 @@ impl Setup<'_> {
         // From here on it exists, made by us or by another daemon that starts at the same time.
         let info = self.client.collection_info(name.as_str()).await.map_err(self.error("reading the collection"))?.result.unwrap_or_default();
         self.check_collection(&name, &info)?;
-        for (field, field_type) in INDEXED_FIELDS {
-            if !info.payload_schema.contains_key(field) {
-                let wanted = match field_type {
-                    FieldType::Integer => qdrant_client::qdrant::FieldType::Integer,
-                    FieldType::Keyword => qdrant_client::qdrant::FieldType::Keyword,
-                    FieldType::Bool => qdrant_client::qdrant::FieldType::Bool,
-                };
-                let request = CreateFieldIndexCollectionBuilder::new(name.as_str(), field, wanted).wait(true);
-                self.client.create_field_index(request).await.map_err(self.error("indexing a payload field"))?;
-            }
+        let mut missing = INDEXED_FIELDS.into_iter().filter(|(field, _)| !info.payload_schema.contains_key(*field)).peekable();
+        while let Some((field, field_type)) = missing.next() {
+            // A shard works its operations off in order: waiting for the last is waiting for all.
+            self.index_field(&name, field, field_type, missing.peek().is_none()).await?;
         }
+        Ok(())
+    }
+
+    /// The graph gets no extra links for these fields: the guard picks points by id, and readers filter few enough.
+    async fn index_field(&self, name: &str, field: &str, field_type: FieldType, wait: bool) -> Result<(), IndexError> {
+        let request = match field_type {
+            FieldType::Integer => CreateFieldIndexCollectionBuilder::new(name, field, qdrant::FieldType::Integer)
+                .field_index_params(IntegerIndexParamsBuilder::new(true, true).enable_hnsw(false)),
+            FieldType::Keyword => CreateFieldIndexCollectionBuilder::new(name, field, qdrant::FieldType::Keyword)
+                .field_index_params(KeywordIndexParamsBuilder::default().enable_hnsw(false)),
+            FieldType::Bool => CreateFieldIndexCollectionBuilder::new(name, field, qdrant::FieldType::Bool)
+                .field_index_params(BoolIndexParamsBuilder::new().enable_hnsw(false)),
+        };
+        self.client.create_field_index(request.wait(wait)).await.map_err(self.error("indexing a payload field"))?;
         Ok(())
     }
 
