@@ -1,7 +1,8 @@
 //! The squash: Pillow's antialiased bicubic by SIMD.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{U8, U8x2, U8x3, U8x4};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
 use super::{Layout, RgbSquare};
 
@@ -48,17 +49,20 @@ impl Squasher {
     }
 
     fn resize(&mut self, layout: Layout, source: (u32, u32, &[u8]), target: (u32, u32, &mut [u8])) {
-        let pixel_type = match layout {
-            Layout::Gray => PixelType::U8,
-            Layout::GrayAlpha => PixelType::U8x2,
-            Layout::Rgb => PixelType::U8x3,
-            Layout::Rgba => PixelType::U8x4,
-        };
-        let source = ImageRef::new(source.0, source.1, source.2, pixel_type).expect("the decoder filled width * height pixels");
-        let mut target =
-            Image::from_slice_u8(target.0, target.1, target.2, pixel_type).expect("the buffer was made for this size");
+        match layout {
+            Layout::Gray => self.resize_pixels::<U8>(source, target),
+            Layout::GrayAlpha => self.resize_pixels::<U8x2>(source, target),
+            Layout::Rgb => self.resize_pixels::<U8x3>(source, target),
+            Layout::Rgba => self.resize_pixels::<U8x4>(source, target),
+        }
+    }
+
+    // Typed calls: the untyped one compiles the resizer for all thirteen pixel types into this crate, a minute of every build.
+    fn resize_pixels<P: PixelTrait>(&mut self, source: (u32, u32, &[u8]), target: (u32, u32, &mut [u8])) {
+        let source = TypedImageRef::<P>::from_buffer(source.0, source.1, source.2).expect("the decoder filled width * height pixels");
+        let mut target = TypedImage::<P>::from_buffer(target.0, target.1, target.2).expect("the buffer was made for this size");
         self.resizer
-            .resize(&source, &mut target, &self.options)
+            .resize_typed(&source, &mut target, &self.options)
             .expect("both have one pixel type and the crop is the whole picture");
     }
 }
