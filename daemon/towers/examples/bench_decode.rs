@@ -21,7 +21,7 @@ fn rate(mut call: impl FnMut()) -> f64 {
     call();
     let begun = Instant::now();
     let start = thread_time();
-    let elapsed = || start.zip(thread_time()).map_or_else(|| begun.elapsed(), |(start, now)| now - start);
+    let elapsed = || start.zip(thread_time()).map_or_else(|| begun.elapsed(), |(start, now)| now.saturating_sub(start));
     let mut calls = 0_u32;
     while elapsed() < MEASURE {
         call();

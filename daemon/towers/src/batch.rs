@@ -86,7 +86,7 @@ impl Reports {
 pub(crate) struct Queue<R: Runner> {
     inbox: mpsc::Sender<Message<R>>,
     room: Arc<Semaphore>,
-    queue_max: usize,
+    places: usize,
     owner: Option<JoinHandle<()>>,
     reports: Reports,
 }
@@ -104,7 +104,7 @@ impl<R: Runner> Queue<R> {
             thread.map_err(|error| TowersError::graph(tower, format!("no thread for its queue: {error}")))?
         };
         let room = Arc::new(Semaphore::new(limits.queue_max));
-        Ok(Self { inbox, room, queue_max: limits.queue_max, owner: Some(owner), reports })
+        Ok(Self { inbox, room, places: limits.queue_max, owner: Some(owner), reports })
     }
 
     /// Waits for room, then for the result.
@@ -129,7 +129,7 @@ impl<R: Runner> Queue<R> {
 
     /// Entries waiting.
     pub(crate) fn depth(&self) -> usize {
-        self.queue_max - self.room.available_permits()
+        self.places - self.room.available_permits()
     }
 }
 

@@ -73,8 +73,7 @@ impl Golden {
                 ("cosine of the text embedding", cosine(&texts[sample].embedding, &self.text_embedding[sample])),
             ];
             for (what, found) in cosines {
-                // Written so that a NaN fails.
-                if !(found >= tolerance.cosine_min) {
+                if found.is_nan() || found < tolerance.cosine_min {
                     return fail(what, sample, found, tolerance.cosine_min);
                 }
             }
@@ -91,7 +90,7 @@ impl Golden {
                 ("difference of itm_image", (score.itm_image - self.itm_image[sample]).abs()),
             ];
             for (what, found) in differences {
-                if !(found <= tolerance.itm_max) {
+                if found.is_nan() || found > tolerance.itm_max {
                     return fail(what, sample, found, tolerance.itm_max);
                 }
             }

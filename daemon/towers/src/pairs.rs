@@ -83,6 +83,7 @@ fn place_of<S>(places: &mut HashMap<u32, u32>, item: u32, chunk: &mut Vec<Arc<S>
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 

@@ -166,6 +166,7 @@ const fn is_ideograph(c: char) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::Tokenizer;
 

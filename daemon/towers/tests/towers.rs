@@ -1,5 +1,7 @@
 //! The towers over a bundle of a few nodes, on the real ONNX Runtime.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 #[path = "common/tiny_bundle.rs"]
 mod tiny_bundle;
 

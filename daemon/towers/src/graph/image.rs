@@ -112,6 +112,7 @@ mod tests {
     use super::{normalise, normalise_table};
 
     #[test]
+    #[expect(clippy::float_cmp, reason = "the numbers are exact in binary")]
     fn pixels_are_normalised_by_channel_into_planes() {
         let table = normalise_table([0.5, 0.25, 0.0], [0.5, 0.25, 1.0]);
         let mut planes = [0.0; 6];

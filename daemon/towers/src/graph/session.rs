@@ -79,6 +79,7 @@ pub(crate) fn check_provider(provider: Provider) -> Result<(), TowersError> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands the error over")]
 fn unavailable(provider: Provider, missing: impl ToString) -> TowersError {
     TowersError::ProviderUnavailable { provider: provider_name(provider), missing: missing.to_string() }
 }

@@ -50,6 +50,7 @@ pub(super) fn decode(bytes: &[u8], limits: &ImageLimits, pixels: &mut Vec<u8>) -
     Ok(Decoded { width, height, layout })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands the error over")]
 fn damaged(reason: impl ToString) -> ImageError {
     ImageError::Damaged { format: Format::Jpeg.as_str(), reason: reason.to_string() }
 }

@@ -51,6 +51,7 @@ fn decoder_limits(limits: &ImageLimits) -> Limits {
     result
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands the error over")]
 fn damaged(format: Format, reason: impl ToString) -> ImageError {
     ImageError::Damaged { format: format.as_str(), reason: reason.to_string() }
 }

@@ -58,9 +58,10 @@ impl Squasher {
     }
 
     // Typed calls: the untyped one compiles the resizer for all thirteen pixel types into this crate, a minute of every build.
-    fn resize_pixels<P: PixelTrait>(&mut self, source: (u32, u32, &[u8]), target: (u32, u32, &mut [u8])) {
-        let source = TypedImageRef::<P>::from_buffer(source.0, source.1, source.2).expect("the decoder filled width * height pixels");
-        let mut target = TypedImage::<P>::from_buffer(target.0, target.1, target.2).expect("the buffer was made for this size");
+    fn resize_pixels<P: PixelTrait>(&mut self, source: (u32, u32, &[u8]), (width, height, pixels): (u32, u32, &mut [u8])) {
+        let source =
+            TypedImageRef::<P>::from_buffer(source.0, source.1, source.2).expect("the decoder filled width * height pixels");
+        let mut target = TypedImage::<P>::from_buffer(width, height, pixels).expect("the buffer was made for this size");
         self.resizer
             .resize_typed(&source, &mut target, &self.options)
             .expect("both have one pixel type and the crop is the whole picture");

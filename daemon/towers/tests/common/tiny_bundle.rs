@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::path::Path;
-use std::time::Duration;
 
 use astromech_schemas::Manifest;
 use astromech_schemas::manifest::{Architecture, BundleFile, ImageInput, Precision, StackSize, TextInput, Training, hex};
@@ -12,8 +11,6 @@ use astromech_towers::{Bundle, PreparedImage, Provider, Tokenizer};
 use safetensors::tensor::{Dtype, TensorView};
 use sha2::{Digest as _, Sha256};
 
-/// A deadline for what must come; reaching it is a failure.
-pub const DEADLINE: Duration = Duration::from_secs(60);
 /// Edge of the pictures, pixels.
 pub const SIZE: u32 = 8;
 /// Length of an embedding.
@@ -194,7 +191,9 @@ fn bytes(out: &mut Vec<u8>, field: u64, value: &[u8]) {
 
 fn node(operator: &str, inputs: &[&str], output: &str, integers: &[(&str, u64)]) -> Vec<u8> {
     let mut out = Vec::new();
-    inputs.iter().for_each(|input| bytes(&mut out, 1, input.as_bytes()));
+    for input in inputs {
+        bytes(&mut out, 1, input.as_bytes());
+    }
     bytes(&mut out, 2, output.as_bytes());
     bytes(&mut out, 4, operator.as_bytes());
     for (name, value) in integers {
@@ -209,7 +208,9 @@ fn node(operator: &str, inputs: &[&str], output: &str, integers: &[(&str, u64)])
 
 fn tensor(name: &str, dims: &[u64], values: &[i64]) -> Vec<u8> {
     let mut out = Vec::new();
-    dims.iter().for_each(|dim| number(&mut out, 1, *dim));
+    for dim in dims {
+        number(&mut out, 1, *dim);
+    }
     number(&mut out, 2, INT64);
     bytes(&mut out, 8, name.as_bytes());
     bytes(&mut out, 9, &values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>());
@@ -248,11 +249,19 @@ fn value(name: &str, element: u64, shape: &[&str]) -> Vec<u8> {
 
 fn model(nodes: &[Vec<u8>], constants: &[Vec<u8>], inputs: &[Vec<u8>], outputs: &[Vec<u8>]) -> Vec<u8> {
     let mut graph = Vec::new();
-    nodes.iter().for_each(|node| bytes(&mut graph, 1, node));
+    for node in nodes {
+        bytes(&mut graph, 1, node);
+    }
     bytes(&mut graph, 2, b"tiny");
-    constants.iter().for_each(|constant| bytes(&mut graph, 5, constant));
-    inputs.iter().for_each(|input| bytes(&mut graph, 11, input));
-    outputs.iter().for_each(|output| bytes(&mut graph, 12, output));
+    for constant in constants {
+        bytes(&mut graph, 5, constant);
+    }
+    for input in inputs {
+        bytes(&mut graph, 11, input);
+    }
+    for output in outputs {
+        bytes(&mut graph, 12, output);
+    }
     let mut opset = Vec::new();
     number(&mut opset, 2, 20);
     let mut out = Vec::new();
