@@ -152,7 +152,13 @@ async fn promise_2_nothing_stale_replay_changes_nothing(engine: Engine) {
 
 async fn promise_2_nothing_stale_of_several_changes_in_one_batch_the_highest_version_wins(engine: Engine) {
     let index = engine.open().await;
-    let batch = [image("a", 2, None, Some(2)), image("a", 3, None, Some(3)), delete("a", 1), image("b", 1, None, Some(1)), delete("b", 2)];
+    let batch = [
+        image("a", 2, None, Some(2)),
+        image("a", 3, None, Some(3)),
+        delete("a", 1),
+        image("b", 1, None, Some(1)),
+        delete("b", 2),
+    ];
     index.apply(&batch).await.unwrap();
     assert_eq!(title(&*index, "a").await, "a v3");
     assert_eq!(title(&*index, "b").await, "deleted");
@@ -196,7 +202,9 @@ async fn promise_2_nothing_stale_random_orders_end_in_the_highest_version(engine
         let live = ends.iter().filter(|(_, end)| end != "deleted").count() as u64;
         assert_eq!(before, live, "seed {seed}");
         index.apply(&gone).await.unwrap();
-        assert!(search(&*index, VECTOR_IMAGE, 1, 1000).await.is_empty() && search(&*index, VECTOR_TEXT, 1, 1000).await.is_empty());
+        assert!(
+            search(&*index, VECTOR_IMAGE, 1, 1000).await.is_empty() && search(&*index, VECTOR_TEXT, 1, 1000).await.is_empty()
+        );
     }
 }
 
@@ -302,7 +310,11 @@ async fn search_finds_the_nearest_and_counts_leave_tombstones_out(engine: Engine
 
 async fn a_batch_of_all_kinds_lands_in_each_collection(engine: Engine) {
     let index = engine.open().await;
-    let body = || ChangeBody::Upsert { text: Some(vector(1)), image: None, payload: json!({"title": "同"}).as_object().unwrap().clone() };
+    let body = || ChangeBody::Upsert {
+        text: Some(vector(1)),
+        image: None,
+        payload: json!({"title": "同"}).as_object().unwrap().clone(),
+    };
     let batch: Vec<Change> = Kind::ALL.into_iter().map(|kind| change(kind, "same-id", 1, body())).collect();
     index.apply(&batch).await.unwrap();
     for kind in Kind::ALL {

@@ -45,8 +45,10 @@ async fn daemons_that_start_together_make_one_set_of_collections() {
     let turn = server().await;
     let indexes = join_all((0..6).map(|_| open(&turn))).await;
     let indexes: Vec<QdrantIndex> = indexes.into_iter().map(Result::unwrap).collect();
-    let wanted: BTreeMap<String, String> =
-        Kind::ALL.into_iter().map(|kind| (kind.collection().to_owned(), collection_name(kind, &space('a').fingerprint))).collect();
+    let wanted: BTreeMap<String, String> = Kind::ALL
+        .into_iter()
+        .map(|kind| (kind.collection().to_owned(), collection_name(kind, &space('a').fingerprint)))
+        .collect();
     assert_eq!(aliases(&turn).await, wanted);
     // Two writers of the same item at once: the highest version stays.
     let rounds = (1..=20_u64).map(|version| {
@@ -75,7 +77,10 @@ async fn a_fresh_collection_has_its_metadata_vectors_and_payload_indexes() {
 async fn a_refused_start_leaves_nothing_behind() {
     let turn = server().await;
     let client = turn.client();
-    client.create_collection(CreateCollectionBuilder::new("other").vectors_config(VectorParamsBuilder::new(4, Distance::Dot))).await.unwrap();
+    client
+        .create_collection(CreateCollectionBuilder::new("other").vectors_config(VectorParamsBuilder::new(4, Distance::Dot)))
+        .await
+        .unwrap();
     client.create_alias(CreateAliasBuilder::new("other", "images")).await.unwrap();
     let text = refused(&turn).await;
     assert!(text.contains("alias `images`") && text.contains("`other`"), "{text}");
@@ -130,7 +135,8 @@ async fn a_collection_with_the_name_of_an_alias_is_named_in_the_error() {
 #[tokio::test(flavor = "multi_thread")]
 async fn promise_5_transient_is_not_poison_a_server_that_does_not_answer_may_come_back() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let options = QdrantOptions { connect_timeout: Duration::from_secs(2), ..QdrantOptions::new(format!("http://127.0.0.1:{port}")) };
+    let options =
+        QdrantOptions { connect_timeout: Duration::from_secs(2), ..QdrantOptions::new(format!("http://127.0.0.1:{port}")) };
     let Err(error) = QdrantIndex::open(&options, &space('a')).await else { panic!("opened nothing") };
     assert!(matches!(error, IndexError::Transient(_)) && error.to_string().contains(&port.to_string()), "{error}");
 }

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use astromech_schemas::Fingerprint;
 use uuid::Uuid;
 
-use super::payload::{FIELD_VECTORS, FIELD_VERSION, FIELD_VERSION_HIGH, FIELD_VERSION_LOW};
+use super::payload::{FIELD_DELETED, FIELD_VECTORS, FIELD_VERSION, FIELD_VERSION_HIGH, FIELD_VERSION_LOW};
 use super::{Change, ChangeBody, IndexError, VECTOR_IMAGE, VECTOR_TEXT};
 
 /// Highest version that an engine stores: payload integers are 64-bit and signed.
@@ -41,6 +41,8 @@ pub(super) enum Condition {
     EqualsInteger(&'static str, i64),
     /// The payload's keyword, or one of its keywords, is equal.
     EqualsKeyword(&'static str, &'static str),
+    /// The payload's field is `true`.
+    IsTrue(&'static str),
     /// The point holds this named vector.
     HasVector(&'static str),
     /// Every one of these holds, and none of the second list does.
@@ -57,7 +59,12 @@ pub(super) fn split(version: u64) -> Option<(i64, i64)> {
 
 /// The guard of one batch: a stored point may be replaced when it is one of `points` and its version is lower than the one given here.
 pub(super) fn guard(points: impl IntoIterator<Item = (Uuid, u64)>) -> Condition {
-    Condition::Any(points.into_iter().map(|(id, version)| Condition::All(vec![Condition::HasId(vec![id]), older(version)], vec![])).collect())
+    Condition::Any(
+        points
+            .into_iter()
+            .map(|(id, version)| Condition::All(vec![Condition::HasId(vec![id]), older(version)], vec![]))
+            .collect(),
+    )
 }
 
 /// The stored version is lower than `version`.
@@ -81,7 +88,8 @@ pub(super) fn leftovers(changes: &[&Change]) -> Vec<(&'static str, Condition)> {
     VECTORS
         .into_iter()
         .filter_map(|name| {
-            let ids: Vec<Uuid> = changes.iter().filter(|change| change.vector(name).is_none()).map(|change| change.point_id).collect();
+            let ids: Vec<Uuid> =
+                changes.iter().filter(|change| change.vector(name).is_none()).map(|change| change.point_id).collect();
             (!ids.is_empty()).then(|| {
                 let holds = vec![Condition::HasId(ids), Condition::HasVector(name)];
                 (name, Condition::All(holds, vec![Condition::EqualsKeyword(FIELD_VECTORS, name)]))
@@ -90,9 +98,11 @@ pub(super) fn leftovers(changes: &[&Change]) -> Vec<(&'static str, Condition)> {
         .collect()
 }
 
-/// The stored point is live: it holds a vector, which no tombstone does.
+/// The stored point is live. Nearly every point is told by its vectors, without a look at its payload.
 pub(super) fn live() -> Condition {
-    Condition::Any(VECTORS.map(Condition::HasVector).to_vec())
+    let mut any = VECTORS.map(Condition::HasVector).to_vec();
+    any.push(Condition::All(vec![], vec![Condition::IsTrue(FIELD_DELETED)]));
+    Condition::Any(any)
 }
 
 /// One change an item: the highest version wins, and of equal versions the later one. The order of first appearance is kept.
@@ -128,7 +138,8 @@ pub(super) fn check(changes: &[Change], fingerprint: &Fingerprint, embedding_dim
         }
         for name in VECTORS {
             if let Some(vector) = change.vector(name) {
-                check_vector(vector, embedding_dim).map_err(|problem| IndexError::Mismatch(format!("vector `{name}` of {}: {problem}", item())))?;
+                check_vector(vector, embedding_dim)
+                    .map_err(|problem| IndexError::Mismatch(format!("vector `{name}` of {}: {problem}", item())))?;
             }
         }
     }

@@ -23,16 +23,8 @@ pub const FIELD_DELETED: &str = "deleted";
 pub const FIELD_VECTORS: &str = "vectors";
 
 /// Fields that only the writer sets; an item's own fields of these names are dropped.
-const RESERVED: [&str; 8] = [
-    FIELD_ID,
-    FIELD_KIND,
-    FIELD_VERSION,
-    FIELD_VERSION_HIGH,
-    FIELD_VERSION_LOW,
-    FIELD_FINGERPRINT,
-    FIELD_DELETED,
-    FIELD_VECTORS,
-];
+const RESERVED: [&str; 8] =
+    [FIELD_ID, FIELD_KIND, FIELD_VERSION, FIELD_VERSION_HIGH, FIELD_VERSION_LOW, FIELD_FINGERPRINT, FIELD_DELETED, FIELD_VECTORS];
 
 /// How an engine indexes a payload field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +111,8 @@ mod tests {
 
     #[test]
     fn an_item_can_not_set_the_fields_of_the_guard() {
-        let own = json!({"title": "标题", "version": 99, "deleted": true, "fingerprint": "x", "vectors": ["image"], "version_high": 1});
+        let own =
+            json!({"title": "标题", "version": 99, "deleted": true, "fingerprint": "x", "vectors": ["image"], "version_high": 1});
         let body = ChangeBody::Upsert { text: Some(vec![1.0]), image: None, payload: own.as_object().unwrap().clone() };
         let payload = build(&change(3, body));
         let want = json!({"title": "标题", "id": "7", "kind": "article", "version": 3, "fingerprint": "a".repeat(64), "vectors": ["text"]});

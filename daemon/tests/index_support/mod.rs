@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use astromech::index::embedded::{EmbeddedIndex, Tuning};
 use astromech::index::qdrant::QdrantOptions;
-use astromech::index::{self, Change, ChangeBody, Index, IndexError, IndexOptions, Query, Space, Stored, VECTOR_IMAGE, VECTOR_TEXT};
+use astromech::index::{
+    self, Change, ChangeBody, Index, IndexError, IndexOptions, Query, Space, Stored, VECTOR_IMAGE, VECTOR_TEXT,
+};
 use astromech_schemas::{Fingerprint, Kind, point_id};
 use qdrant_client::Qdrant;
 use qdrant_client::qdrant::{OptimizersConfigDiffBuilder, UpdateCollectionBuilder};
@@ -171,7 +173,9 @@ impl Engine {
                 let until = Instant::now() + DEADLINE;
                 loop {
                     let info = client.collection_info(name.as_str()).await.unwrap().result.unwrap();
-                    if info.indexed_vectors_count.unwrap_or(0) > 0 && info.status() == qdrant_client::qdrant::CollectionStatus::Green {
+                    if info.indexed_vectors_count.unwrap_or(0) > 0
+                        && info.status() == qdrant_client::qdrant::CollectionStatus::Green
+                    {
                         return index;
                     }
                     assert!(Instant::now() < until, "not indexed in time: {info:?}");
@@ -224,7 +228,10 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let stopped = Command::new(&self.script).arg("stop").arg(self.dir.path()).output();
-        assert!(std::thread::panicking() || stopped.is_ok_and(|output| output.status.success()), "the Qdrant server did not stop");
+        assert!(
+            std::thread::panicking() || stopped.is_ok_and(|output| output.status.success()),
+            "the Qdrant server did not stop"
+        );
     }
 }
 

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use astromech_schemas::Kind;
 use qdrant_edge::external::ordered_float::OrderedFloat;
 use qdrant_edge::{
-    Condition as EdgeCondition, ConditionalInsertOperation, FieldCondition, Filter, HasIdCondition, HasVectorCondition, JsonPath, Match,
-    OperationError, Payload, PointId, PointInsertOperations, PointOperations, PointStructPersisted, Range, UpdateOperation,
-    ValueVariants, VectorOperations, VectorPersisted, VectorStructPersisted,
+    Condition as EdgeCondition, ConditionalInsertOperation, FieldCondition, Filter, HasIdCondition, HasVectorCondition, JsonPath,
+    Match, OperationError, Payload, PointId, PointInsertOperations, PointOperations, PointStructPersisted, Range,
+    UpdateOperation, ValueVariants, VectorOperations, VectorPersisted, VectorStructPersisted,
 };
 use uuid::Uuid;
 
@@ -69,10 +69,9 @@ fn to_point(change: &Change) -> PointStructPersisted {
 /// A condition as a filter of its own.
 pub(super) fn to_filter(condition: &Condition) -> Filter {
     let filter = Filter::new();
+    let list = |conditions: &[Condition]| (!conditions.is_empty()).then(|| conditions.iter().map(to_condition).collect());
     match condition {
-        Condition::All(holds, fails) => {
-            Filter { must: Some(holds.iter().map(to_condition).collect()), must_not: Some(fails.iter().map(to_condition).collect()), ..filter }
-        }
+        Condition::All(holds, fails) => Filter { must: list(holds), must_not: list(fails), ..filter },
         Condition::Any(any) => Filter { should: Some(any.iter().map(to_condition).collect()), ..filter },
         single => Filter::new_must(to_condition(single)),
     }
@@ -89,6 +88,7 @@ fn to_condition(condition: &Condition) -> EdgeCondition {
         }
         Condition::EqualsInteger(field, value) => equals(field, ValueVariants::Integer(*value)),
         Condition::EqualsKeyword(field, word) => equals(field, ValueVariants::String((*word).to_owned())),
+        Condition::IsTrue(field) => equals(field, ValueVariants::Bool(true)),
         Condition::HasVector(name) => EdgeCondition::HasVector(HasVectorCondition::from((*name).to_owned())),
         Condition::All(..) | Condition::Any(_) => EdgeCondition::Filter(to_filter(condition)),
     }
@@ -97,7 +97,9 @@ fn to_condition(condition: &Condition) -> EdgeCondition {
 pub(super) fn to_stored(id: PointId, score: f32, payload: Option<Payload>) -> Result<Stored, IndexError> {
     let point_id: Uuid = match id {
         PointId::Uuid(id) => id,
-        PointId::NumId(id) => return Err(IndexError::Mismatch(format!("the index holds point {id}, which Astromech did not write"))),
+        PointId::NumId(id) => {
+            return Err(IndexError::Mismatch(format!("the index holds point {id}, which Astromech did not write")));
+        }
     };
     Ok(Stored { point_id, score, payload: payload.map(|payload| payload.0).unwrap_or_default() })
 }

@@ -99,7 +99,10 @@ fn check(root: &Path, bytes: &[u8], space: &Space) -> Result<(), IndexError> {
         return refuse(format!("its layout is {}, this version reads {LAYOUT}", meta.layout));
     }
     if meta.fingerprint != space.fingerprint {
-        return refuse(format!("it holds vectors of bundle {} ({}), not of {}", meta.bundle, meta.fingerprint, space.fingerprint));
+        return refuse(format!(
+            "it holds vectors of bundle {} ({}), not of {}",
+            meta.bundle, meta.fingerprint, space.fingerprint
+        ));
     }
     if meta.embedding_dim != space.embedding_dim {
         return refuse(format!("its vectors have {} numbers, not {}", meta.embedding_dim, space.embedding_dim));

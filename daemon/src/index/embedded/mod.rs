@@ -187,7 +187,9 @@ impl Index for EmbeddedIndex {
             self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
             let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(writer) = writer {
-                blocking(move || writer.join()).await?.map_err(|_| IndexError::Transient("the writing thread panicked".to_owned()))?;
+                blocking(move || writer.join())
+                    .await?
+                    .map_err(|_| IndexError::Transient("the writing thread panicked".to_owned()))?;
             }
             result
         }

@@ -10,9 +10,8 @@ use std::sync::{Mutex, PoisonError, RwLock};
 
 use astromech_schemas::Kind;
 use qdrant_edge::{
-    CountRequest, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard, EdgeVectorParamsBuilder, NamedQuery,
-    OperationResult, PointId, QueryEnum, SearchRequest, UpdateOperation, VectorInternal,
-    WalOptions, WithPayloadInterface, WithVector,
+    CountRequest, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard, EdgeVectorParamsBuilder, NamedQuery, OperationResult,
+    PointId, QueryEnum, SearchRequest, UpdateOperation, VectorInternal, WalOptions, WithPayloadInterface, WithVector,
 };
 use uuid::Uuid;
 
@@ -110,7 +109,11 @@ impl Shard {
         self.with("optimizing the index", |engine| engine.optimize().map(|_| ()))?;
         self.flush()?;
         let log_bytes = folder_bytes(&self.log_path());
-        if log_bytes > self.tuning.log_bytes_max && log_bytes > folder_bytes(&self.path.join("segments")) { self.cut_log() } else { Ok(()) }
+        if log_bytes > self.tuning.log_bytes_max && log_bytes > folder_bytes(&self.path.join("segments")) {
+            self.cut_log()
+        } else {
+            Ok(())
+        }
     }
 
     fn log_path(&self) -> PathBuf {
@@ -126,7 +129,8 @@ impl Shard {
             drop(engine);
             Ok(())
         });
-        let cut = closed.and_then(|()| remove_closed_logs(&self.log_path()).map_err(|error| io(&self.log_path(), "cutting the log", &error)));
+        let cut = closed
+            .and_then(|()| remove_closed_logs(&self.log_path()).map_err(|error| io(&self.log_path(), "cutting the log", &error)));
         *guard = Some(caught("opening the index again", || load(&self.path, self.embedding_dim, self.tuning))?);
         cut
     }
@@ -165,18 +169,23 @@ impl Shard {
 
     pub(super) fn retrieve(&self, ids: &[Uuid]) -> Result<Vec<Stored>, IndexError> {
         let ids: Vec<PointId> = ids.iter().map(|id| PointId::Uuid(*id)).collect();
-        let records = self.with("reading points", |engine| engine.retrieve(&ids, Some(WithPayloadInterface::Bool(true)), None))?;
+        let records =
+            self.with("reading points", |engine| engine.retrieve(&ids, Some(WithPayloadInterface::Bool(true)), None))?;
         records.into_iter().map(|record| to_stored(record.id, 0.0, record.payload)).collect()
     }
 
     pub(super) fn count_live(&self) -> Result<u64, IndexError> {
-        self.with("counting points", |engine| engine.count(CountRequest { filter: Some(to_filter(&live())), exact: true })).map(|count| count as u64)
+        self.with("counting points", |engine| engine.count(CountRequest { filter: Some(to_filter(&live())), exact: true }))
+            .map(|count| count as u64)
     }
 }
 
 fn load(path: &Path, embedding_dim: u32, tuning: Tuning) -> OperationResult<EdgeShard> {
     let wal = WalOptions { segment_capacity: tuning.log_file_bytes, ..WalOptions::default() };
-    let optimizers = EdgeOptimizersConfig { indexing_threshold: Some((tuning.index_above_bytes >> 10).max(1)), ..EdgeOptimizersConfig::default() };
+    let optimizers = EdgeOptimizersConfig {
+        indexing_threshold: Some((tuning.index_above_bytes >> 10).max(1)),
+        ..EdgeOptimizersConfig::default()
+    };
     let mut config = EdgeConfig::builder().wal_options(wal).optimizers(optimizers);
     for vector in VECTORS {
         config = config.vector(vector, EdgeVectorParamsBuilder::new(embedding_dim as usize, Distance::Cosine).build());

@@ -81,7 +81,8 @@ fn write_group(shards: &Shards, group: Vec<Job>) -> Option<Reply> {
     }
     touched.sort_unstable();
     touched.dedup();
-    let flushed: Result<(), String> = touched.into_iter().try_for_each(|kind| shards.get(kind).flush()).map_err(|error| error.to_string());
+    let flushed: Result<(), String> =
+        touched.into_iter().try_for_each(|kind| shards.get(kind).flush()).map_err(|error| error.to_string());
     for (reply, result) in answers {
         let durable = result.and_then(|()| flushed.clone().map_err(IndexError::Transient));
         // A caller that went away no longer needs the answer.

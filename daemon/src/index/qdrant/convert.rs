@@ -58,9 +58,11 @@ pub(super) fn operations(batch: Vec<Prepared<'_>>) -> Vec<PointsUpdateOperation>
 /// A condition as a filter of its own.
 pub(super) fn to_filter(condition: &Condition) -> Filter {
     match condition {
-        Condition::All(holds, fails) => {
-            Filter { must: holds.iter().map(to_condition).collect(), must_not: fails.iter().map(to_condition).collect(), ..Filter::default() }
-        }
+        Condition::All(holds, fails) => Filter {
+            must: holds.iter().map(to_condition).collect(),
+            must_not: fails.iter().map(to_condition).collect(),
+            ..Filter::default()
+        },
         Condition::Any(any) => Filter::should(any.iter().map(to_condition)),
         single => Filter::must([to_condition(single)]),
     }
@@ -69,11 +71,10 @@ pub(super) fn to_filter(condition: &Condition) -> Filter {
 fn to_condition(condition: &Condition) -> qdrant::Condition {
     match condition {
         Condition::HasId(ids) => qdrant::Condition::has_id(ids.iter().copied().map(to_point_id)),
-        Condition::Less(field, value) => {
-            qdrant::Condition::range(*field, Range { lt: Some(*value as f64), ..Range::default() })
-        }
+        Condition::Less(field, value) => qdrant::Condition::range(*field, Range { lt: Some(*value as f64), ..Range::default() }),
         Condition::EqualsInteger(field, value) => qdrant::Condition::matches(*field, *value),
         Condition::EqualsKeyword(field, word) => qdrant::Condition::matches(*field, (*word).to_owned()),
+        Condition::IsTrue(field) => qdrant::Condition::matches(*field, true),
         Condition::HasVector(name) => qdrant::Condition::has_vector(*name),
         Condition::All(..) | Condition::Any(_) => to_filter(condition).into(),
     }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use astromech_schemas::Kind;
 use futures::future::try_join_all;
 use qdrant_client::qdrant::{
-    self, BoolIndexParamsBuilder, CollectionInfo, CreateAliasBuilder, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder, Distance, IntegerIndexParamsBuilder, KeywordIndexParamsBuilder, VectorParams,
-    VectorParamsBuilder, VectorsConfigBuilder, vectors_config,
+    self, BoolIndexParamsBuilder, CollectionInfo, CreateAliasBuilder, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder,
+    Distance, IntegerIndexParamsBuilder, KeywordIndexParamsBuilder, VectorParams, VectorParamsBuilder, VectorsConfigBuilder,
+    vectors_config,
 };
 use qdrant_client::{Qdrant, QdrantError};
 use serde_json::{Value, json};
@@ -95,7 +96,13 @@ impl Setup<'_> {
             return Err(error);
         }
         // From here on it exists, made by us or by another daemon that starts at the same time.
-        let info = self.client.collection_info(name.as_str()).await.map_err(self.error("reading the collection"))?.result.unwrap_or_default();
+        let info = self
+            .client
+            .collection_info(name.as_str())
+            .await
+            .map_err(self.error("reading the collection"))?
+            .result
+            .unwrap_or_default();
         self.check_collection(&name, &info)?;
         let mut missing = INDEXED_FIELDS.into_iter().filter(|(field, _)| !info.payload_schema.contains_key(*field)).peekable();
         while let Some((field, field_type)) = missing.next() {
@@ -126,16 +133,16 @@ impl Setup<'_> {
     async fn create_collection(&self, name: &str) -> Result<(), IndexError> {
         let mut vectors = VectorsConfigBuilder::default();
         for vector in VECTORS {
-            vectors.add_named_vector_params(vector, VectorParamsBuilder::new(u64::from(self.space.embedding_dim), Distance::Cosine));
+            vectors
+                .add_named_vector_params(vector, VectorParamsBuilder::new(u64::from(self.space.embedding_dim), Distance::Cosine));
         }
         let ours = json!({
             "fingerprint": self.space.fingerprint,
             "embedding_dim": self.space.embedding_dim,
             "bundle": self.space.bundle,
         });
-        let request = CreateCollectionBuilder::new(name)
-            .vectors_config(vectors)
-            .metadata(HashMap::from([(METADATA_KEY.to_owned(), ours)]));
+        let request =
+            CreateCollectionBuilder::new(name).vectors_config(vectors).metadata(HashMap::from([(METADATA_KEY.to_owned(), ours)]));
         self.client.create_collection(request).await.map_err(self.error("creating the collection"))?;
         tracing::info!(collection = name, "created the collection");
         Ok(())
