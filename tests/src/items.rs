@@ -93,7 +93,7 @@ pub fn mixed(corpus: &Corpus, host: &PictureHost, count: usize, version: u64) ->
     let source = |i: usize, entry: &Entry| match i % 3 {
         0 => ImageSource::from_bytes(entry.bytes()),
         1 => ImageSource::from_url(format!("file://{}", entry.picture.display())),
-        _ => ImageSource::from_url(host.serve(&format!("/{i}.jpg"), entry.bytes())),
+        _ => ImageSource::from_url(host.serve(&format!("/{}.jpg", entry.id), entry.bytes())),
     };
     let one = |i: usize| {
         let entry = entry(i);
