@@ -12,6 +12,7 @@ use tch::{Kind, Tensor};
 
 use super::atomic::write_atomically;
 use super::error::CheckpointError;
+use super::import::fill;
 use super::report::KeyReport;
 use crate::model::{ModelConfig, R2d2};
 use crate::nn::Params;
@@ -128,27 +129,14 @@ pub fn load_model(path: &Path) -> Result<LoadedModel, CheckpointError> {
     let bytes = std::fs::read(path).map_err(io(path))?;
     let config = config_of(path, &bytes)?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| format_error(path, error))?;
-    let (model, mut params) =
+    let (model, params) =
         R2d2::new(&config).map_err(|source| CheckpointError::Config { path: path.to_path_buf(), source })?;
-    let mut found = Vec::new();
-    for (name, view) in tensors.iter() {
-        let shape: Vec<i64> = view.shape().iter().map(|&side| side as i64).collect();
-        found.push((name.to_owned(), shape, view));
-    }
-    let expected: Vec<(String, Vec<i64>)> =
-        params.named().iter().map(|named| (named.name.clone(), named.shape.clone())).collect();
-    let report = KeyReport::compare(
-        expected.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())),
-        found.iter().map(|(name, shape, _)| (name.as_str(), shape.as_slice())),
-    );
-    if !report.is_complete() {
-        return Err(CheckpointError::Keys { path: path.to_path_buf(), report: Box::new(report) });
-    }
-    for (name, _, view) in found {
-        let tensor = tensor_of(path, &view)?;
-        params.copy_named(&name, &tensor);
-    }
-    Ok(LoadedModel { model, params, report })
+    let views = tensors.tensors();
+    let found = views
+        .iter()
+        .map(|(name, view)| (name.clone(), view.shape().iter().map(|&side| side as i64).collect()))
+        .collect();
+    fill(path, model, params, found, |index| tensor_of(path, &views[index].1))
 }
 
 /// Everything a run needs to go on as if it had not stopped. Data order and dropout follow from seed and step, so no generator's state

@@ -1,3 +1,4 @@
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -26,8 +27,13 @@ pub struct Args {
     threads: Option<usize>,
 }
 
+/// How idle threads of LibTorch's OpenMP wait. Spinning, its default, doubles the time of a step when anything else runs on the machine
+/// (measured: 9.1 s against 5.1 s); waiting passively costs nothing measurable on an idle one.
+const WAIT_POLICY: (&str, &str) = ("OMP_WAIT_POLICY", "passive");
+
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    restart_with_wait_policy()?;
     let mut overrides = args.overrides.clone();
     if let Some(out) = &args.out {
         overrides.push(format!("run.out={:?}", out.display().to_string()));
@@ -49,4 +55,20 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         config.run.out.display()
     );
     Ok(())
+}
+
+/// OpenMP reads its environment when the library is loaded, so the program starts itself once more with the variable set.
+fn restart_with_wait_policy() -> anyhow::Result<()> {
+    let (name, value) = WAIT_POLICY;
+    if std::env::var_os(name).is_some() {
+        return Ok(());
+    }
+    let mut arguments = std::env::args_os();
+    let own = arguments.next();
+    let program = std::env::current_exe().context("own program")?;
+    let mut again = std::process::Command::new(program);
+    if let Some(own) = own {
+        again.arg0(own);
+    }
+    Err(again.args(arguments).env(name, value).exec()).context("restart with OMP_WAIT_POLICY")
 }

@@ -1,5 +1,7 @@
 //! Sizes of a model.
 
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -100,8 +102,24 @@ fn dead_weights_default() -> bool {
 }
 
 /// A configuration that describes no model.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Debug, Error)]
 pub enum ConfigError {
+    /// A preset that cannot be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A preset that is no model configuration; the message names line and field.
+    #[error("{path}: {message}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// From the reader.
+        message: String,
+    },
     /// A size below 1.
     #[error("model.{field} is {value}; it must be at least 1")]
     NotPositive {
@@ -125,6 +143,19 @@ pub enum ConfigError {
 }
 
 impl ModelConfig {
+    /// Reads a preset (configs/models): TOML, or JSON where the name ends in `.json`.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io { path: path.to_path_buf(), source })?;
+        let parsed: Result<Self, String> = if path.extension().is_some_and(|extension| extension == "json") {
+            serde_json::from_str(&text).map_err(|error| error.to_string())
+        } else {
+            toml::from_str(&text).map_err(|error| error.to_string())
+        };
+        let config = parsed.map_err(|message| ConfigError::Parse { path: path.to_path_buf(), message })?;
+        config.validate()?;
+        Ok(config)
+    }
+
     /// Checks that the sizes describe a model.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let (v, t, c) = (&self.vision, &self.text, &self.cross);

@@ -6,7 +6,10 @@ use super::config::ModelConfig;
 use crate::nn::{Builder, Context, DropPath, Gelu, Init, LayerNorm, Leaf, Mlp, SelfAttention, Weights};
 
 const LAYER_NORM_EPS: f64 = 1e-5;
-const EMBEDDING_STD: f64 = 0.02;
+/// Root mean square of the position table at the start. A white patch leaves the patch embedding with about 1 (normalised white is 2,
+/// times [`PATCH_GAIN`]); a position table far below that would be invisible behind the LayerNorm that follows.
+const POSITION_RMS: f64 = 0.5;
+const PATCH_GAIN: f64 = 0.5;
 const PREFIX: &str = "visual_encoder";
 
 struct Block {
@@ -36,10 +39,10 @@ impl VisionTower {
         let embeddings = format!("{PREFIX}.embeddings");
         let class = b.vector(format!("{embeddings}.class_embedding"), &[v.width], Init::Normal(width.powf(-0.5)));
         let patch_shape = [v.width, 3, v.patch, v.patch];
-        let patch_std = ((3 * v.patch * v.patch) as f64).powf(-0.5);
+        let patch_std = PATCH_GAIN * ((3 * v.patch * v.patch) as f64).powf(-0.5);
         let patch = b.matrix(format!("{embeddings}.patch_embedding.weight"), &patch_shape, Init::Normal(patch_std));
         let position =
-            b.matrix(format!("{embeddings}.position_embedding.weight"), &[v.tokens(), v.width], Init::Normal(EMBEDDING_STD));
+            b.matrix(format!("{embeddings}.position_embedding.weight"), &[v.tokens(), v.width], Init::SinCosGrid(POSITION_RMS));
         let pre_norm = LayerNorm::new(b, &format!("{PREFIX}.pre_layrnorm"), v.width, LAYER_NORM_EPS);
         let residual_std = width.powf(-0.5) * (2.0 * v.layers as f64).powf(-0.5);
         let blocks = (0..v.layers)

@@ -15,6 +15,10 @@ pub enum Init {
     Normal(f64),
     /// Every element this value.
     Constant(f64),
+    /// A position table: one row for a class token (zero), then a square grid of rows holding sines and cosines of both coordinates
+    /// (as MAE and others start it), with this root mean square. What a model knows of positions from the first step on it need not
+    /// learn from little data.
+    SinCosGrid(f64),
 }
 
 /// One parameter under its official name (reference/r2d2.md §5.3).
@@ -197,10 +201,11 @@ impl Params {
         tch::no_grad(|| {
             for named in &self.layout.named {
                 let mut view = self.flat.narrow(0, named.offset, named.numel());
-                let _ = match named.init {
-                    Init::Normal(std) => view.normal_(0.0, std),
-                    Init::Constant(value) => view.fill_(value),
-                };
+                match named.init {
+                    Init::Normal(std) => drop(view.normal_(0.0, std)),
+                    Init::Constant(value) => drop(view.fill_(value)),
+                    Init::SinCosGrid(rms) => view.copy_(&sin_cos_grid(&named.shape, rms)),
+                }
             }
         });
     }
@@ -278,4 +283,23 @@ fn leaf_views(layout: &Layout, flat: &Tensor) -> Vec<Tensor> {
         flat.narrow(0, place.offset, place.shape.iter().product::<i64>()).view(place.shape.as_slice())
     };
     layout.leaves.iter().map(view).collect()
+}
+
+/// Flat [rows, width]: see [`Init::SinCosGrid`]. A quarter of the width each for sin x, cos x, sin y, cos y.
+fn sin_cos_grid(shape: &[i64], rms: f64) -> Tensor {
+    const LONGEST_WAVE: f64 = 10_000.0;
+    let (rows, width) = (shape[0] as usize, shape[1] as usize);
+    let side = ((rows - 1) as f64).sqrt().round() as usize;
+    let quarter = (width / 4).max(1);
+    let mut values = vec![0.0f32; rows * width];
+    for row in 1..rows {
+        let place = [(row - 1) % side.max(1), (row - 1) / side.max(1)];
+        for column in 0..(quarter * 4).min(width) {
+            let part = column / quarter;
+            let angle = place[part / 2] as f64 / LONGEST_WAVE.powf((column % quarter) as f64 / quarter as f64);
+            let wave = if part % 2 == 0 { angle.sin() } else { angle.cos() };
+            values[row * width + column] = (wave * rms * std::f64::consts::SQRT_2) as f32;
+        }
+    }
+    Tensor::from_slice(&values)
 }

@@ -94,7 +94,8 @@ pub struct LossConfig {
     pub itm_detach: bool,
     /// The temperature learns; else it stays at its initial value.
     pub learn_temperature: bool,
-    /// Hidden dropout on the text side.
+    /// Hidden dropout on the text side. 0 for training from scratch: at the start all texts look nearly alike, and noise hides what
+    /// tells them apart (a small drawn corpus that is learnt in 200 steps without it is not in 1,000 with 0.1).
     pub dropout: f64,
     /// Attention dropout; above 0 leaves the fused kernel.
     pub attention_dropout: f64,
@@ -113,7 +114,7 @@ impl Default for LossConfig {
             itm_start_progress: 0.0,
             itm_detach: false,
             learn_temperature: true,
-            dropout: 0.1,
+            dropout: 0.0,
             attention_dropout: 0.0,
             drop_path: 0.0,
         }
@@ -208,6 +209,9 @@ pub struct RunConfig {
     /// Steps between lines of metrics.
     #[serde(default = "log_default")]
     pub log_every_steps: u64,
+    /// Save and stop after this many steps of this part of the run, to go on by `--resume`; 0 has no limit.
+    #[serde(default)]
+    pub part_steps: u64,
     /// Weights to start from, a native checkpoint; none starts from random ones.
     #[serde(default)]
     pub init: Option<PathBuf>,

@@ -11,7 +11,7 @@ mod validate;
 
 pub use config::{DataConfig, EvalConfig, LossConfig, OptimConfig, RunConfig, TrainConfig, TrainConfigError};
 pub use curves::draw_curves;
-pub use objective::{Objective, StepLosses};
+pub use objective::{Inputs, Objective, PIXEL_MEAN, PIXEL_STD, StepLosses, normalise};
 pub use optimiser::{AdamW, AdamWSettings, Ema};
 pub use run::{Outcome, TrainError, train};
 pub use schedule::Schedule;

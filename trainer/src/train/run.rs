@@ -226,7 +226,11 @@ impl<'a> Session<'a> {
         let (mut losses, mut skipped, mut rate) = (Vec::new(), 0u32, 0.0f64);
         let mut saved = Instant::now();
         let mut finished = false;
-        while !stop.is_set() {
+        let part_end = match config.run.part_steps {
+            0 => u64::MAX,
+            steps => self.step + steps,
+        };
+        while !stop.is_set() && self.step < part_end {
             let progress = schedule.progress(self.step, self.elapsed());
             if progress >= 1.0 {
                 finished = true;

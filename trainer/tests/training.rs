@@ -1,0 +1,114 @@
+//! Whole training runs on a small drawn corpus.
+
+mod synthetic;
+
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use astromech_trainer::checkpoint::{MODEL_FILE, STATE_FILE, load_model, read_state};
+use astromech_trainer::corpus::CorpusError;
+use astromech_trainer::train::{StopFlag, TrainError, train};
+
+/// LibTorch has one generator of random numbers a process, and a run draws its dropout and negatives from it: two runs at once would not
+/// repeat.
+static ONE_RUN_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn one_run_at_a_time() -> MutexGuard<'static, ()> {
+    ONE_RUN_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Longest wait for a child process to reach a state.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+#[test]
+fn a_resumed_run_gives_the_same_losses_and_weights_to_the_last_bit() {
+    let _guard = one_run_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    synthetic::write_corpus(folder.path());
+    let at = |name: &str| folder.path().join(name);
+    let stop = StopFlag::new();
+    let whole = train(&synthetic::config(folder.path(), &at("whole"), &[]), false, &stop).unwrap();
+    assert!(whole.finished);
+    assert_eq!(whole.losses.len(), 12);
+    let parts = synthetic::config(folder.path(), &at("parts"), &["run.part_steps=5"]);
+    let first = train(&parts, false, &stop).unwrap();
+    assert!(!first.finished);
+    let second = train(&parts, true, &stop).unwrap();
+    let third = train(&parts, true, &stop).unwrap();
+    assert!(third.finished);
+    let joined: Vec<f64> = [first.losses, second.losses, third.losses].concat();
+    assert_eq!(joined, whole.losses);
+    let numel = load_model(&at("whole").join(MODEL_FILE)).unwrap().params.numel();
+    let state = |name: &str| read_state(&at(name).join(STATE_FILE), numel).unwrap();
+    let (a, b) = (state("whole"), state("parts"));
+    assert!(a.params.equal(&b.params) && a.ema.equal(&b.ema) && a.m.equal(&b.m) && a.v.equal(&b.v));
+    assert_eq!(third.recall, whole.recall);
+}
+
+#[test]
+fn training_learns_the_drawn_corpus() {
+    let _guard = one_run_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    synthetic::write_corpus(folder.path());
+    for precision in ["f32", "bf16"] {
+        let out = folder.path().join(precision);
+        let overrides = ["optim.steps=300", "loss.itm_every=8", "loss.dropout=0.0", &format!("run.precision={precision}")];
+        let outcome = train(&synthetic::config(folder.path(), &out, &overrides), false, &StopFlag::new()).unwrap();
+        let recall = &outcome.recall[0];
+        assert_eq!((recall.queries, recall.gallery), (16, 32));
+        assert!(recall.text_to_image[0] > 0.8, "{precision}: {recall:?}");
+        assert!(recall.image_to_text[0] > 0.8, "{precision}: {recall:?}");
+        assert!(out.join("curves.svg").exists());
+    }
+}
+
+#[test]
+fn a_checkpoint_of_another_seed_or_size_is_not_resumed() {
+    let _guard = one_run_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    synthetic::write_corpus(folder.path());
+    let out = folder.path().join("run");
+    let stop = StopFlag::new();
+    train(&synthetic::config(folder.path(), &out, &["run.part_steps=1"]), false, &stop).unwrap();
+    let other = synthetic::config(folder.path(), &out, &["run.seed=8"]);
+    assert!(matches!(train(&other, true, &stop), Err(TrainError::Seed { found: 7, expected: 8, .. })));
+    let other = synthetic::config(folder.path(), &out, &["model.embed=16"]);
+    let error = train(&other, true, &stop).unwrap_err().to_string();
+    assert!(error.contains("resume with the configuration it was trained with"), "{error}");
+}
+
+#[test]
+fn a_broken_picture_is_named_with_its_record() {
+    let _guard = one_run_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    synthetic::write_corpus(folder.path());
+    std::fs::write(folder.path().join("images/1-2-0.png"), b"<html>").unwrap();
+    let config = synthetic::config(folder.path(), &folder.path().join("run"), &[]);
+    let error = train(&config, false, &StopFlag::new()).unwrap_err();
+    assert!(matches!(&error, TrainError::Corpus(CorpusError::Picture { id, .. }) if id == "1-2-0"), "{error}");
+}
+
+#[test]
+fn sigterm_saves_and_exits_0() {
+    let folder = tempfile::tempdir().unwrap();
+    synthetic::write_corpus(folder.path());
+    let (path, out) = (folder.path().join("train.toml"), folder.path().join("run"));
+    std::fs::write(&path, synthetic::config_text(folder.path(), &out)).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_trainer"))
+        .args(["train", "--set", "optim.steps=1000000", "--config"])
+        .arg(&path)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    // The first line of metrics shows that steps are being made.
+    while std::fs::metadata(out.join("metrics.jsonl")).map_or(0, |file| file.len()) == 0 {
+        assert!(begun.elapsed() < DEADLINE && child.try_wait().unwrap().is_none(), "it made no step");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    assert!(child.wait().unwrap().success());
+    let numel = load_model(&out.join(MODEL_FILE)).unwrap().params.numel();
+    assert!(read_state(&out.join(STATE_FILE), numel).unwrap().progress.step > 0);
+}
