@@ -109,6 +109,7 @@ install_qdrant() {
 
 install_chromium() {
   have chromium || have chromium-browser || have google-chrome || apt_install 'Chromium, for the browser test' chromium
+  have chromedriver || apt_install "Chromium's WebDriver, for the browser test" chromium-driver
   # The page's screenshot shows Chinese.
   have fc-list && [ -n "$(fc-list :lang=zh-cn family)" ] || apt_install 'a Chinese font, for the screenshot' fontconfig fonts-noto-cjk
   log "chromium: is there"
