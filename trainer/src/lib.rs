@@ -2,9 +2,11 @@
 
 pub mod checkpoint;
 pub mod corpus;
+pub mod evaluate;
 pub mod export;
 pub mod loss;
 pub mod model;
 pub mod nn;
 pub mod onnx;
+pub mod release;
 pub mod train;

@@ -15,13 +15,21 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Evaluate(cli::evaluate::Args),
+    Export(cli::export::Args),
+    Release(cli::release::Args),
     Train(cli::train::Args),
+    Import(cli::import::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match Cli::parse().command {
+        Command::Evaluate(args) => cli::evaluate::run(&args),
+        Command::Export(args) => cli::export::run(&args),
+        Command::Release(args) => cli::release::run(&args),
         Command::Train(args) => cli::train::run(&args),
+        Command::Import(args) => cli::import::run(&args),
     }
 }

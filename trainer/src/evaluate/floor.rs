@@ -1,5 +1,6 @@
-//! What retrieval gets without learning: a text stands for the training pictures of its concept, and the gallery is ranked by its
-//! nearest distance in pixels to any of them.
+//! What retrieval gets without learning: a text stands for the training pictures of its concept, and the gallery is ranked by the
+//! likeness of its small pixels to the nearest of them. Each picture's own mean is taken off and its length scaled to 1 first, which
+//! makes the floor higher (R@1 .10 instead of .06 on emoji of test_unseen_render) and so the comparison harder.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -50,7 +51,8 @@ impl PixelFloor {
             .map(|right| {
                 let concept = right.first().map(|&image| items.records[image].concept.as_str());
                 let known = concept.and_then(|concept| self.concepts.get(concept));
-                let scores: Vec<f32> = gallery.iter().map(|picture| known.map_or(UNKNOWN, |known| -nearest(picture, known))).collect();
+                let scores: Vec<f32> =
+                    gallery.iter().map(|picture| known.map_or(UNKNOWN, |known| nearest(picture, known))).collect();
                 best_rank(&scores, right)
             })
             .collect();
@@ -58,18 +60,54 @@ impl PixelFloor {
     }
 }
 
+/// Largest cosine.
 fn nearest(picture: &[f32; NUMBERS], known: &[Box<[f32; NUMBERS]>]) -> f32 {
-    known.iter().map(|other| picture.iter().zip(other.iter()).map(|(a, b)| (a - b) * (a - b)).sum()).fold(f32::INFINITY, f32::min)
+    known.iter().map(|other| picture.iter().zip(other.iter()).map(|(a, b)| a * b).sum()).fold(f32::NEG_INFINITY, f32::max)
 }
 
 fn point(corpus: &Path, record: &Record) -> Result<Box<[f32; NUMBERS]>, EvaluateError> {
     let path = corpus.join(&record.image);
     let bytes = std::fs::read(&path).map_err(CorpusError::io(&path))?;
-    let square = decode_and_squash(&bytes, SIDE, &ImageLimits::default())
-        .map_err(|error| CorpusError::Picture { id: record.id.clone(), path, message: error.to_string() })?;
+    let square = decode_and_squash(&bytes, SIDE, &ImageLimits::default()).map_err(|error| CorpusError::Picture {
+        id: record.id.clone(),
+        path,
+        message: error.to_string(),
+    })?;
     let mut point = Box::new([0.0; NUMBERS]);
     for (number, &byte) in point.iter_mut().zip(square.pixels()) {
         *number = f32::from(byte);
     }
+    centre(&mut point);
     Ok(point)
+}
+
+/// Takes the mean off and scales to unit length; a picture of one colour becomes zeros.
+fn centre(point: &mut [f32; NUMBERS]) {
+    let mean = point.iter().sum::<f32>() / NUMBERS as f32;
+    point.iter_mut().for_each(|number| *number -= mean);
+    let norm = point.iter().map(|number| number * number).sum::<f32>().sqrt();
+    if norm > 0.0 {
+        point.iter_mut().for_each(|number| *number /= norm);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brightness_and_contrast_do_not_count_and_one_colour_is_like_nothing() {
+        let mut a = [0.0; NUMBERS];
+        let mut b = [0.0; NUMBERS];
+        for (index, (a, b)) in a.iter_mut().zip(&mut b).enumerate() {
+            *a = (index % 7) as f32;
+            *b = 30.0 + 5.0 * (index % 7) as f32;
+        }
+        let mut flat = [9.0; NUMBERS];
+        for point in [&mut a, &mut b, &mut flat] {
+            centre(point);
+        }
+        assert!((nearest(&a, &[Box::new(flat), Box::new(b)]) - 1.0).abs() < 1e-4);
+        assert!(nearest(&a, &[Box::new(flat)]).abs() < 1e-6);
+    }
 }

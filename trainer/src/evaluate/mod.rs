@@ -123,8 +123,7 @@ pub async fn evaluate(
     let cosine = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
     let by_text: Vec<Vec<f32>> =
         texts.iter().map(|text| images.iter().map(|image| cosine(&text.embedding, &image.embedding)).collect()).collect();
-    let by_image: Vec<Vec<f32>> =
-        (0..images.len()).map(|image| by_text.iter().map(|scores| scores[image]).collect()).collect();
+    let by_image: Vec<Vec<f32>> = (0..images.len()).map(|image| by_text.iter().map(|scores| scores[image]).collect()).collect();
     let right_texts = items.right_texts();
 
     let mut report = TaskReport {

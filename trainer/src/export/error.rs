@@ -17,7 +17,9 @@ pub enum ExportError {
         key: String,
     },
     /// A weight has another shape than the sizes say.
-    #[error("weight {key} has shape {found:?}, the model's sizes ask for {expected:?}; pass the sizes the checkpoint was trained with")]
+    #[error(
+        "weight {key} has shape {found:?}, the model's sizes ask for {expected:?}; pass the sizes the checkpoint was trained with"
+    )]
     Shape {
         /// Official key.
         key: String,
@@ -56,15 +58,12 @@ pub enum ExportError {
         source: std::io::Error,
     },
     /// ONNX Runtime refused a graph or failed to run it.
-    #[error("ONNX Runtime on the {graph} graph: {message}")]
-    Runtime {
-        /// Which graph.
-        graph: String,
-        /// What the runtime said.
-        message: String,
-    },
+    #[error(transparent)]
+    Towers(#[from] astromech_towers::TowersError),
     /// A graph does not compute what the model computes.
-    #[error("the {graph} graph differs from LibTorch: {measure} of `{output}` is {found}, allowed is {bound}; this is a fault of the export, do not release")]
+    #[error(
+        "the {graph} graph differs from LibTorch: {measure} of `{output}` is {found}, allowed is {bound}; this is a fault of the export, do not release"
+    )]
     Parity {
         /// Which graph, with its precision.
         graph: String,

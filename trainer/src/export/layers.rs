@@ -151,7 +151,8 @@ impl<'a> Emitter<'a> {
     pub fn layer_norm(&mut self, x: &Value, key: &str, width: usize, epsilon: f32) -> Result<Value, ExportError> {
         let weight = self.weight(&format!("{key}.weight"), &[width])?;
         let bias = self.weight(&format!("{key}.bias"), &[width])?;
-        let attributes = vec![("axis", Attribute::Int(-1)), ("epsilon", Attribute::Float(epsilon)), ("stash_type", Attribute::Int(1))];
+        let attributes =
+            vec![("axis", Attribute::Int(-1)), ("epsilon", Attribute::Float(epsilon)), ("stash_type", Attribute::Int(1))];
         Ok(self.graph.node_with("LayerNormalization", &[x, &weight, &bias], attributes))
     }
 

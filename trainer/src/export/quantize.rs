@@ -95,7 +95,8 @@ mod tests {
         let (u, x_scale, zero) = dynamic_quantize(&x);
         for output in 0..3 {
             let exact: f32 = (0..4).map(|i| x[i] * weight[output * 4 + i]).sum();
-            let sum: i32 = (0..4).map(|i| (i32::from(u[i]) - i32::from(zero)) * i32::from(quantized.values[i * 3 + output])).sum();
+            let sum: i32 =
+                (0..4).map(|i| (i32::from(u[i]) - i32::from(zero)) * i32::from(quantized.values[i * 3 + output])).sum();
             let found = sum as f32 * x_scale * quantized.scales[output];
             // Half a step of each factor, times the sum of the other's magnitudes.
             let weights: f32 = (0..4).map(|i| weight[output * 4 + i].abs()).sum();

@@ -78,13 +78,7 @@ pub(super) fn attention_output(
 }
 
 /// Feed-forward part, its residual and LayerNorm.
-pub(super) fn feed_forward(
-    e: &mut Emitter<'_>,
-    prefix: &str,
-    x: &Value,
-    width: usize,
-    mlp: usize,
-) -> Result<Value, ExportError> {
+pub(super) fn feed_forward(e: &mut Emitter<'_>, prefix: &str, x: &Value, width: usize, mlp: usize) -> Result<Value, ExportError> {
     let input = e.linear_input(x);
     let hidden = e.linear(&input, &format!("{prefix}.intermediate.dense"), width, mlp)?;
     let hidden = e.gelu(&hidden);

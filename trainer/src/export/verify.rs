@@ -1,24 +1,26 @@
 //! Holds every graph to what it was written from: the f32 graphs to LibTorch, the others to the f32 graphs.
 
-use ndarray::{Array, Array1, Array2, Array4, ArrayView2, Axis, Dimension};
-use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
-use tch::{Kind, Tensor};
+use std::sync::Arc;
 
 use astromech_schemas::manifest::Precision;
+use astromech_towers::{ImageStates, MatchScore, PreparedImage, TextStates, Tokenizer};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use tch::{Kind, TchError, Tensor};
 
-use super::runtime::{EncodedArrays, MatchArrays, TowerGraphs};
-use super::{ExportError, WeightMap};
+use super::runtime::{Encoded, GraphInputs, GraphOutputs, TowerGraphs};
+use super::{ExportError, PIXEL_MEAN, PIXEL_STD, WeightMap};
 use crate::model::R2d2;
 use crate::nn::{Context, Params, Precision as Compute};
 
 /// Largest difference of an f32 graph from LibTorch, absolute for values up to 1 and relative above (states reach hundreds).
 pub const F32_DIFFERENCE_MAX: f64 = 1e-4;
-const RANDOM_IMAGES: usize = 3;
-const RANDOM_TEXTS: usize = 4;
+const RANDOM_IMAGES: u32 = 3;
 const RANDOM_SEED: u64 = 7;
-/// Standard deviation of normalised pixels is about 1, so uniform ones go this far.
-const PIXEL_RANGE: f32 = 2.0;
+/// Characters of the random texts: none, few, many, and more than any model takes.
+const RANDOM_TEXT_CHARS: [usize; 4] = [0, 5, 31, 600];
+/// Chinese characters, `CJK Unified Ideographs`: each is a token.
+const CHARACTERS: std::ops::Range<u32> = 0x4E00..0x9FA6;
 
 /// What a reduced precision may lose against f32.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,39 +51,6 @@ pub struct Measured {
     pub match_difference: f64,
 }
 
-/// Inputs of all three graphs.
-pub struct GraphInputs {
-    /// [B, 3, H, W], normalised.
-    pub pixels: Array4<f32>,
-    /// [T, L].
-    pub ids: Array2<i64>,
-    /// [T, L].
-    pub mask: Array2<i64>,
-    /// [P, 2].
-    pub pairs: Array2<i64>,
-}
-
-/// Outputs of all three graphs.
-pub struct GraphOutputs {
-    /// Of the images.
-    pub images: EncodedArrays,
-    /// Of the texts.
-    pub texts: EncodedArrays,
-    /// Of the pairs.
-    pub matches: MatchArrays,
-}
-
-/// Runs the three graphs, the cross tower on what the other two made.
-///
-/// # Errors
-/// ONNX Runtime fails.
-pub fn run_graphs(graphs: &mut TowerGraphs, inputs: &GraphInputs) -> Result<GraphOutputs, ExportError> {
-    let images = graphs.encode_images(&inputs.pixels)?;
-    let texts = graphs.encode_texts(&inputs.ids, &inputs.mask)?;
-    let matches = graphs.match_pairs(&images.states, &texts.states, &inputs.mask, &inputs.pairs)?;
-    Ok(GraphOutputs { images, texts, matches })
-}
-
 impl WeightMap {
     /// Copies the weights out of LibTorch.
     ///
@@ -90,9 +59,7 @@ impl WeightMap {
     pub fn from_params(params: &Params) -> Result<Self, ExportError> {
         let mut map = Self::new();
         for named in params.named() {
-            let tensor = params.view(params.flat(), named);
-            let values = Vec::try_from(tensor.detach().contiguous().view([-1]))
-                .map_err(|error: tch::TchError| ExportError::Checkpoint(format!("{}: {error}", named.name)))?;
+            let values = values_of(&params.view(params.flat(), named).detach())?;
             map.insert(&named.name, named.shape.iter().map(|&size| size as usize).collect(), values);
         }
         Ok(map)
@@ -107,29 +74,21 @@ pub fn verify_against_torch(
     model: &R2d2,
     params: &Params,
     graphs: &mut TowerGraphs,
-    max_tokens: usize,
+    tokenizer: &Tokenizer,
 ) -> Result<f64, ExportError> {
-    let inputs = random_inputs(model, max_tokens);
-    let found = run_graphs(graphs, &inputs)?;
+    let inputs = random_inputs(model, tokenizer)?;
+    let found = graphs.run(&inputs)?;
     let expected = torch_outputs(model, params, &inputs)?;
-    let (f, e) = (&found, &expected);
+    let graph = graphs.precision().as_str();
     let mut largest = 0.0_f64;
-    let label = graphs.label();
-    let mut check = |output, difference: f64| {
-        largest = largest.max(difference);
+    for (output, difference) in differences(&found, &expected) {
         // Written so that NaN fails too.
-        if difference <= F32_DIFFERENCE_MAX {
-            return Ok(());
+        if !(difference <= F32_DIFFERENCE_MAX) {
+            let (graph, measure) = (graph.to_owned(), "largest difference");
+            return Err(ExportError::Parity { graph, output, measure, found: difference, bound: F32_DIFFERENCE_MAX });
         }
-        let (graph, measure) = (label.to_owned(), "largest difference");
-        Err(ExportError::Parity { graph, output, measure, found: difference, bound: F32_DIFFERENCE_MAX })
-    };
-    check("image embedding", difference(&f.images.embedding, &e.images.embedding))?;
-    check("image states", difference(&f.images.states, &e.images.states))?;
-    check("text embedding", difference(&f.texts.embedding, &e.texts.embedding))?;
-    check("text states", difference(&f.texts.states, &e.texts.states))?;
-    check("itm_text", difference(&f.matches.itm_text, &e.matches.itm_text))?;
-    check("itm_image", difference(&f.matches.itm_image, &e.matches.itm_image))?;
+        largest = largest.max(difference);
+    }
     Ok(largest)
 }
 
@@ -139,11 +98,11 @@ pub fn verify_against_torch(
 /// A measure beyond its bound.
 pub fn verify_against_f32(precision: Precision, found: &GraphOutputs, f32: &GraphOutputs) -> Result<Measured, ExportError> {
     let bounds = bounds(precision);
+    let [itm_text, itm_image] = [0, 1].map(|side| difference(&column(&found.matches, side), &column(&f32.matches, side)));
     let measured = Measured {
-        image_cosine: least_cosine(found.images.embedding.view(), f32.images.embedding.view()),
-        text_cosine: least_cosine(found.texts.embedding.view(), f32.texts.embedding.view()),
-        match_difference: difference(&found.matches.itm_text, &f32.matches.itm_text)
-            .max(difference(&found.matches.itm_image, &f32.matches.itm_image)),
+        image_cosine: least_cosine(&found.images, &f32.images),
+        text_cosine: least_cosine(&found.texts, &f32.texts),
+        match_difference: itm_text.max(itm_image),
     };
     let fail = |output, measure, found, bound| {
         Err(ExportError::Parity { graph: precision.as_str().to_owned(), output, measure, found, bound })
@@ -159,92 +118,134 @@ pub fn verify_against_f32(precision: Precision, found: &GraphOutputs, f32: &Grap
     Ok(measured)
 }
 
-/// Texts of several lengths, the longest and the shortest among them; every pair.
-fn random_inputs(model: &R2d2, max_tokens: usize) -> GraphInputs {
+/// Noise for pictures, random characters for texts of several lengths, and every pair.
+fn random_inputs(model: &R2d2, tokenizer: &Tokenizer) -> Result<GraphInputs, ExportError> {
     let mut rng = StdRng::seed_from_u64(RANDOM_SEED);
-    let side = model.config.vision.image as usize;
-    let pixels = Array4::from_shape_simple_fn((RANDOM_IMAGES, 3, side, side), || rng.random_range(-PIXEL_RANGE..PIXEL_RANGE));
-    let lengths = Array1::from_shape_fn(RANDOM_TEXTS, |text| (max_tokens * (text + 1) / RANDOM_TEXTS).max(2));
-    let mask = Array2::from_shape_fn((RANDOM_TEXTS, max_tokens), |(text, at)| i64::from(at < lengths[text]));
-    let ids = mask.mapv(|token| if token == 1 { rng.random_range(0..model.config.vocab) } else { 0 });
-    let pairs = Array2::from_shape_fn((RANDOM_IMAGES * RANDOM_TEXTS, 2), |(pair, side)| {
-        (if side == 0 { pair % RANDOM_IMAGES } else { pair / RANDOM_IMAGES }) as i64
-    });
-    GraphInputs { pixels, ids, mask, pairs }
+    let side = model.config.vision.image as u32;
+    let images: Option<Vec<_>> =
+        (0..RANDOM_IMAGES).map(|_| PreparedImage::from_rgb(side, (0..side * side * 3).map(|_| rng.random()).collect())).collect();
+    let images = images.ok_or_else(|| ExportError::Checkpoint(format!("no picture of {side} pixels can be made")))?;
+    let texts: Vec<_> = RANDOM_TEXT_CHARS
+        .into_iter()
+        .map(|length| (0..length).filter_map(|_| char::from_u32(rng.random_range(CHARACTERS))).collect::<String>())
+        .map(|text| tokenizer.prepare(&text))
+        .collect();
+    let pairs = (0..texts.len() as u32).flat_map(|text| (0..RANDOM_IMAGES).map(move |image| (image, text))).collect();
+    Ok(GraphInputs { images, texts, pairs })
 }
 
+/// What the model itself answers.
 fn torch_outputs(model: &R2d2, params: &Params, inputs: &GraphInputs) -> Result<GraphOutputs, ExportError> {
     let _no_grad = tch::no_grad_guard();
     let w = params.weights(Compute::F32);
-    let mask = integers(&inputs.mask);
-    let images = model.encode_image(&w, &floats(&inputs.pixels), None, Context::EVAL);
-    let texts = model.encode_text(&w, &integers(&inputs.ids), &mask, Context::EVAL);
-    let pairs = integers(&inputs.pairs);
-    let (image, text) = (pairs.select(1, 0), pairs.select(1, 1));
-    let take = |tensor: &Tensor, index: &Tensor| tensor.index_select(0, index);
-    let logits = model.match_pairs(&w, &take(&images.states, &image), &take(&texts.states, &text), &take(&mask, &text), Context::EVAL);
+    let (ids, mask) = padded(inputs);
+    let images = model.encode_image(&w, &normalised(&inputs.images), None, Context::EVAL);
+    let texts = model.encode_text(&w, &ids, &mask, Context::EVAL);
+    let side = |of: fn(&(u32, u32)) -> u32| {
+        let index: Vec<i64> = inputs.pairs.iter().map(|pair| i64::from(of(pair))).collect();
+        Tensor::from_slice(&index)
+    };
+    let (image, text) = (side(|pair| pair.0), side(|pair| pair.1));
+    let image_states = images.states.index_select(0, &image);
+    let text_states = texts.states.index_select(0, &text);
+    let logits = model.match_pairs(&w, &image_states, &text_states, &mask.index_select(0, &text), Context::EVAL);
     let (itm_text, itm_image) = logits.probabilities();
+    let matches = values_of(&itm_text)?.into_iter().zip(values_of(&itm_image)?);
     Ok(GraphOutputs {
-        images: EncodedArrays { embedding: from_torch(&images.embedding)?, states: from_torch(&images.states)? },
-        texts: EncodedArrays { embedding: from_torch(&texts.embedding)?, states: from_torch(&texts.states)? },
-        matches: MatchArrays { itm_text: from_torch(&itm_text)?, itm_image: from_torch(&itm_image)? },
+        images: (0..inputs.images.len() as i64)
+            .map(|row| {
+                let (embedding, tokens, width, data) = row_of(&images.embedding, &images.states, row, None)?;
+                Ok(Encoded { embedding, states: Arc::new(ImageStates { tokens, width, data }) })
+            })
+            .collect::<Result<_, ExportError>>()?,
+        texts: (0i64..)
+            .zip(&inputs.texts)
+            .map(|(row, text)| {
+                let length = text.ids().len() as i64;
+                let (embedding, tokens, width, data) = row_of(&texts.embedding, &texts.states, row, Some(length))?;
+                Ok(Encoded { embedding, states: Arc::new(TextStates { tokens, width, data }) })
+            })
+            .collect::<Result<_, ExportError>>()?,
+        matches: matches.map(|(itm_text, itm_image)| MatchScore { itm_text, itm_image }).collect(),
     })
 }
 
-fn floats(array: &Array4<f32>) -> Tensor {
-    let shape: Vec<i64> = array.shape().iter().map(|&size| size as i64).collect();
-    let values: Vec<f32> = array.iter().copied().collect();
-    Tensor::from_slice(&values).view(shape.as_slice())
+type Row = (Vec<f32>, usize, usize, Box<[f32]>);
+
+/// Embedding, tokens, width and states of one item, its padding cut off.
+fn row_of(embedding: &Tensor, states: &Tensor, row: i64, length: Option<i64>) -> Result<Row, ExportError> {
+    let states = states.select(0, row);
+    let states = length.map_or_else(|| states.shallow_clone(), |length| states.narrow(0, 0, length));
+    let size = states.size();
+    Ok((values_of(&embedding.select(0, row))?, size[0] as usize, size[1] as usize, values_of(&states)?.into()))
 }
 
-fn integers(array: &Array2<i64>) -> Tensor {
-    let values: Vec<i64> = array.iter().copied().collect();
-    Tensor::from_slice(&values).view([array.nrows() as i64, array.ncols() as i64])
-}
-
-fn from_torch<D: Dimension>(tensor: &Tensor) -> Result<Array<f32, D>, ExportError> {
-    let shape: Vec<usize> = tensor.size().iter().map(|&size| size as usize).collect();
+fn values_of(tensor: &Tensor) -> Result<Vec<f32>, ExportError> {
     let flat = tensor.to_kind(Kind::Float).contiguous().view([-1]);
-    let values: Vec<f32> = Vec::try_from(flat).map_err(|error: tch::TchError| ExportError::Checkpoint(error.to_string()))?;
-    Array::from_shape_vec(shape, values)
-        .and_then(Array::into_dimensionality)
-        .map_err(|error| ExportError::Checkpoint(error.to_string()))
+    Vec::try_from(flat).map_err(|error: TchError| ExportError::Checkpoint(error.to_string()))
 }
 
-/// Largest difference of two arrays of one shape, divided by the largest magnitude where that is above 1; infinite when shapes differ
-/// or a value is not a number.
-fn difference<D: Dimension>(a: &Array<f32, D>, b: &Array<f32, D>) -> f64 {
-    if a.shape() != b.shape() {
+/// Pictures as [N, 3, H, W], normalised (r2d2.md §3.4).
+fn normalised(images: &[PreparedImage]) -> Tensor {
+    let side = images.first().map_or(0, |image| i64::from(image.size()));
+    let bytes: Vec<u8> = images.iter().flat_map(|image| image.pixels().iter().copied()).collect();
+    let pixels = Tensor::from_slice(&bytes).view([-1, side, side, 3]).permute([0, 3, 1, 2]).to_kind(Kind::Float) / 255.0;
+    let channel = |values: [f32; 3]| Tensor::from_slice(&values).view([1, 3, 1, 1]);
+    (pixels - channel(PIXEL_MEAN)) / channel(PIXEL_STD)
+}
+
+/// Token ids and mask, padded to the longest.
+fn padded(inputs: &GraphInputs) -> (Tensor, Tensor) {
+    let length = inputs.texts.iter().map(|text| text.ids().len()).max().unwrap_or(0);
+    let (mut ids, mut mask) = (Vec::new(), Vec::new());
+    for text in &inputs.texts {
+        ids.extend_from_slice(text.ids());
+        mask.resize(ids.len(), 1i64);
+        ids.resize(ids.len() + length - text.ids().len(), 0);
+        mask.resize(ids.len(), 0);
+    }
+    let shaped = |values: &[i64]| Tensor::from_slice(values).view([inputs.texts.len() as i64, length as i64]);
+    (shaped(&ids), shaped(&mask))
+}
+
+fn differences(found: &GraphOutputs, expected: &GraphOutputs) -> [(&'static str, f64); 6] {
+    let embeddings = |a: &mut dyn Iterator<Item = (&Vec<f32>, &Vec<f32>)>| a.map(|(a, b)| difference(a, b)).fold(0.0, worse);
+    let images = || found.images.iter().zip(&expected.images);
+    let texts = || found.texts.iter().zip(&expected.texts);
+    let [itm_text, itm_image] = [0, 1].map(|side| difference(&column(&found.matches, side), &column(&expected.matches, side)));
+    [
+        ("image embedding", embeddings(&mut images().map(|(a, b)| (&a.embedding, &b.embedding)))),
+        ("image states", images().map(|(a, b)| difference(&a.states.data, &b.states.data)).fold(0.0, worse)),
+        ("text embedding", embeddings(&mut texts().map(|(a, b)| (&a.embedding, &b.embedding)))),
+        ("text states", texts().map(|(a, b)| difference(&a.states.data, &b.states.data)).fold(0.0, worse)),
+        ("itm_text", itm_text),
+        ("itm_image", itm_image),
+    ]
+}
+
+/// One of the two probabilities of every pair.
+fn column(matches: &[MatchScore], side: usize) -> Vec<f32> {
+    matches.iter().map(|score| if side == 0 { score.itm_text } else { score.itm_image }).collect()
+}
+
+/// The larger; NaN is the worst (`f64::max` would swallow it).
+fn worse(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b <= a { a } else { b }
+}
+
+/// Largest difference of two lists, divided by the largest magnitude where that is above 1; infinite when lengths differ.
+fn difference(a: &[f32], b: &[f32]) -> f64 {
+    if a.len() != b.len() {
         return f64::INFINITY;
     }
     let largest = b.iter().fold(1.0_f64, |largest, &value| largest.max(f64::from(value.abs())));
-    let worst = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs());
-    // `max` would swallow NaN.
-    worst.fold(0.0, |worst, value| if value.is_nan() || value > worst { value } else { worst }) / largest
+    a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs()).fold(0.0, worse) / largest
 }
 
-fn least_cosine(a: ArrayView2<'_, f32>, b: ArrayView2<'_, f32>) -> f64 {
-    let rows = a.axis_iter(Axis(0)).zip(b.axis_iter(Axis(0)));
-    rows.map(|(a, b)| {
-        let norm = f64::from(a.dot(&a)).sqrt() * f64::from(b.dot(&b)).sqrt();
-        f64::from(a.dot(&b)) / norm
-    })
-    .fold(1.0, |least, cosine| if cosine.is_nan() || cosine < least { cosine } else { least })
-}
-
-/// Stacks token ids to [N, longest] with their mask.
-pub fn pad_texts(texts: &[Vec<i64>]) -> (Array2<i64>, Array2<i64>) {
-    let length = texts.iter().map(Vec::len).max().unwrap_or(0);
-    let at = |text: usize, token: usize| texts[text].get(token).copied();
-    let ids = Array2::from_shape_fn((texts.len(), length), |(text, token)| at(text, token).unwrap_or(0));
-    let mask = Array2::from_shape_fn((texts.len(), length), |(text, token)| i64::from(at(text, token).is_some()));
-    (ids, mask)
-}
-
-/// Normalises 8-bit RGB squares [N, H, W, 3] to pixels [N, 3, H, W] (r2d2.md §3.4).
-pub fn normalise(squares: &Array4<u8>, mean: [f32; 3], std: [f32; 3]) -> Array4<f32> {
-    let (n, h, w, _) = squares.dim();
-    Array4::from_shape_fn((n, 3, h, w), |(n, c, y, x)| (f32::from(squares[[n, y, x, c]]) / 255.0 - mean[c]) / std[c])
+fn least_cosine<S>(a: &[Encoded<S>], b: &[Encoded<S>]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let cosine = |a: &[f32], b: &[f32]| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
+    -a.iter().zip(b).map(|(a, b)| -cosine(&a.embedding, &b.embedding)).fold(-1.0, worse)
 }
 
 #[cfg(test)]
@@ -252,26 +253,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_difference_is_relative_above_one_and_never_hides_nan_or_a_shape() {
-        let a = Array1::from(vec![0.5, 0.25]);
-        assert!((difference(&a, &Array1::from(vec![0.5, 0.35])) - 0.1).abs() < 1e-6);
-        assert!((difference(&Array1::from(vec![101.0]), &Array1::from(vec![100.0])) - 0.01).abs() < 1e-6);
-        assert!(difference(&Array1::from(vec![f32::NAN, 0.0]), &a).is_nan());
-        assert!(difference(&Array1::from(vec![0.5]), &a).is_infinite());
+    fn a_difference_is_relative_above_one_and_never_hides_nan_or_a_length() {
+        let a = [0.5, 0.25];
+        assert!((difference(&a, &[0.5, 0.35]) - 0.1).abs() < 1e-6);
+        assert!((difference(&[101.0], &[100.0]) - 0.01).abs() < 1e-6);
+        assert!(difference(&[f32::NAN, 0.0], &a).is_nan());
+        assert!(difference(&[0.0, f32::NAN, 0.0], &[0.0; 3]).is_nan());
+        assert!(difference(&[0.5], &a).is_infinite());
     }
 
     #[test]
-    fn texts_are_padded_to_the_longest_with_zeros_and_a_mask() {
-        let (ids, mask) = pad_texts(&[vec![5, 6, 7], vec![8]]);
-        assert_eq!(ids, ndarray::array![[5, 6, 7], [8, 0, 0]]);
-        assert_eq!(mask, ndarray::array![[1, 1, 1], [1, 0, 0]]);
-    }
-
-    #[test]
-    fn pixels_become_planar_and_normalised() {
-        let mut squares = Array4::<u8>::zeros((1, 1, 2, 3));
-        squares[[0, 0, 1, 2]] = 255;
-        let pixels = normalise(&squares, [0.5; 3], [0.25; 3]);
-        assert_eq!(pixels.into_raw_vec_and_offset().0, [-2.0, -2.0, -2.0, -2.0, -2.0, 2.0]);
+    fn the_least_cosine_counts() {
+        let item = |embedding: &[f32]| Encoded { embedding: embedding.to_vec(), states: Arc::new(()) };
+        let a = [item(&[1.0, 0.0]), item(&[0.0, 2.0])];
+        assert!((least_cosine(&a, &[item(&[3.0, 0.0]), item(&[3.0, 4.0])]) - 0.8).abs() < 1e-9);
+        assert!(least_cosine(&a, &[item(&[1.0, 0.0]), item(&[0.0, 0.0])]).is_nan());
     }
 }

@@ -82,6 +82,8 @@ pub struct GraphBuilder {
     graph: GraphProto,
     opset: u32,
     next_value: usize,
+    /// Values that leave the graph under a name of their own.
+    outputs: HashMap<String, String>,
     /// Shared small constants, by element type, shape and bytes.
     constants: HashMap<(i32, Vec<i64>, Vec<u8>), Value>,
 }
@@ -90,7 +92,7 @@ impl GraphBuilder {
     /// An empty graph in ONNX's own operator set at version `opset`.
     pub fn new(name: &str, opset: u32) -> Self {
         let graph = GraphProto { name: Some(name.to_owned()), ..GraphProto::default() };
-        Self { graph, opset, next_value: 0, constants: HashMap::new() }
+        Self { graph, opset, next_value: 0, outputs: HashMap::new(), constants: HashMap::new() }
     }
 
     /// Declares an input.
@@ -99,9 +101,9 @@ impl GraphBuilder {
         Value(name.to_owned())
     }
 
-    /// Declares an output that is `value` under another name.
+    /// Declares an output: what a node makes, under another name. Each value leaves the graph once.
     pub fn output(&mut self, name: &str, value: &Value, element: Element, shape: &[Dim]) {
-        self.push("Identity", &[value], vec![name.to_owned()], Vec::new());
+        self.outputs.insert(value.0.clone(), name.to_owned());
         self.graph.output.push(value_info(name, element, shape));
     }
 
@@ -177,7 +179,15 @@ impl GraphBuilder {
     }
 
     /// The finished file.
-    pub fn finish(self) -> Vec<u8> {
+    pub fn finish(mut self) -> Vec<u8> {
+        // Renamed at the end, so that handles stay good until then; an `Identity` node would copy every output.
+        for node in &mut self.graph.node {
+            for name in node.input.iter_mut().chain(&mut node.output) {
+                if let Some(output) = self.outputs.get(name) {
+                    name.clone_from(output);
+                }
+            }
+        }
         let model = ModelProto {
             ir_version: Some(IR_VERSION),
             producer_name: Some("astromech-trainer".to_owned()),

@@ -125,7 +125,9 @@ fn checks(line: &mut impl FnMut(std::fmt::Arguments<'_>), model: &ModelFacts) {
     if model.measured.is_empty() {
         return;
     }
-    line(format_args!("Against f32 on the golden samples:\n\n| precision | least image cosine | least text cosine | most match difference |\n|---|---|---|---|\n"));
+    line(format_args!(
+        "Against f32 on the golden samples:\n\n| precision | least image cosine | least text cosine | most match difference |\n|---|---|---|---|\n"
+    ));
     for (precision, m) in &model.measured {
         line(format_args!(
             "| {} | {:.5} | {:.5} | {:.4} |\n",
@@ -146,7 +148,10 @@ mod tests {
     fn new_metrics_replace_the_old_ones_and_nothing_else() {
         let before = format!("# m\n\n{}## Intended use and limits\n\ntext\n", metrics_section(&BTreeMap::new()));
         let first = replace_metrics(&before, &BTreeMap::from([("a.t2i.r1".to_owned(), 0.5)]));
-        assert_eq!(first, "# m\n\n## Metrics\n\n| metric | value |\n|---|---|\n| a.t2i.r1 | 0.5000 |\n\n## Intended use and limits\n\ntext\n");
+        assert_eq!(
+            first,
+            "# m\n\n## Metrics\n\n| metric | value |\n|---|---|\n| a.t2i.r1 | 0.5000 |\n\n## Intended use and limits\n\ntext\n"
+        );
         let second = replace_metrics(&first, &BTreeMap::from([("b".to_owned(), 1.0)]));
         assert!(second.contains("| b | 1.0000 |") && !second.contains("a.t2i.r1") && second.ends_with("text\n"), "{second}");
     }

@@ -59,6 +59,19 @@ impl StagedFolder {
         write().map_err(ReleaseError::io(&path))
     }
 
+    /// Takes back one file of the bundle.
+    pub(super) fn remove(&mut self, name: &str) -> Result<(), ReleaseError> {
+        let path = self.staging.join(name);
+        fs::remove_file(&path).map_err(ReleaseError::io(&path))?;
+        self.files.retain(|file| file.name != name);
+        Ok(())
+    }
+
+    /// Where the bundle lies until it is published.
+    pub(super) fn path(&self) -> &Path {
+        &self.staging
+    }
+
     /// What was written, sorted by name.
     pub(super) fn files(&self) -> &[BundleFile] {
         &self.files

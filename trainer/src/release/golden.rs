@@ -2,44 +2,51 @@
 
 use std::collections::HashMap;
 
-use ndarray::{ArrayBase, Data, Dimension};
+use astromech_towers::MatchScore;
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::{ReleaseError, Samples};
-use crate::export::verify::GraphOutputs;
+use super::ReleaseError;
+use crate::export::runtime::{GraphInputs, GraphOutputs};
 
-struct Entry {
-    name: &'static str,
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
-}
-
-fn entry<T: Copy, S: Data<Elem = T>, D: Dimension, const N: usize>(
-    name: &'static str,
-    dtype: Dtype,
-    array: &ArrayBase<S, D>,
-    bytes: fn(T) -> [u8; N],
-) -> Entry {
-    Entry { name, dtype, shape: array.shape().to_vec(), bytes: array.iter().flat_map(|&value| bytes(value)).collect() }
-}
-
-/// The file: inputs of the samples (pair i is picture i with text i) and what the graphs made of them.
-pub(super) fn golden_file(samples: &Samples, outputs: &GraphOutputs) -> Result<Vec<u8>, ReleaseError> {
-    let (ids, mask) = samples.texts();
+/// The file: inputs (pair i is picture i with text i) and what the graphs made of them.
+pub(super) fn golden_file(inputs: &GraphInputs, outputs: &GraphOutputs) -> Result<Vec<u8>, ReleaseError> {
+    let count = inputs.images.len();
+    let side = inputs.images.first().map_or(0, |image| image.size() as usize);
+    let length = inputs.texts.iter().map(|text| text.ids().len()).max().unwrap_or(0);
+    let token = |text: &[i64], at: usize| text.get(at).copied().unwrap_or(0);
+    let over_tokens = |value: &dyn Fn(&[i64], usize) -> i64| -> Vec<u8> {
+        let texts = inputs.texts.iter().flat_map(|text| (0..length).map(|at| value(text.ids(), at)));
+        texts.flat_map(i64::to_le_bytes).collect()
+    };
+    let column = |of: fn(&MatchScore) -> f32| floats(outputs.matches.iter().map(of));
+    let dim = outputs.images.first().map_or(0, |image| image.embedding.len());
     let entries = [
-        entry("pixels", Dtype::U8, samples.squares(), |value: u8| [value]),
-        entry("input_ids", Dtype::I64, &ids, i64::to_le_bytes),
-        entry("attention_mask", Dtype::I64, &mask, i64::to_le_bytes),
-        entry("image_embedding", Dtype::F32, &outputs.images.embedding, f32::to_le_bytes),
-        entry("text_embedding", Dtype::F32, &outputs.texts.embedding, f32::to_le_bytes),
-        entry("itm_text", Dtype::F32, &outputs.matches.itm_text, f32::to_le_bytes),
-        entry("itm_image", Dtype::F32, &outputs.matches.itm_image, f32::to_le_bytes),
+        (
+            "pixels",
+            Dtype::U8,
+            vec![count, side, side, 3],
+            inputs.images.iter().flat_map(|i| i.pixels().iter().copied()).collect(),
+        ),
+        ("input_ids", Dtype::I64, vec![count, length], over_tokens(&token)),
+        ("attention_mask", Dtype::I64, vec![count, length], over_tokens(&|text, at| i64::from(at < text.len()))),
+        (
+            "image_embedding",
+            Dtype::F32,
+            vec![count, dim],
+            floats(outputs.images.iter().flat_map(|i| i.embedding.iter().copied())),
+        ),
+        ("text_embedding", Dtype::F32, vec![count, dim], floats(outputs.texts.iter().flat_map(|t| t.embedding.iter().copied()))),
+        ("itm_text", Dtype::F32, vec![count], column(|score| score.itm_text)),
+        ("itm_image", Dtype::F32, vec![count], column(|score| score.itm_image)),
     ];
     let fail = |error: safetensors::SafeTensorError| ReleaseError::Samples(error.to_string());
     let views = entries
         .iter()
-        .map(|entry| Ok((entry.name, TensorView::new(entry.dtype, entry.shape.clone(), &entry.bytes).map_err(fail)?)))
+        .map(|(name, dtype, shape, bytes)| Ok((*name, TensorView::new(*dtype, shape.clone(), bytes).map_err(fail)?)))
         .collect::<Result<Vec<_>, ReleaseError>>()?;
     safetensors::serialize(views, None::<HashMap<String, String>>).map_err(fail)
+}
+
+fn floats(values: impl Iterator<Item = f32>) -> Vec<u8> {
+    values.flat_map(f32::to_le_bytes).collect()
 }

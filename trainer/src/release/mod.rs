@@ -13,6 +13,7 @@ use astromech_schemas::Fingerprint;
 use astromech_schemas::manifest::{
     Architecture, BundleFile, ImageInput, MANIFEST_SCHEMA, Manifest, Precision, StackSize, TextInput, Training, hex,
 };
+use astromech_towers::{Bundle, Tokenizer};
 use sha2::{Digest as _, Sha256};
 
 pub use card::{CardFacts, ModelFacts};
@@ -21,8 +22,8 @@ pub use samples::{SAMPLES_MAX, SAMPLES_MIN, Samples};
 
 use crate::checkpoint::LoadedModel;
 use crate::export::runtime::TowerGraphs;
-use crate::export::verify::{GraphOutputs, Measured, run_graphs, verify_against_f32, verify_against_torch};
-use crate::export::{GraphOptions, Tower, WeightMap, export_tower};
+use crate::export::verify::{Measured, verify_against_f32, verify_against_torch};
+use crate::export::{GraphOptions, PIXEL_MEAN, PIXEL_STD, Tower, WeightMap, export_tower};
 use crate::model::{ModelConfig, R2d2};
 use folder::StagedFolder;
 
@@ -32,11 +33,8 @@ pub const VOCABULARY_FILE: &str = "vocab.txt";
 pub const GOLDEN_FILE: &str = "golden.safetensors";
 /// File name of the model card inside a bundle.
 pub const CARD_FILE: &str = "MODEL_CARD.md";
-/// CLIP's mean of each channel (r2d2.md §3.4).
-pub const PIXEL_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-/// CLIP's standard deviation of each channel (r2d2.md §3.4).
-pub const PIXEL_STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
-
+/// File name of a run's metrics beside its checkpoint.
+const METRICS_FILE: &str = "metrics.jsonl";
 /// What a release is made of beside the model.
 pub struct ReleaseOptions {
     /// Name of the model, for people.
@@ -72,52 +70,62 @@ pub struct Released {
 ///
 /// # Errors
 /// A graph that differs from the model, a part that does not fit, or a folder that can't be written. Nothing is left behind then.
-pub fn release(
+pub fn release(out: &Path, loaded: &LoadedModel, samples: &Samples, options: &ReleaseOptions) -> Result<Released, ReleaseError> {
+    let weights = WeightMap::from_params(&loaded.params)?;
+    release_weights(out, loaded, &weights, samples, options)
+}
+
+/// As [`release`], with the weights given beside the model that they are held to.
+///
+/// # Errors
+/// As [`release`].
+pub fn release_weights(
     out: &Path,
     loaded: &LoadedModel,
+    weights: &WeightMap,
     samples: &Samples,
     options: &ReleaseOptions,
 ) -> Result<Released, ReleaseError> {
     check(options)?;
-    astromech_towers::init_runtime(None)?;
     let config = &loaded.model.config;
     samples.check(config, options.max_tokens)?;
-    let weights = WeightMap::from_params(&loaded.params)?;
-    let graph_options =
-        |precision| GraphOptions { precision, opset: options.opset, max_tokens: options.max_tokens };
+    let tokenizer = Tokenizer::from_vocab_bytes(&options.vocabulary, options.max_tokens)?;
+    let mut manifest = manifest(config, options)?;
+    let mut staged = StagedFolder::create(out, options.force)?;
+    let graphs = |staged: &mut StagedFolder, precision| -> Result<TowerGraphs, ReleaseError> {
+        let graph_options = GraphOptions { precision, opset: options.opset, max_tokens: options.max_tokens };
+        for (tower, bytes) in Tower::ALL.into_iter().zip(export_all(config, weights, graph_options)?) {
+            staged.write(&precision.graph_file(tower.as_str()), &bytes)?;
+        }
+        let manifest = Manifest { precisions: vec![precision], files: staged.files().to_vec(), ..manifest.clone() };
+        Ok(TowerGraphs::open(&Bundle { dir: staged.path().to_owned(), manifest }, precision)?)
+    };
 
     // The f32 graphs are always made: they tie LibTorch to whatever is shipped.
-    let f32_graphs = export_all(config, &weights, graph_options(Precision::F32))?;
-    let mut runner = TowerGraphs::load(&f32_graphs, Precision::F32.as_str())?;
-    let torch_difference = verify_against_torch(&loaded.model, &loaded.params, &mut runner, options.max_tokens)?;
-    let inputs = samples.inputs();
-    let reference = run_graphs(&mut runner, &inputs)?;
-    drop(runner);
-
-    let mut staged = StagedFolder::create(out, options.force)?;
+    let mut f32_graphs = graphs(&mut staged, Precision::F32)?;
+    let torch_difference = verify_against_torch(&loaded.model, &loaded.params, &mut f32_graphs, &tokenizer)?;
+    let reference = f32_graphs.run(samples.inputs())?;
+    drop(f32_graphs);
     let mut measured = Vec::new();
-    let mut golden: Option<GraphOutputs> = None;
+    let mut golden = None;
     for &precision in &options.precisions {
-        let graphs = match precision {
-            Precision::F32 => f32_graphs.clone(),
-            _ => export_all(config, &weights, graph_options(precision))?,
+        let outputs = if precision == Precision::F32 {
+            reference.clone()
+        } else {
+            let outputs = graphs(&mut staged, precision)?.run(samples.inputs())?;
+            measured.push((precision, verify_against_f32(precision, &outputs, &reference)?));
+            outputs
         };
-        let mut runner = TowerGraphs::load(&graphs, precision.as_str())?;
-        let outputs = run_graphs(&mut runner, &inputs)?;
-        let found = verify_against_f32(precision, &outputs, &reference)?;
-        if precision != Precision::F32 {
-            measured.push((precision, found));
-        }
         golden.get_or_insert(outputs);
-        for (tower, bytes) in Tower::ALL.into_iter().zip(&graphs) {
-            staged.write(&precision.graph_file(tower.as_str()), bytes)?;
+    }
+    if !options.precisions.contains(&Precision::F32) {
+        for tower in Tower::ALL {
+            staged.remove(&Precision::F32.graph_file(tower.as_str()))?;
         }
     }
     let golden = golden.ok_or_else(no_precision)?;
-    staged.write(GOLDEN_FILE, &golden::golden_file(samples, &golden)?)?;
+    staged.write(GOLDEN_FILE, &golden::golden_file(samples.inputs(), &golden)?)?;
     staged.write(VOCABULARY_FILE, &options.vocabulary)?;
-
-    let mut manifest = manifest(config, options)?;
     let facts = ModelFacts { torch_difference: Some(torch_difference), measured: measured.clone() };
     finish(&mut staged, &mut manifest, |manifest| card::model_card(manifest, &options.facts, &facts))?;
     staged.publish()?;
@@ -130,7 +138,7 @@ pub fn release(
 /// # Errors
 /// The bundle is damaged or can't be written.
 pub fn add_metrics(bundle: &Path, metrics: BTreeMap<String, f64>) -> Result<Manifest, ReleaseError> {
-    let mut manifest = astromech_towers::Bundle::open(bundle)?.manifest;
+    let mut manifest = Bundle::open(bundle)?.manifest;
     manifest.training.metrics.extend(metrics);
     let mut staged = StagedFolder::create(bundle, true)?;
     let mut card = String::new();
@@ -233,6 +241,14 @@ fn manifest(config: &ModelConfig, options: &ReleaseOptions) -> Result<Manifest, 
         },
         files: Vec::new(),
     })
+}
+
+/// Optimiser steps of the run whose folder holds `checkpoint`, by its metrics; 0 when there are none.
+pub fn steps_of_run(checkpoint: &Path) -> u64 {
+    let metrics = checkpoint.with_file_name(METRICS_FILE);
+    let text = std::fs::read_to_string(metrics).unwrap_or_default();
+    let step = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?.get("step")?.as_u64();
+    text.lines().filter_map(step).max().unwrap_or(0)
 }
 
 fn bundle_file(name: &str, bytes: &[u8]) -> BundleFile {

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use astromech_towers::{ImageLimits, RgbSquare, Tokenizer, decode_and_squash};
-use ndarray::{Array2, Array4};
+use astromech_towers::{ImageLimits, PreparedImage, PreparedText, Tokenizer, decode_and_squash};
 
-use super::{PIXEL_MEAN, PIXEL_STD, ReleaseError};
+use super::ReleaseError;
 use crate::corpus::{CorpusError, RecordFilter, read_records};
-use crate::export::verify::{GraphInputs, normalise, pad_texts};
+use crate::export::runtime::GraphInputs;
 use crate::model::ModelConfig;
 
 /// Fewest samples of a bundle.
@@ -18,27 +17,22 @@ pub const SAMPLES_MAX: usize = 8;
 /// Samples, picture i with text i.
 #[derive(Debug, Clone)]
 pub struct Samples {
-    /// [N, H, W, 3].
-    squares: Array4<u8>,
-    texts: Vec<Vec<i64>>,
+    inputs: GraphInputs,
 }
 
 impl Samples {
-    /// From squashed pictures and token ids.
+    /// From squashed pictures and tokenised texts.
     ///
     /// # Errors
-    /// Not [`SAMPLES_MIN`] to [`SAMPLES_MAX`] of each, or pictures of different sizes.
-    pub fn new(pictures: &[RgbSquare], texts: Vec<Vec<i64>>) -> Result<Self, ReleaseError> {
-        let count = pictures.len();
+    /// Not [`SAMPLES_MIN`] to [`SAMPLES_MAX`] of each.
+    pub fn new(images: Vec<PreparedImage>, texts: Vec<PreparedText>) -> Result<Self, ReleaseError> {
+        let count = images.len();
         if !(SAMPLES_MIN..=SAMPLES_MAX).contains(&count) || texts.len() != count {
             let found = format!("{count} pictures and {} texts; give {SAMPLES_MIN} to {SAMPLES_MAX} of each", texts.len());
             return Err(ReleaseError::Samples(found));
         }
-        let side = pictures[0].size() as usize;
-        let bytes: Vec<u8> = pictures.iter().flat_map(|picture| picture.pixels().iter().copied()).collect();
-        let squares = Array4::from_shape_vec((count, side, side, 3), bytes)
-            .map_err(|_| ReleaseError::Samples("the pictures have different sizes".to_owned()))?;
-        Ok(Self { squares, texts })
+        let pairs = (0..count as u32).map(|index| (index, index)).collect();
+        Ok(Self { inputs: GraphInputs { images, texts, pairs } })
     }
 
     /// Takes [`SAMPLES_MAX`] records of one split of a corpus, evenly spaced, long and short texts in turn.
@@ -59,43 +53,35 @@ impl Samples {
             let picture = decode_and_squash(&bytes, config.vision.image as u32, &ImageLimits::default())
                 .map_err(|error| CorpusError::Picture { id: record.id.clone(), path, message: error.to_string() })?;
             pictures.push(picture);
-            texts.push(tokenizer.encode(if sample % 2 == 0 { &record.content } else { &record.query }));
+            texts.push(tokenizer.prepare(if sample % 2 == 0 { &record.content } else { &record.query }));
         }
-        Self::new(&pictures, texts)
+        Self::new(pictures, texts)
     }
 
     /// Fails unless pictures and texts fit the model.
     pub(super) fn check(&self, config: &ModelConfig, max_tokens: usize) -> Result<(), ReleaseError> {
-        let side = self.squares.dim().1;
-        if side != config.vision.image as usize {
-            let problem = format!("the pictures are {side} pixels wide, the model takes {}", config.vision.image);
+        if let Some(picture) = self.inputs.images.iter().find(|picture| i64::from(picture.size()) != config.vision.image) {
+            let problem = format!("a picture is {} pixels wide, the model takes {}", picture.size(), config.vision.image);
             return Err(ReleaseError::Samples(problem));
         }
-        let id_max = self.texts.iter().flatten().copied().max().unwrap_or(0);
-        if id_max >= config.vocab {
-            let problem = format!("token id {id_max} is outside the model's vocabulary of {}; take the vocabulary it was trained with", config.vocab);
-            return Err(ReleaseError::Samples(problem));
+        for text in &self.inputs.texts {
+            if text.ids().len() > max_tokens {
+                let problem = format!("a text has {} tokens, the graphs take {max_tokens}", text.ids().len());
+                return Err(ReleaseError::Samples(problem));
+            }
+            if let Some(id) = text.ids().iter().find(|id| **id >= config.vocab) {
+                let problem = format!(
+                    "token id {id} is outside the model's vocabulary of {}; give the vocabulary it was trained with",
+                    config.vocab
+                );
+                return Err(ReleaseError::Samples(problem));
+            }
         }
-        match self.texts.iter().map(Vec::len).find(|length| !(2..=max_tokens).contains(length)) {
-            Some(length) => Err(ReleaseError::Samples(format!("a text has {length} tokens; 2 to {max_tokens} are taken"))),
-            None => Ok(()),
-        }
-    }
-
-    /// [N, H, W, 3].
-    pub(super) fn squares(&self) -> &Array4<u8> {
-        &self.squares
-    }
-
-    /// Token ids and mask, [N, L].
-    pub(super) fn texts(&self) -> (Array2<i64>, Array2<i64>) {
-        pad_texts(&self.texts)
+        Ok(())
     }
 
     /// Inputs of the graphs; pair i is picture i with text i.
-    pub(super) fn inputs(&self) -> GraphInputs {
-        let (ids, mask) = self.texts();
-        let pairs = Array2::from_shape_fn((self.texts.len(), 2), |(pair, _)| pair as i64);
-        GraphInputs { pixels: normalise(&self.squares, PIXEL_MEAN, PIXEL_STD), ids, mask, pairs }
+    pub(super) fn inputs(&self) -> &GraphInputs {
+        &self.inputs
     }
 }

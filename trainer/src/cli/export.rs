@@ -1,0 +1,109 @@
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use astromech_schemas::Fingerprint;
+use astromech_schemas::manifest::Precision;
+use astromech_towers::{Bundle, Tokenizer, Towers, TowersConfig};
+use astromech_trainer::checkpoint::load_model;
+use astromech_trainer::export::{MAX_TOKENS_DEFAULT, OPSET_DEFAULT};
+use astromech_trainer::release::{CardFacts, ReleaseOptions, Samples, release, steps_of_run};
+
+/// Exports a checkpoint as a bundle: graphs checked against LibTorch, golden vectors, model card, manifest.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Weights: `model.safetensors` of a run, or of `trainer import`.
+    #[arg(long)]
+    checkpoint: PathBuf,
+    /// Folder of the bundle; it must not be there yet.
+    #[arg(long)]
+    out: PathBuf,
+    /// Name of the model, for people.
+    #[arg(long)]
+    name: String,
+    /// Graphs to write: f32, int8, fp16. The golden vectors are made with the first.
+    #[arg(long, value_delimiter = ',', default_value = "f32,int8,fp16", value_parser = precision)]
+    precisions: Vec<Precision>,
+    /// 23 writes the Attention operator, 20 is for older runtimes.
+    #[arg(long, default_value_t = OPSET_DEFAULT)]
+    opset: u32,
+    /// Longest text in tokens.
+    #[arg(long, default_value_t = MAX_TOKENS_DEFAULT)]
+    max_tokens: usize,
+    /// Vocabulary the model was trained with.
+    #[arg(long)]
+    vocabulary: PathBuf,
+    /// Corpus folder that the golden pictures and texts are taken from.
+    #[arg(long)]
+    samples: PathBuf,
+    /// Its split.
+    #[arg(long, default_value = "val")]
+    samples_split: String,
+    /// TOML with what the model card says: licence, data, data_licences, pairs, steps, repeat, notes.
+    #[arg(long)]
+    facts: Option<PathBuf>,
+    /// Fingerprint of the bundle that this one was trained from.
+    #[arg(long, value_parser = fingerprint)]
+    parent: Option<Fingerprint>,
+    /// Replace the bundle that is there.
+    #[arg(long)]
+    force: bool,
+}
+
+pub(super) fn precision(text: &str) -> Result<Precision, String> {
+    [Precision::F32, Precision::Int8, Precision::Fp16]
+        .into_iter()
+        .find(|precision| precision.as_str() == text)
+        .ok_or_else(|| "give f32, int8 or fp16".to_owned())
+}
+
+fn fingerprint(text: &str) -> Result<Fingerprint, String> {
+    Fingerprint::try_from(text.to_owned())
+}
+
+/// Runs the subcommand.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let mut facts: CardFacts = match &args.facts {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            toml::from_str(&text).with_context(|| path.display().to_string())?
+        }
+        None => CardFacts::default(),
+    };
+    if facts.steps == 0 {
+        facts.steps = steps_of_run(&args.checkpoint);
+    }
+    let loaded = load_model(&args.checkpoint)?;
+    let vocabulary = std::fs::read(&args.vocabulary).with_context(|| args.vocabulary.display().to_string())?;
+    let tokenizer = Tokenizer::from_vocab_bytes(&vocabulary, args.max_tokens)?;
+    let samples = Samples::from_corpus(&args.samples, &args.samples_split, &loaded.model.config, &tokenizer)?;
+    let options = ReleaseOptions {
+        name: args.name.clone(),
+        parent: args.parent.clone(),
+        precisions: args.precisions.clone(),
+        opset: args.opset,
+        max_tokens: args.max_tokens,
+        vocabulary,
+        facts,
+        force: args.force,
+    };
+    let released = release(&args.out, &loaded, &samples, &options)?;
+    tracing::info!(difference = released.torch_difference, "f32 graphs agree with LibTorch");
+    for (precision, measured) in &released.measured {
+        tracing::info!(
+            image_cosine = measured.image_cosine,
+            text_cosine = measured.text_cosine,
+            match_difference = measured.match_difference,
+            "{} beside f32",
+            precision.as_str()
+        );
+    }
+    // What the daemon does at its start: every file's sum, every precision's golden vectors.
+    let bundle = Bundle::open(&args.out)?;
+    for &precision in &args.precisions {
+        Towers::start(&bundle, &TowersConfig { precision: Some(precision), ..TowersConfig::default() })
+            .with_context(|| format!("the {} graphs do not start", precision.as_str()))?;
+    }
+    let bytes: u64 = released.manifest.files.iter().map(|file| file.bytes).sum();
+    tracing::info!(fingerprint = %released.manifest.fingerprint, bytes, "released to {}", args.out.display());
+    Ok(())
+}
