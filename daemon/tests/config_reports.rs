@@ -1,5 +1,7 @@
 //! The configuration: every mistake at once, with line, field and fix; and the committed files are correct.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::path::{Path, PathBuf};
 
 use astromech::config::keys::{KeyKind, Need, SECTIONS, SectionForm};

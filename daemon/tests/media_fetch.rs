@@ -1,5 +1,7 @@
 //! Pictures by http, against a real server in this process: what is allowed, what is for good, what may pass.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! From a record to a change: key, id, kind and version, each named where it is wrong.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use astromech::pipeline::{TopicRules, VersionRule, decode};
 use astromech::source::{Header, Record};
 use astromech_schemas::dead_letter::{HEADER_KIND, HEADER_VERSION, Reason};

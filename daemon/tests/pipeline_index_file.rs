@@ -1,5 +1,7 @@
 //! `astromech index` on the demo bundle and the embedded engine: good lines are indexed, bad ones are listed with their numbers.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

@@ -1,6 +1,8 @@
 //! The index writer against an index whose answers the test decides: transient faults are waited out, a refused point is found among its
 //! batch, a mismatch stops the daemon, and nothing is written for a partition that was taken away.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -162,9 +164,9 @@ async fn changes_are_gathered_into_one_write_and_the_guard_lasts_until_the_answe
 
 #[tokio::test]
 async fn a_refused_point_is_found_among_its_batch_and_the_others_are_written() {
-    let index = Scripted::new(|changes| match changes.iter().any(|change| change.id.starts_with("bad")) {
-        true => Err(IndexError::Refused("no such vector".to_owned())),
-        false => Ok(()),
+    let index = Scripted::new(|changes| {
+        let bad = changes.iter().any(|change| change.id.starts_with("bad"));
+        if bad { Err(IndexError::Refused("no such vector".to_owned())) } else { Ok(()) }
     });
     let (rig, partition) = (start(&index, 16), Partition::new("t".into(), 0));
     let names: Vec<String> = (0..14).map(|n| format!("good {n}")).chain(["bad 1".to_owned(), "bad 2".to_owned()]).collect();

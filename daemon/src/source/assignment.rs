@@ -61,11 +61,11 @@ impl Assignment {
     }
 }
 
-/// What can be committed for `partitions` and was not yet: offsets of the next records to read.
-pub fn committable(partitions: &[Arc<Partition>]) -> TopicPartitionList {
+/// What can be committed for `partitions` and was not yet, or not confirmed within `resend_after`: offsets of the next records to read.
+pub fn committable(partitions: &[Arc<Partition>], resend_after: Duration) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
     for partition in partitions {
-        if let Some(offset) = partition.take_committable() {
+        if let Some(offset) = partition.take_committable(resend_after) {
             // An offset of a record plus one is a valid offset.
             let _ = list.add_partition_offset(partition.topic(), partition.number(), Offset::Offset(offset));
         }
@@ -98,9 +98,10 @@ mod tests {
         let partition = assignment.get("t", 1).unwrap();
         partition.receive(0);
         partition.acknowledge(0);
-        let list = committable(&assignment.all());
+        let soon = Duration::from_secs(60);
+        let list = committable(&assignment.all(), soon);
         assert_eq!(list.count(), 1);
         assert_eq!(list.find_partition("t", 1).unwrap().offset(), Offset::Offset(1));
-        assert_eq!(committable(&assignment.all()).count(), 0);
+        assert_eq!(committable(&assignment.all(), soon).count(), 0);
     }
 }

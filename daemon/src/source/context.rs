@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
-use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tracing::{debug, error, info, warn};
 
 use super::assignment::{Assignment, committable};
@@ -63,18 +63,27 @@ impl Context {
         info!(removed = partitions.len(), lost, took = ?started.elapsed(), "partitions given up");
     }
 
-    /// Commits the prefix of `partitions` and waits for the answer.
+    /// Commits the prefix of `partitions` and waits for the answer. Whatever is not confirmed is sent again, under way or not.
     pub(super) fn commit_now(&self, consumer: &BaseConsumer<Self>, partitions: &[Arc<Partition>]) {
-        let list = committable(partitions);
+        let list = committable(partitions, Duration::ZERO);
         if list.count() == 0 {
             return;
         }
         match consumer.commit(&list, CommitMode::Sync) {
-            Ok(()) => self.metrics.offsets_committed(),
+            Ok(()) => self.confirm(list.elements().iter().filter_map(|element| {
+                let Offset::Offset(offset) = element.offset() else { return None };
+                Some((element.topic(), element.partition(), offset))
+            })),
             // The records after the last commit come again, to us or another member: the version guard makes that harmless.
-            Err(e) => {
-                partitions.iter().for_each(|partition| partition.commit_failed());
-                warn!(error = %e, "the last commit of these partitions failed; their newest records will be read again");
+            Err(e) => warn!(error = %e, "the last commit of these partitions failed; their newest records will be read again"),
+        }
+    }
+
+    /// The broker holds these offsets.
+    fn confirm<'a>(&self, offsets: impl Iterator<Item = (&'a str, i32, i64)>) {
+        for (topic, number, offset) in offsets {
+            if self.assignment.get(topic, number).is_some_and(|partition| partition.confirm(offset)) {
+                self.metrics.offsets_committed();
             }
         }
     }
@@ -88,26 +97,7 @@ impl ConsumerContext for Context {
             Rebalance::Error(e) => warn!(error = %e, "rebalance failed; the group tries again"),
         }
     }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        match result {
-            Ok(()) => {
-                let failed = offsets.elements().into_iter().filter(|element| element.error().is_err());
-                for element in failed {
-                    if let Some(partition) = self.assignment.get(element.topic(), element.partition()) {
-                        partition.commit_failed();
-                    }
-                    warn!(topic = element.topic(), partition = element.partition(), "commit failed; it is sent again");
-                }
-                self.metrics.offsets_committed();
-            }
-            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
-            Err(e) => {
-                self.ours(offsets).iter().for_each(|partition| partition.commit_failed());
-                warn!(error = %e, "commit failed; it is sent again");
-            }
-        }
-    }
+    // No `commit_callback`: for commits that are sent without waiting, rdkafka 0.39 never calls it. Statistics tell what the broker holds.
 }
 
 impl ClientContext for Context {
@@ -125,6 +115,8 @@ impl ClientContext for Context {
             self.readiness.set_missing(Condition::Kafka, "waiting for the group to assign partitions");
         }
         for topic in statistics.topics.values() {
+            let committed = topic.partitions.values().filter(|partition| partition.committed_offset >= 0);
+            self.confirm(committed.map(|partition| (topic.topic.as_str(), partition.partition, partition.committed_offset)));
             for partition in topic.partitions.values() {
                 let known = partition.consumer_lag >= 0 && self.assignment.get(&topic.topic, partition.partition).is_some();
                 if known {

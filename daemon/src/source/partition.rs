@@ -1,7 +1,7 @@
 //! One assigned partition: its fence and its acknowledgements, from assignment to revoke.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::acks::AckTracker;
 use super::fence::Fence;
@@ -18,8 +18,10 @@ pub struct Partition {
 #[derive(Debug, Default)]
 struct State {
     acks: AckTracker,
-    /// Offset of the newest commit that was sent and has not failed.
-    committed: Option<i64>,
+    /// Offset of the newest commit that was sent, and when.
+    sent: Option<(i64, Instant)>,
+    /// Newest offset that the broker holds.
+    confirmed: Option<i64>,
 }
 
 impl Partition {
@@ -53,17 +55,27 @@ impl Partition {
         self.lock().acks.acknowledge(offset);
     }
 
-    /// The offset to commit, if it is newer than the last one that was sent; it then counts as sent.
-    pub fn take_committable(&self) -> Option<i64> {
+    /// The offset to commit, where the broker is not known to hold it: one that was not sent before, or whose commit was sent more than
+    /// `resend_after` ago and not confirmed. It then counts as sent.
+    pub fn take_committable(&self, resend_after: Duration) -> Option<i64> {
         let mut state = self.lock();
-        let next = state.acks.committable().filter(|next| state.committed.is_none_or(|sent| *next > sent))?;
-        state.committed = Some(next);
+        let next = state.acks.committable().filter(|next| state.confirmed.is_none_or(|held| *next > held))?;
+        let under_way = state.sent.is_some_and(|(sent, at)| sent >= next && at.elapsed() < resend_after);
+        if under_way {
+            return None;
+        }
+        state.sent = Some((next, Instant::now()));
         Some(next)
     }
 
-    /// A commit failed: it is sent again with the next one.
-    pub fn commit_failed(&self) {
-        self.lock().committed = None;
+    /// The broker holds this offset as committed. Returns whether that is new and of a commit of ours.
+    pub fn confirm(&self, offset: i64) -> bool {
+        let mut state = self.lock();
+        let new = state.confirmed.is_none_or(|held| offset > held);
+        if new {
+            state.confirmed = Some(offset);
+        }
+        new && state.sent.is_some()
     }
 
     /// Records from the oldest that is not finished to the newest received.
@@ -87,14 +99,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_offset_is_committed_once_and_again_after_a_failure() {
+    fn an_offset_is_committed_once_and_again_while_it_is_not_confirmed() {
+        let (soon, now) = (Duration::from_secs(60), Duration::ZERO);
         let partition = Partition::new("t".into(), 0);
         partition.receive(4);
-        assert_eq!(partition.take_committable(), None);
+        assert_eq!(partition.take_committable(now), None);
         partition.acknowledge(4);
-        assert_eq!(partition.take_committable(), Some(5));
-        assert_eq!(partition.take_committable(), None);
-        partition.commit_failed();
-        assert_eq!(partition.take_committable(), Some(5));
+        assert_eq!(partition.take_committable(soon), Some(5));
+        assert_eq!(partition.take_committable(soon), None, "under way");
+        assert_eq!(partition.take_committable(now), Some(5), "not confirmed in time");
+        assert!(partition.confirm(5));
+        assert!(!partition.confirm(5));
+        assert_eq!(partition.take_committable(now), None);
+    }
+
+    #[test]
+    fn what_the_broker_held_before_is_no_commit_of_ours() {
+        let partition = Partition::new("t".into(), 0);
+        assert!(!partition.confirm(100));
+        partition.receive(100);
+        partition.acknowledge(100);
+        assert_eq!(partition.take_committable(Duration::ZERO), Some(101));
     }
 }

@@ -29,6 +29,8 @@ use crate::telemetry::{Condition, Metrics, Readiness};
 const POLL_MAX: Duration = Duration::from_millis(100);
 /// Longest wait for room before the partitions are paused. Pausing throws prefetched records away, so a short jam must not pause.
 const PAUSE_AFTER: Duration = Duration::from_millis(250);
+/// A commit that the statistics, which come every second, have not confirmed after this long is sent again.
+const RESEND_AFTER: Duration = Duration::from_secs(10);
 /// How often the partitions' windows are compared with their limit.
 const WINDOW_CHECK: Duration = Duration::from_millis(50);
 
@@ -185,13 +187,11 @@ impl PollLoop {
             return;
         }
         self.state.committed = Instant::now();
-        let partitions = self.assignment.all();
-        let list = committable(&partitions);
+        let list = committable(&self.assignment.all(), RESEND_AFTER);
         if list.count() == 0 {
             return;
         }
         if let Err(e) = self.consumer.commit(&list, CommitMode::Async) {
-            partitions.iter().for_each(|partition| partition.commit_failed());
             warn!(error = %e, "commit failed; it is sent again");
         }
     }
