@@ -28,9 +28,7 @@ pub(super) async fn observe(State(metrics): State<Arc<Metrics>>, request: Reques
     let id = request
         .headers()
         .get(&REQUEST_ID)
-        .filter(|id| {
-            id.len() <= REQUEST_ID_BYTES_MAX && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
-        })
+        .filter(|id| is_safe_id(id.as_bytes()))
         .cloned()
         .unwrap_or_else(|| HeaderValue::from_str(&Uuid::new_v4().to_string()).expect("a UUID is a header value"));
     let route = route_label(request.uri().path());
@@ -45,6 +43,11 @@ pub(super) async fn observe(State(metrics): State<Arc<Metrics>>, request: Reques
     span.in_scope(|| tracing::debug!(status, ms = time.as_secs_f64() * 1e3, "answered"));
     response.headers_mut().insert(REQUEST_ID, id);
     response
+}
+
+/// Whether a client's request id may go into logs and answers as it is.
+fn is_safe_id(id: &[u8]) -> bool {
+    (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
 }
 
 /// A label from a short fixed list, whatever clients send: the paths of a scan must not become time series.

@@ -29,7 +29,7 @@ use crate::telemetry::{Condition, Metrics, Readiness};
 
 /// Queries that are printed and that the page proposes.
 const EXAMPLES: [&str; 8] =
-    ["红色的汽车", "下雨的云", "生日蛋糕", "骑自行车的女人", "微笑的猫", "热带水果", "中国的旗帜", "圣诞节的装饰"];
+    ["红色的汽车", "下雨的云", "生日蛋糕", "骑自行车的女人", "微笑的猫", "热带水果", "中国的旗帜", "圣诞礼物"];
 /// Name of the set's file in a folder of `media.file_roots`.
 const SET_FILE: &str = "messages.jsonl";
 /// Ids that are looked up at once.

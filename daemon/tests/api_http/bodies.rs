@@ -83,15 +83,17 @@ async fn a_body_over_its_limit_is_refused_declared_or_streamed() {
     expect_problem(request.send().await.unwrap(), 413, "body-too-large", parts).await;
 }
 
-/// The beginning of a PNG file that declares a size.
+/// A PNG file that declares a size and holds no pixel.
 fn png_header(width: u32, height: u32) -> Vec<u8> {
-    let mut header = b"IHDR".to_vec();
-    header.extend(width.to_be_bytes());
-    header.extend(height.to_be_bytes());
+    let mut header = [width.to_be_bytes(), height.to_be_bytes()].concat();
     header.extend([8, 2, 0, 0, 0]);
-    let mut file = b"\x89PNG\r\n\x1a\n\0\0\0\x0d".to_vec();
-    file.extend(&header);
-    file.extend(crc32(&header).to_be_bytes());
+    let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
+    for (name, data) in [(b"IHDR", &header[..]), (b"IDAT", b"\x78\x9c\x03\0\0\0\0\x01"), (b"IEND", b"")] {
+        let chunk = [&name[..], data].concat();
+        file.extend((data.len() as u32).to_be_bytes());
+        file.extend(&chunk);
+        file.extend(crc32(&chunk).to_be_bytes());
+    }
     file
 }
 
