@@ -1,5 +1,7 @@
 //! The official class's outputs (../shared/parity), through exported graphs as the daemon serves them.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod export_support;
 
 use std::path::Path;

@@ -20,7 +20,7 @@ const UNKNOWN: f32 = f32::NEG_INFINITY;
 
 /// Training pictures of each concept, as points of pixel space.
 pub struct PixelFloor {
-    concepts: HashMap<String, Vec<Box<[f32; NUMBERS]>>>,
+    concepts: HashMap<String, Vec<[f32; NUMBERS]>>,
 }
 
 impl PixelFloor {
@@ -61,11 +61,11 @@ impl PixelFloor {
 }
 
 /// Largest cosine.
-fn nearest(picture: &[f32; NUMBERS], known: &[Box<[f32; NUMBERS]>]) -> f32 {
+fn nearest(picture: &[f32; NUMBERS], known: &[[f32; NUMBERS]]) -> f32 {
     known.iter().map(|other| picture.iter().zip(other.iter()).map(|(a, b)| a * b).sum()).fold(f32::NEG_INFINITY, f32::max)
 }
 
-fn point(corpus: &Path, record: &Record) -> Result<Box<[f32; NUMBERS]>, EvaluateError> {
+fn point(corpus: &Path, record: &Record) -> Result<[f32; NUMBERS], EvaluateError> {
     let path = corpus.join(&record.image);
     let bytes = std::fs::read(&path).map_err(CorpusError::io(&path))?;
     let square = decode_and_squash(&bytes, SIDE, &ImageLimits::default()).map_err(|error| CorpusError::Picture {
@@ -73,7 +73,7 @@ fn point(corpus: &Path, record: &Record) -> Result<Box<[f32; NUMBERS]>, Evaluate
         path,
         message: error.to_string(),
     })?;
-    let mut point = Box::new([0.0; NUMBERS]);
+    let mut point = [0.0; NUMBERS];
     for (number, &byte) in point.iter_mut().zip(square.pixels()) {
         *number = f32::from(byte);
     }
@@ -84,10 +84,14 @@ fn point(corpus: &Path, record: &Record) -> Result<Box<[f32; NUMBERS]>, Evaluate
 /// Takes the mean off and scales to unit length; a picture of one colour becomes zeros.
 fn centre(point: &mut [f32; NUMBERS]) {
     let mean = point.iter().sum::<f32>() / NUMBERS as f32;
-    point.iter_mut().for_each(|number| *number -= mean);
+    for number in point.iter_mut() {
+        *number -= mean;
+    }
     let norm = point.iter().map(|number| number * number).sum::<f32>().sqrt();
     if norm > 0.0 {
-        point.iter_mut().for_each(|number| *number /= norm);
+        for number in point.iter_mut() {
+            *number /= norm;
+        }
     }
 }
 
@@ -107,7 +111,7 @@ mod tests {
         for point in [&mut a, &mut b, &mut flat] {
             centre(point);
         }
-        assert!((nearest(&a, &[Box::new(flat), Box::new(b)]) - 1.0).abs() < 1e-4);
-        assert!(nearest(&a, &[Box::new(flat)]).abs() < 1e-6);
+        assert!((nearest(&a, &[flat, b]) - 1.0).abs() < 1e-4);
+        assert!(nearest(&a, &[flat]).abs() < 1e-6);
     }
 }

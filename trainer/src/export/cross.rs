@@ -37,8 +37,8 @@ pub fn cross_graph(config: &ModelConfig, weights: &WeightMap, options: GraphOpti
 
     let image_index = column(&mut e, &pair_list, 0);
     let text_index = column(&mut e, &pair_list, 1);
-    let image_states = e.to_compute(&image_states);
-    let text_states = e.to_compute(&text_states);
+    let image_states = e.cast_compute(&image_states);
+    let text_states = e.cast_compute(&text_states);
     let image_input = e.linear_input(&image_states);
     // The image stack's queries are a projection of the images; the text stack's keys and values are not (r2d2.md §1.4).
     let image_queries = e.linear(&image_input, "img_joint_proj", vision, width)?;
@@ -102,11 +102,11 @@ fn stack(e: &mut Emitter<'_>, config: &ModelConfig, name: &str, own: &Side, memo
             x = e.gather(&x, &own.index);
             q = e.gather(&q, &own.index);
         }
-        let k = e.linear(&memory.states, &format!("{prefix}.crossattention.self.key"), memory.width, width)?;
-        let v = e.linear(&memory.states, &format!("{prefix}.crossattention.self.value"), memory.width, width)?;
-        let (k, v) = (e.gather(&k, &memory.index), e.gather(&v, &memory.index));
+        let keys = e.linear(&memory.states, &format!("{prefix}.crossattention.self.key"), memory.width, width)?;
+        let values = e.linear(&memory.states, &format!("{prefix}.crossattention.self.value"), memory.width, width)?;
+        let (keys, values) = (e.gather(&keys, &memory.index), e.gather(&values, &memory.index));
         let mask = memory.padding.as_ref().map(|[_, pair]| e.fit_mask(pair, queries));
-        let mixed = e.attention([&q, &k, &v], mask.as_ref(), heads, width);
+        let mixed = e.attention([&q, &keys, &values], mask.as_ref(), heads, width);
         x = attention_output(e, &format!("{prefix}.crossattention"), &mixed, &x, width)?;
         per_pair = Some(feed_forward(e, &prefix, &x, width, mlp)?);
     }

@@ -20,7 +20,7 @@ pub fn image_graph(config: &ModelConfig, weights: &WeightMap, options: GraphOpti
         x = block(&mut e, config, &format!("{PREFIX}.encoder.layers.{layer}"), &x)?;
     }
     // The states are those of the last block: the final LayerNorm is in the checkpoint but no official path applies it (r2d2.md §1.2).
-    let states = e.to_f32(&x);
+    let states = e.cast_f32(&x);
     let pooled = e.pool(&x);
     let embedding = e.linear_f32(&pooled, "vision_proj", width, embed)?;
     let embedding = e.unit(&embedding);
@@ -35,7 +35,7 @@ pub fn image_graph(config: &ModelConfig, weights: &WeightMap, options: GraphOpti
 fn embed_patches(e: &mut Emitter<'_>, config: &ModelConfig, pixels: &Value) -> Result<Value, ExportError> {
     let v = &config.vision;
     let (width, patch, patches) = (v.width as usize, v.patch as usize, v.patches() as usize);
-    let pixels = e.to_compute(pixels);
+    let pixels = e.cast_compute(pixels);
     let at = |part: &str| format!("{PREFIX}.embeddings.{part}");
     let kernel = e.weight(&at("patch_embedding.weight"), &[width, 3, patch, patch])?;
     let strides = Attribute::Ints(vec![v.patch, v.patch]);
@@ -58,14 +58,14 @@ fn embed_patches(e: &mut Emitter<'_>, config: &ModelConfig, pixels: &Value) -> R
 
 /// One pre-LayerNorm block.
 fn block(e: &mut Emitter<'_>, config: &ModelConfig, prefix: &str, x: &Value) -> Result<Value, ExportError> {
-    let v = &config.vision;
-    let (width, heads, mlp) = (v.width as usize, v.heads as usize, v.mlp as usize);
+    let sizes = &config.vision;
+    let (width, heads, mlp) = (sizes.width as usize, sizes.heads as usize, sizes.mlp as usize);
     let normed = e.layer_norm(x, &format!("{prefix}.layer_norm1"), width, LAYER_NORM_EPS)?;
     let normed = e.linear_input(&normed);
-    let q = e.linear(&normed, &format!("{prefix}.self_attn.q_proj"), width, width)?;
-    let k = e.linear(&normed, &format!("{prefix}.self_attn.k_proj"), width, width)?;
+    let query = e.linear(&normed, &format!("{prefix}.self_attn.q_proj"), width, width)?;
+    let key = e.linear(&normed, &format!("{prefix}.self_attn.k_proj"), width, width)?;
     let value = e.linear(&normed, &format!("{prefix}.self_attn.v_proj"), width, width)?;
-    let mixed = e.attention([&q, &k, &value], None, heads, width);
+    let mixed = e.attention([&query, &key, &value], None, heads, width);
     let mixed = e.linear_input(&mixed);
     let branch = e.linear(&mixed, &format!("{prefix}.self_attn.out_proj"), width, width)?;
     let x = e.graph.node("Add", &[&branch, x]);

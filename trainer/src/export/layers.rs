@@ -72,12 +72,12 @@ impl<'a> Emitter<'a> {
     }
 
     /// Casts an f32 value to the compute type.
-    pub fn to_compute(&mut self, value: &Value) -> Value {
+    pub fn cast_compute(&mut self, value: &Value) -> Value {
         self.cast(value, self.element())
     }
 
     /// Casts a value of the compute type to f32.
-    pub fn to_f32(&mut self, value: &Value) -> Value {
+    pub fn cast_f32(&mut self, value: &Value) -> Value {
         if self.element() == Element::F32 { value.clone() } else { self.cast(value, Element::F32) }
     }
 
@@ -230,9 +230,9 @@ impl<'a> Emitter<'a> {
         if let Some(mask) = mask {
             scores = self.graph.node("Add", &[&scores, mask]);
         }
-        let scores = self.to_f32(&scores);
+        let scores = self.cast_f32(&scores);
         let shares = self.graph.node_with("Softmax", &[&scores], vec![("axis", Attribute::Int(-1))]);
-        let shares = self.to_compute(&shares);
+        let shares = self.cast_compute(&shares);
         let mixed = self.graph.node("MatMul", &[&shares, &v]);
         let mixed = self.graph.node_with("Transpose", &[&mixed], vec![("perm", Attribute::Ints(vec![0, 2, 1, 3]))]);
         // 0 keeps a dimension as it is.
@@ -250,7 +250,7 @@ impl<'a> Emitter<'a> {
     pub fn pool(&mut self, states: &Value) -> Value {
         let zero = self.graph.integers(&[], &[0]);
         let first = self.graph.node_with("Gather", &[states, &zero], vec![("axis", Attribute::Int(1))]);
-        self.to_f32(&first)
+        self.cast_f32(&first)
     }
 
     /// f32 [N, D] scaled to unit length.

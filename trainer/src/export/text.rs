@@ -24,15 +24,14 @@ pub fn text_graph(config: &ModelConfig, weights: &WeightMap, options: GraphOptio
     for layer in 0..t.layers {
         let prefix = format!("{PREFIX}.encoder.layer.{layer}");
         let input = e.linear_input(&x);
-        let [q, k, v] = ["query", "key", "value"].map(|part| format!("{prefix}.attention.self.{part}"));
-        let q = e.linear(&input, &q, width, width)?;
-        let k = e.linear(&input, &k, width, width)?;
-        let v = e.linear(&input, &v, width, width)?;
-        let mixed = e.attention([&q, &k, &v], Some(&mask), heads, width);
+        let query = e.linear(&input, &format!("{prefix}.attention.self.query"), width, width)?;
+        let key = e.linear(&input, &format!("{prefix}.attention.self.key"), width, width)?;
+        let value = e.linear(&input, &format!("{prefix}.attention.self.value"), width, width)?;
+        let mixed = e.attention([&query, &key, &value], Some(&mask), heads, width);
         x = attention_output(&mut e, &format!("{prefix}.attention"), &mixed, &x, width)?;
         x = feed_forward(&mut e, &prefix, &x, width, mlp)?;
     }
-    let states = e.to_f32(&x);
+    let states = e.cast_f32(&x);
     let pooled = e.pool(&x);
     let embedding = e.linear_f32(&pooled, "text_proj", width, embed)?;
     let embedding = e.unit(&embedding);

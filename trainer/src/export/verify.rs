@@ -82,8 +82,7 @@ pub fn verify_against_torch(
     let graph = graphs.precision().as_str();
     let mut largest = 0.0_f64;
     for (output, difference) in differences(&found, &expected) {
-        // Written so that NaN fails too.
-        if !(difference <= F32_DIFFERENCE_MAX) {
+        if !at_most(difference, F32_DIFFERENCE_MAX) {
             let (graph, measure) = (graph.to_owned(), "largest difference");
             return Err(ExportError::Parity { graph, output, measure, found: difference, bound: F32_DIFFERENCE_MAX });
         }
@@ -108,11 +107,11 @@ pub fn verify_against_f32(precision: Precision, found: &GraphOutputs, f32: &Grap
         Err(ExportError::Parity { graph: precision.as_str().to_owned(), output, measure, found, bound })
     };
     for (output, cosine) in [("image embedding", measured.image_cosine), ("text embedding", measured.text_cosine)] {
-        if !(cosine >= bounds.cosine_min) {
+        if !at_most(bounds.cosine_min, cosine) {
             return fail(output, "least cosine", cosine, bounds.cosine_min);
         }
     }
-    if !(measured.match_difference <= bounds.match_difference_max) {
+    if !at_most(measured.match_difference, bounds.match_difference_max) {
         return fail("match probability", "largest difference", measured.match_difference, bounds.match_difference_max);
     }
     Ok(measured)
@@ -226,6 +225,11 @@ fn differences(found: &GraphOutputs, expected: &GraphOutputs) -> [(&'static str,
 /// One of the two probabilities of every pair.
 fn column(matches: &[MatchScore], side: usize) -> Vec<f32> {
     matches.iter().map(|score| if side == 0 { score.itm_text } else { score.itm_image }).collect()
+}
+
+/// False for NaN too.
+fn at_most(value: f64, bound: f64) -> bool {
+    value <= bound
 }
 
 /// The larger; NaN is the worst (`f64::max` would swallow it).

@@ -222,6 +222,7 @@ fn value_info(name: &str, element: Element, shape: &[Dim]) -> ValueInfoProto {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 

@@ -116,6 +116,7 @@ fn neighbour(out: &Path, word: &str) -> Result<PathBuf, ReleaseError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 
