@@ -6,7 +6,7 @@
 mod index_support;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -29,7 +29,8 @@ async fn writer_that_is_killed() {
         // Each round rewrites the items of the round before at a higher version and adds new ones.
         let batch: Vec<Change> = (0..20).map(|n| image(&format!("n{}", round * 10 + n), round, Some(n), Some(n))).collect();
         index.apply(&batch).await.unwrap();
-        println!("confirmed {round}");
+        // Past the test harness's capture, straight to the parent.
+        writeln!(std::io::stdout(), "confirmed {round}").unwrap();
     }
 }
 

@@ -169,6 +169,7 @@ impl Change {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use astromech_schemas::{Kind, point_id};
 

@@ -98,6 +98,7 @@ pub(super) fn bytes(payload: &Map<String, Value>) -> usize {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use astromech_schemas::{Fingerprint, Kind, point_id};
     use serde_json::json;

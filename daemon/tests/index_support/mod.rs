@@ -19,7 +19,7 @@ use serde_json::json;
 /// Length of the tests' vectors.
 pub const DIM: u32 = 32;
 /// Longest wait for a condition.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// A vector space whose fingerprint repeats one hexadecimal digit.
 pub fn space(digit: char) -> Space {

@@ -51,7 +51,12 @@ impl Setup<'_> {
     }
 
     async fn check_server(&self) -> Result<(), IndexError> {
-        let answer = self.client.health_check().await.map_err(self.error("asking for the version"))?;
+        let answer = self.client.health_check().await.map_err(|error| match self.error("asking for the version")(error) {
+            IndexError::Transient(text) => {
+                IndexError::Transient(format!("{text}; is the server up, and is this its gRPC port (usually 6334, not 6333)?"))
+            }
+            other => other,
+        })?;
         if parse_version(&answer.version).is_some_and(|found| found >= SERVER_MIN) {
             return Ok(());
         }
@@ -226,7 +231,7 @@ fn named_vectors(info: &CollectionInfo) -> BTreeMap<String, VectorParams> {
     let config = info.config.as_ref().and_then(|config| config.params.as_ref()).and_then(|params| params.vectors_config.as_ref());
     match config.and_then(|config| config.config.as_ref()) {
         Some(vectors_config::Config::ParamsMap(map)) => map.map.clone().into_iter().collect(),
-        Some(vectors_config::Config::Params(params)) => BTreeMap::from([(String::new(), params.clone())]),
+        Some(vectors_config::Config::Params(params)) => BTreeMap::from([(String::new(), *params)]),
         None => BTreeMap::new(),
     }
 }
