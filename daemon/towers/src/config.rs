@@ -31,7 +31,8 @@ pub struct BatchLimits {
 pub struct ImageLimits {
     /// Most bytes of the file.
     pub bytes_max: usize,
-    /// Most pixels, declared width * height. Decoding takes up to 8 bytes a pixel (16-bit RGBA), 3 for a JPEG.
+    /// Most pixels, declared width * height. Decoding takes 3 bytes a pixel for most files, at most 12 (a progressive CMYK
+    /// JPEG).
     pub pixels_max: u64,
     /// Longest side, pixels.
     pub edge_max: u32,

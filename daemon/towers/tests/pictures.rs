@@ -99,6 +99,16 @@ fn a_truncated_picture_of_any_format_is_an_error() {
 }
 
 #[test]
+fn a_few_bytes_that_declare_a_huge_jpeg_are_refused_before_it_is_allocated() {
+    let Some(pack) = shared("parity/images") else { return };
+    let mut bytes = std::fs::read(pack.join("tall_64x512.jpg")).unwrap();
+    let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+    bytes[frame + 5..frame + 9].copy_from_slice(&[0x1b, 0x58, 0x1b, 0x58]);
+    let error = refuse(&bytes);
+    assert!(error.to_string().ends_with("can't hold the 7000 x 7000 pixels that it declares"), "{error}");
+}
+
+#[test]
 fn no_prefix_and_no_flipped_byte_of_a_picture_panics() {
     let Some(pack) = shared("parity/images") else { return };
     let limits = ImageLimits { pixels_max: 1_000_000, ..ImageLimits::default() };

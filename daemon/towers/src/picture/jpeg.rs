@@ -11,6 +11,8 @@ use crate::{ImageError, ImageLimits};
 
 /// Longest side that the format can declare.
 const EDGE_FORMAT_MAX: usize = 65_535;
+/// Each block of 8 x 8 pixels has a code of at least one bit. A file below that lacks blocks; it would cost gigabytes of gray.
+const PIXELS_PER_BYTE_MAX: usize = 64 * 8;
 
 pub(super) fn decode(bytes: &[u8], limits: &ImageLimits, pixels: &mut Vec<u8>) -> Result<Decoded, ImageError> {
     let options = DecoderOptions::new_fast()
@@ -26,6 +28,10 @@ pub(super) fn decode(bytes: &[u8], limits: &ImageLimits, pixels: &mut Vec<u8>) -
     if !has_end(bytes) {
         return Err(damaged("it is truncated: the end-of-image marker is missing"));
     }
+    let area = width as usize * height as usize;
+    if area > bytes.len().saturating_mul(PIXELS_PER_BYTE_MAX) {
+        return Err(damaged(format!("{} bytes can't hold the {width} x {height} pixels that it declares", bytes.len())));
+    }
     let (space, channels) = match decoder.input_colorspace() {
         Some(ColorSpace::Luma) => (ColorSpace::Luma, 1),
         Some(ColorSpace::YCbCr | ColorSpace::RGB) => (ColorSpace::RGB, 3),
@@ -34,7 +40,6 @@ pub(super) fn decode(bytes: &[u8], limits: &ImageLimits, pixels: &mut Vec<u8>) -
         other => return Err(damaged(format!("its colour space {other:?} is not read"))),
     };
     decoder.set_options(options.jpeg_set_out_colorspace(space));
-    let area = width as usize * height as usize;
     // Not cleared first: the decoder writes every byte.
     pixels.resize(area * channels, 0);
     decoder.decode_into(pixels).map_err(damaged)?;
