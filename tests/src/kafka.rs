@@ -71,6 +71,8 @@ pub struct KafkaClient {
     bootstrap: String,
     admin: AdminClient<DefaultClientContext>,
     producer: FutureProducer,
+    /// Looks at watermarks: asked often, so it keeps its connections.
+    watcher: BaseConsumer,
 }
 
 impl std::fmt::Debug for KafkaClient {
@@ -87,7 +89,8 @@ impl KafkaClient {
         config.set("queue.buffering.max.kbytes", "524288").set("reconnect.backoff.max.ms", "1000");
         let admin = config.create().expect("an admin client is made");
         let producer = block_on(async { config.create() }).expect("a producer is made");
-        Self { bootstrap: bootstrap.to_owned(), admin, producer }
+        let watcher = consumer(bootstrap, "astromech-e2e-watcher");
+        Self { bootstrap: bootstrap.to_owned(), admin, producer, watcher }
     }
 
     /// Three new topics for the test called `name`.
@@ -163,7 +166,7 @@ impl KafkaClient {
         let mut assignment = TopicPartitionList::new();
         let mut open = BTreeMap::new();
         for partition in 0..PARTITIONS {
-            let (low, high) = consumer.fetch_watermarks(topic, partition, TIMEOUT).expect("watermarks");
+            let (low, high) = self.watermarks(topic, partition);
             if high > low {
                 assignment.add_partition_offset(topic, partition, Offset::Offset(low)).expect("an offset");
                 open.insert(partition, high);
@@ -187,8 +190,8 @@ impl KafkaClient {
 
     /// How many records `topic` has now.
     pub fn count(&self, topic: &str) -> u64 {
-        let consumer = self.consumer("astromech-e2e-reader");
-        let count = |partition| consumer.fetch_watermarks(topic, partition, TIMEOUT).map(|(low, high)| high.saturating_sub(low));
+        let count =
+            |partition| self.watcher.fetch_watermarks(topic, partition, TIMEOUT).map(|(low, high)| high.saturating_sub(low));
         (0..PARTITIONS).map(|partition| count(partition).expect("watermarks").cast_unsigned()).sum()
     }
 
@@ -203,7 +206,7 @@ impl KafkaClient {
         let committed = consumer.committed_offsets(wanted, TIMEOUT).map_err(|e| e.to_string())?;
         let mut progress = BTreeMap::new();
         for partition in 0..PARTITIONS {
-            let (_, high) = consumer.fetch_watermarks(topic, partition, TIMEOUT).map_err(|e| e.to_string())?;
+            let (_, high) = self.watcher.fetch_watermarks(topic, partition, TIMEOUT).map_err(|e| e.to_string())?;
             let element = committed.find_partition(topic, partition).ok_or("a partition is missing")?;
             let committed = if let Offset::Offset(offset) = element.offset() { offset } else { 0 };
             progress.insert(partition, Progress { committed, high });
@@ -222,11 +225,19 @@ impl KafkaClient {
     }
 
     fn consumer(&self, group: &str) -> BaseConsumer {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.bootstrap).set("group.id", group).set("enable.auto.commit", "false");
-        config.set("fetch.wait.max.ms", "50").set("fetch.message.max.bytes", "16000000").set("log_level", "0");
-        config.create().expect("a consumer is made")
+        consumer(&self.bootstrap, group)
     }
+}
+
+fn consumer(bootstrap: &str, group: &str) -> BaseConsumer {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("group.id", group).set("enable.auto.commit", "false");
+    config
+        .set("fetch.wait.max.ms", "50")
+        .set("fetch.message.max.bytes", "16000000")
+        .set("log_level", "0")
+        .set("reconnect.backoff.max.ms", "1000");
+    config.create().expect("a consumer is made")
 }
 
 fn owned(message: &impl Message) -> Sent {

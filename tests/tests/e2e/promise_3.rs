@@ -5,7 +5,7 @@ use std::time::Duration;
 use astromech_e2e::bundle;
 use astromech_e2e::wait::block_on;
 use astromech_e2e::world::scratch;
-use astromech_e2e::{Daemon, world};
+use astromech_e2e::{Daemon, wait_until, world};
 use astromech_schemas::Kind;
 use qdrant_client::qdrant::{CreateAliasBuilder, CreateCollectionBuilder, Distance, VectorParamsBuilder, VectorsConfigBuilder};
 use serde_json::json;
@@ -24,8 +24,15 @@ fn create(scenario: &Scenario, name: &str, fingerprint: &str, dim: u64) {
     let metadata = json!({"astromech": {"fingerprint": fingerprint, "embedding_dim": dim, "bundle": "other"}});
     let metadata = metadata.as_object().expect("an object").clone();
     let metadata = metadata.into_iter().collect::<std::collections::HashMap<String, serde_json::Value>>();
-    let request = CreateCollectionBuilder::new(name).vectors_config(vectors).metadata(metadata);
-    block_on(scenario.world.points.client().create_collection(request)).expect("a collection");
+    // A daemon that the test before started may have asked for a collection that the server makes only now.
+    wait_until(&format!("the collection {name} is made"), REFUSE_DEADLINE, || {
+        let client = scenario.world.points.client();
+        let request = CreateCollectionBuilder::new(name).vectors_config(vectors.clone()).metadata(metadata.clone());
+        block_on(client.create_collection(request)).map_err(|error| {
+            scenario.world.points.wipe();
+            error.to_string()
+        })
+    });
 }
 
 fn assert_refused(scenario: &Scenario, words: &[&str]) {

@@ -10,6 +10,7 @@ use astromech_schemas::ImageSource;
 
 use crate::scenario::Scenario;
 
+const ITEMS: usize = 1500;
 /// For the daemon to notice that a server is gone.
 const NOTICE_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -25,7 +26,7 @@ fn wait_not_ready(daemon: &mut Daemon, word: &str) {
 fn promise_5_qdrant_down_in_the_middle_is_waited_for() {
     let world = world();
     let scenario = Scenario::new(&world, "qdrant-down");
-    let items = scenario.items(500, 1);
+    let items = scenario.items(ITEMS, 1);
     let sent = scenario.produce(&items);
     let mut daemon = Daemon::start(&scenario.config);
     scenario.wait_results(60, || daemon.expect_alive());
@@ -33,7 +34,7 @@ fn promise_5_qdrant_down_in_the_middle_is_waited_for() {
     wait_not_ready(&mut daemon, "index");
     assert_eq!(daemon.get("/healthz").0, 200, "a daemon that waits is alive");
     let stuck = scenario.results();
-    assert!(stuck < 500, "Qdrant went away in the middle");
+    assert!(stuck < ITEMS as u64, "Qdrant went away in the middle");
     world.qdrant.start_again();
     scenario.wait_done(&mut daemon);
     daemon.wait_ready();
@@ -48,14 +49,14 @@ fn promise_5_qdrant_down_in_the_middle_is_waited_for() {
 fn promise_5_the_broker_down_in_the_middle_is_waited_for() {
     let world = world();
     let scenario = Scenario::new(&world, "broker-down");
-    let items = scenario.items(500, 1);
+    let items = scenario.items(ITEMS, 1);
     let sent = scenario.produce(&items);
     let mut daemon = Daemon::start(&scenario.config);
     scenario.wait_results(60, || daemon.expect_alive());
     world.kafka.stop();
     daemon.expect_alive();
     world.kafka.start_again();
-    assert!(scenario.results() < 500, "the broker went away in the middle");
+    assert!(scenario.results() < ITEMS as u64, "the broker went away in the middle");
     scenario.wait_done(&mut daemon);
     let answers = scenario.answers();
     answers.assert_nothing_lost(&sent);

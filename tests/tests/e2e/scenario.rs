@@ -12,6 +12,10 @@ use astromech_e2e::{Daemon, DaemonConfig, Sent, Topics, World, wait_until};
 /// For a stream of some hundred records on two busy cores.
 pub const STREAM_DEADLINE: Duration = Duration::from_secs(150);
 
+/// A stream of records: so many at a time, with a pause before each.
+const STREAM_CHUNK: usize = 10;
+const STREAM_PACE: Duration = Duration::from_millis(50);
+
 /// One test's surroundings.
 pub struct Scenario<'w> {
     pub world: &'w World,
@@ -37,6 +41,15 @@ impl<'w> Scenario<'w> {
 
     pub fn produce(&self, items: &[Item]) -> Vec<Sent> {
         self.world.client.produce(&self.topics.changes, items.iter().map(Item::record).collect())
+    }
+
+    /// Produces `items` little by little, so that there is always work under way, until all are sent.
+    pub fn stream(&self, items: &[Item]) -> Vec<Sent> {
+        let send = |chunk: &[Item]| {
+            std::thread::sleep(STREAM_PACE);
+            self.produce(chunk)
+        };
+        items.chunks(STREAM_CHUNK).flat_map(send).collect()
     }
 
     pub fn results(&self) -> u64 {
