@@ -1,11 +1,14 @@
 //! 8-bit weights: symmetric, one scale per output channel of a matrix or per row of a table.
 //!
-//! w ≈ q · s with q an integer from −127 to 127 and s = max|w| / 127, so that the largest weight of a channel is exact to half a step.
+//! w ≈ q · s with q an integer from −m to m and s = max|w| / m, so that the largest weight of a channel is exact to half a step.
 //! Activations are quantised while the graph runs, by `DynamicQuantizeLinear`: one scale and zero point per tensor,
 //! x ≈ (u − z) · s with u from 0 to 255. A product is then (u − z) · q summed in 32-bit integers, times both scales.
 
-/// Largest magnitude of a quantised weight. −128 is not used, so the range is symmetric.
-const LEVEL_MAX: f32 = 127.0;
+/// Largest magnitude m of a row's element: tables are only read, never multiplied.
+const TABLE_LEVEL_MAX: f32 = 127.0;
+/// Largest magnitude m of a matrix's element: 7 bits. A CPU without VNNI adds two products u · q in 16 bits (`vpmaddubsw`), which
+/// 2 · 255 · 63 fits and 2 · 255 · 127 does not: with 8 bits such a CPU cut 1 product in 1,000 and gave other vectors than the rest.
+const MATRIX_LEVEL_MAX: f32 = 63.0;
 
 /// Integers and the scale of each channel.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,11 +21,15 @@ pub struct Quantized {
 
 /// Quantises a table [rows, width] with one scale per row; the result keeps its order.
 pub fn quantize_rows(table: &[f32], width: usize) -> Quantized {
+    quantize_channels(table, width, TABLE_LEVEL_MAX)
+}
+
+fn quantize_channels(table: &[f32], width: usize, level_max: f32) -> Quantized {
     let rows = table.chunks_exact(width);
     let mut quantized = Quantized { values: Vec::with_capacity(table.len()), scales: Vec::with_capacity(rows.len()) };
     for row in rows {
-        let scale = scale_of(row);
-        quantized.values.extend(row.iter().map(|&value| level(value, scale)));
+        let scale = scale_of(row, level_max);
+        quantized.values.extend(row.iter().map(|&value| level(value, scale, level_max)));
         quantized.scales.push(scale);
     }
     quantized
@@ -31,7 +38,7 @@ pub fn quantize_rows(table: &[f32], width: usize) -> Quantized {
 /// Quantises a linear layer's weight [outputs, inputs] with one scale per output; the result is transposed to [inputs, outputs], as a
 /// matrix product takes it.
 pub fn quantize_linear(weight: &[f32], inputs: usize) -> Quantized {
-    let quantized = quantize_rows(weight, inputs);
+    let quantized = quantize_channels(weight, inputs, MATRIX_LEVEL_MAX);
     let values = transpose(&quantized.values, weight.len() / inputs, inputs);
     Quantized { values, scales: quantized.scales }
 }
@@ -45,14 +52,14 @@ pub fn transpose<T: Copy>(matrix: &[T], rows: usize, columns: usize) -> Vec<T> {
     result
 }
 
-fn scale_of(channel: &[f32]) -> f32 {
+fn scale_of(channel: &[f32], level_max: f32) -> f32 {
     let largest = channel.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
     // A channel of zeros keeps its zeros under any scale; a scale of 0 would divide by it.
-    if largest > 0.0 { largest / LEVEL_MAX } else { 1.0 }
+    if largest > 0.0 { largest / level_max } else { 1.0 }
 }
 
-fn level(value: f32, scale: f32) -> i8 {
-    (value / scale).round_ties_even().clamp(-LEVEL_MAX, LEVEL_MAX) as i8
+fn level(value: f32, scale: f32, level_max: f32) -> i8 {
+    (value / scale).round_ties_even().clamp(-level_max, level_max) as i8
 }
 
 #[cfg(test)]
@@ -104,6 +111,14 @@ mod tests {
             let bound = x_scale / 2.0 * weights + quantized.scales[output] / 2.0 * inputs + 1e-3 * exact.abs();
             assert!((found - exact).abs() <= bound, "output {output}: {found} against {exact}, allowed {bound}");
         }
+    }
+
+    #[test]
+    fn two_products_of_a_quantised_matrix_fit_16_bits() {
+        let quantized = quantize_linear(&[1.0, -1.0, 0.5, 2.0], 2);
+        assert_eq!(quantized.values, [63, 16, -63, 63]);
+        let largest = quantized.values.iter().map(|value| i32::from(value.unsigned_abs())).max();
+        assert!(largest.is_some_and(|largest| 2 * 255 * largest <= i32::from(i16::MAX)));
     }
 
     #[test]
