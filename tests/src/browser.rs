@@ -39,7 +39,9 @@ impl Browser {
             .spawn()
             .unwrap_or_else(|e| panic!("{}: {e}", chromedriver.display()));
         let port = announced_port(&mut driver);
-        let client = reqwest::Client::builder().timeout(COMMAND_TIMEOUT).no_proxy().build().expect("an HTTP client is made");
+        // On the harness's runtime, whose start installs what a client needs.
+        let client = block_on(async { reqwest::Client::builder().timeout(COMMAND_TIMEOUT).no_proxy().build() });
+        let client = client.expect("an HTTP client is made");
         let mut browser = Self { driver, session: format!("http://127.0.0.1:{port}/session"), client, _profile: profile };
         let args = [
             "--headless=new",
@@ -148,7 +150,7 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         // Closes the window and its processes; the driver goes in any case.
-        let _ = block_on(self.client.delete(&self.session).send());
+        let _ = block_on(async { self.client.delete(&self.session).send().await });
         let _ = self.driver.kill();
         let _ = self.driver.wait();
     }

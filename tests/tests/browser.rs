@@ -214,9 +214,11 @@ impl Demo {
                 panic!("the demo ended with {status}");
             }
             // Listening comes before indexing, answering after it: a request waits in between, so each look gets little time.
-            let client =
-                reqwest::Client::builder().timeout(Duration::from_secs(2)).no_proxy().build().expect("an HTTP client is made");
-            let answer = block_on(client.get(&url).send()).map_err(|e| e.to_string())?;
+            let answer = block_on(async {
+                let client = reqwest::Client::builder().timeout(Duration::from_secs(2)).no_proxy().build()?;
+                client.get(&url).send().await
+            });
+            let answer = answer.map_err(|e| e.to_string())?;
             if answer.status().is_success() { Ok(()) } else { Err(answer.status().to_string()) }
         });
         demo
