@@ -54,6 +54,7 @@ pub(super) struct LoopState {
     topics: HashMap<String, Arc<str>>,
     /// Records that came and have no place yet: one, or a few where partitions were assigned while paused.
     held: VecDeque<(Record, Arc<Partition>)>,
+    /// What is paused in librdkafka, partitions that were taken away included: it keeps the mark, so one that comes back is still paused.
     paused: BTreeSet<(Arc<str>, i32)>,
     /// Whether everything is paused because a record is held.
     all_paused: bool,
@@ -150,10 +151,6 @@ impl PollLoop {
     /// Pauses everything while a record is held, and a partition while its window is full; resumes the rest.
     fn pause_and_resume(&mut self) {
         let assigned = self.consumer.context().assigned.swap(false, Ordering::AcqRel);
-        if assigned {
-            // librdkafka starts an assigned partition unpaused.
-            self.state.paused.clear();
-        }
         let holding = !self.state.held.is_empty();
         let due = self.state.windows_checked.elapsed() >= WINDOW_CHECK;
         if !(assigned || due || holding != self.state.all_paused) {
@@ -166,18 +163,18 @@ impl PollLoop {
         let ours: BTreeSet<_> = partitions.iter().map(|p| (Arc::clone(p.topic()), p.number())).collect();
         let pause: Vec<_> = wanted.difference(&self.state.paused).cloned().collect();
         let resume: Vec<_> = self.state.paused.difference(&wanted).filter(|p| ours.contains(*p)).cloned().collect();
-        if !pause.is_empty()
-            && let Err(e) = self.consumer.pause(&list_of(&pause))
-        {
-            warn!(error = %e, "pausing failed");
+        if !pause.is_empty() {
+            match self.consumer.pause(&list_of(&pause)) {
+                Ok(()) => self.state.paused.extend(pause),
+                Err(e) => return warn!(error = %e, "pausing failed; it is tried again"),
+            }
         }
-        if !resume.is_empty()
-            && let Err(e) = self.consumer.resume(&list_of(&resume))
-        {
-            warn!(error = %e, "resuming failed");
-            return;
+        if !resume.is_empty() {
+            match self.consumer.resume(&list_of(&resume)) {
+                Ok(()) => self.state.paused.retain(|partition| !resume.contains(partition)),
+                Err(e) => return warn!(error = %e, "resuming failed; it is tried again"),
+            }
         }
-        self.state.paused = wanted;
         self.state.all_paused = holding;
         self.metrics.set_queue_depth("records", self.intake.in_flight());
     }

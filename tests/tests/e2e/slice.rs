@@ -22,7 +22,7 @@ const AMONG: u64 = 32;
 /// Every so many items is also searched through the daemon.
 const SAMPLE: usize = 40;
 /// The figure of README.md ("memory"): the daemon with the demo bundle, indexing at full speed.
-const RSS_MAX_BYTES: u64 = 700 * 1024 * 1024;
+const RSS_MAX_BYTES: u64 = 512 * 1024 * 1024;
 
 #[test]
 fn two_thousand_articles_and_images_are_searchable_with_a_result_each_and_no_lag_and_replay_changes_nothing() {
