@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::wait::{block_on, wait_until};
 
 /// For one WebDriver command.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+const COMMAND_TIMEOUT: Duration = Duration::from_mins(1);
 /// Name of an element's reference in WebDriver's JSON.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
@@ -22,7 +22,7 @@ pub struct Browser {
     session: String,
     client: reqwest::Client,
     // Removed after the browser has closed.
-    _profile: tempfile::TempDir,
+    profile: tempfile::TempDir,
 }
 
 impl Browser {
@@ -42,7 +42,7 @@ impl Browser {
         // On the harness's runtime, whose start installs what a client needs.
         let client = block_on(async { reqwest::Client::builder().timeout(COMMAND_TIMEOUT).no_proxy().build() });
         let client = client.expect("an HTTP client is made");
-        let mut browser = Self { driver, session: format!("http://127.0.0.1:{port}/session"), client, _profile: profile };
+        let mut browser = Self { driver, session: format!("http://127.0.0.1:{port}/session"), client, profile: profile };
         let args = [
             "--headless=new",
             "--no-sandbox",
@@ -58,7 +58,7 @@ impl Browser {
             "--window-size=1280,900",
         ];
         let mut args: Vec<String> = args.map(str::to_owned).into();
-        args.push(format!("--user-data-dir={}", browser._profile.path().display()));
+        args.push(format!("--user-data-dir={}", browser.profile.path().display()));
         args.push(format!("--lang={language}"));
         args.push(format!("--accept-lang={language}"));
         let options = json!({"binary": chromium, "args": args, "prefs": {"intl.accept_languages": language}});

@@ -12,7 +12,7 @@ use astromech_e2e::{block_on, bundle, paths, wait_until};
 use serde_json::{Value, json};
 
 /// From start to the page: loads the bundle and indexes 2,000 items on two busy cores.
-const START_TIMEOUT: Duration = Duration::from_secs(300);
+const START_TIMEOUT: Duration = Duration::from_mins(5);
 /// From an action on the page to what it shows.
 const SHOWN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Lines of the log that a failed test prints.

@@ -144,6 +144,7 @@ pub(super) async fn handle(State(state): State<Arc<AppState>>, request: Request)
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 

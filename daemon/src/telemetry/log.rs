@@ -57,6 +57,7 @@ fn parse_filter(level: &str) -> Result<EnvFilter, LogError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 

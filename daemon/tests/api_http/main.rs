@@ -1,6 +1,7 @@
 //! The HTTP interface over a real socket, with real towers and the real embedded engine.
 //!
 //! The bundle is `$ASTROMECH_E2E_BUNDLE`, else the demo bundle of the repository; without either the tests say so and pass.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![cfg(feature = "embedded")]
 
 mod bodies;

@@ -55,7 +55,7 @@ async fn what_is_no_picture_or_lies_outside_is_not_sent() {
         "data:text/html,x",
     ] {
         put(&server, url, Some(url)).await;
-        let id: String = url.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let id = url.bytes().fold(String::new(), |path, byte| path + &format!("%{byte:02x}"));
         expect_problem(server.get(&format!("/v1/media/image/{id}")).await, 404, "not-found", &[]).await;
     }
 }
