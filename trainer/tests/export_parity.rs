@@ -260,8 +260,13 @@ fn a_bundle_in_the_way_is_kept_and_a_failed_release_leaves_nothing() {
     release(&out, &loaded, &samples(&pack), &options).unwrap();
     let again = release(&out, &loaded, &samples(&pack), &options);
     assert!(matches!(again, Err(ReleaseError::Exists { .. })), "{again:?}");
+    let other = folder.path().join("other");
     let wrong = ReleaseOptions { opset: 22, ..options };
-    assert!(release(&folder.path().join("other"), &loaded, &samples(&pack), &wrong).is_err());
+    assert!(matches!(release(&other, &loaded, &samples(&pack), &wrong), Err(ReleaseError::Export(_))));
+    // Golden vectors of int8 are no measure for f32.
+    let wrong = ReleaseOptions { opset: OPSET_DEFAULT, precisions: vec![Precision::Int8, Precision::F32], ..wrong };
+    let refused = release(&other, &loaded, &samples(&pack), &wrong);
+    assert!(matches!(refused, Err(ReleaseError::Setting { field: "precisions", .. })), "{refused:?}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     Bundle::open(&out).unwrap();
 }

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use astromech_schemas::Fingerprint;
 use astromech_schemas::manifest::Precision;
-use astromech_towers::{Bundle, Tokenizer, Towers, TowersConfig};
+use astromech_towers::Tokenizer;
 use astromech_trainer::checkpoint::load_model;
 use astromech_trainer::export::{MAX_TOKENS_DEFAULT, OPSET_DEFAULT};
 use astromech_trainer::release::{CardFacts, ReleaseOptions, Samples, release, steps_of_run};
@@ -20,7 +20,7 @@ pub struct Args {
     /// Name of the model, for people.
     #[arg(long)]
     name: String,
-    /// Graphs to write: f32, int8, fp16. The golden vectors are made with the first.
+    /// Graphs to write: f32, int8, fp16. The golden vectors are made with the first; f32 comes first where it is listed.
     #[arg(long, value_delimiter = ',', default_value = "f32,int8,fp16", value_parser = precision)]
     precisions: Vec<Precision>,
     /// 23 writes the Attention operator, 20 is for older runtimes.
@@ -96,12 +96,6 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             "{} beside f32",
             precision.as_str()
         );
-    }
-    // What the daemon does at its start: every file's sum, every precision's golden vectors.
-    let bundle = Bundle::open(&args.out)?;
-    for &precision in &args.precisions {
-        Towers::start(&bundle, &TowersConfig { precision: Some(precision), ..TowersConfig::default() })
-            .with_context(|| format!("the {} graphs do not start", precision.as_str()))?;
     }
     let bytes: u64 = released.manifest.files.iter().map(|file| file.bytes).sum();
     tracing::info!(fingerprint = %released.manifest.fingerprint, bytes, "released to {}", args.out.display());

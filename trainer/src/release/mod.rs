@@ -13,7 +13,7 @@ use astromech_schemas::Fingerprint;
 use astromech_schemas::manifest::{
     Architecture, BundleFile, ImageInput, MANIFEST_SCHEMA, Manifest, Precision, StackSize, TextInput, Training, hex,
 };
-use astromech_towers::{Bundle, Tokenizer};
+use astromech_towers::{Bundle, Tokenizer, Towers, TowersConfig};
 use sha2::{Digest as _, Sha256};
 
 pub use card::{CardFacts, ModelFacts};
@@ -128,6 +128,11 @@ pub fn release_weights(
     staged.write(VOCABULARY_FILE, &options.vocabulary)?;
     let facts = ModelFacts { torch_difference: Some(torch_difference), measured: measured.clone() };
     finish(&mut staged, &mut manifest, |manifest| card::model_card(manifest, &options.facts, &facts))?;
+    // What the daemon does at its start: every file's sum, every precision's golden vectors. What would not start is not published.
+    let bundle = Bundle::open(staged.path())?;
+    for &precision in &options.precisions {
+        Towers::start(&bundle, &TowersConfig { precision: Some(precision), ..TowersConfig::default() })?;
+    }
     staged.publish()?;
     Ok(Released { manifest, torch_difference, measured })
 }
@@ -165,6 +170,10 @@ fn check(options: &ReleaseOptions) -> Result<(), ReleaseError> {
             let problem = "it is listed twice; list each precision once".to_owned();
             return Err(ReleaseError::Setting { field: "precisions", value: precision.as_str().to_owned(), problem });
         }
+    }
+    if options.precisions[1..].contains(&Precision::F32) {
+        let problem = "list f32 first: the golden vectors are made with the first, and f32 must repeat them to 0.9999".to_owned();
+        return Err(ReleaseError::Setting { field: "precisions", value: Precision::F32.as_str().to_owned(), problem });
     }
     if options.name.trim().is_empty() {
         let problem = "give the model a name".to_owned();
