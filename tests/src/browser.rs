@@ -42,7 +42,7 @@ impl Browser {
         // On the harness's runtime, whose start installs what a client needs.
         let client = block_on(async { reqwest::Client::builder().timeout(COMMAND_TIMEOUT).no_proxy().build() });
         let client = client.expect("an HTTP client is made");
-        let mut browser = Self { driver, session: format!("http://127.0.0.1:{port}/session"), client, profile: profile };
+        let mut browser = Self { driver, session: format!("http://127.0.0.1:{port}/session"), client, profile };
         let args = [
             "--headless=new",
             "--no-sandbox",
