@@ -5,12 +5,14 @@ use std::path::Path;
 
 /// Writes through `write` into a temporary neighbour, syncs it, then renames it over `path`: a reader sees the old file or the new one.
 /// On an error the neighbour is removed and the old file stays.
+///
+/// # Errors
+/// What `write`, the sync or the rename answers.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> std::io::Result<()> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("checkpoint");
     let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
-    let result = write(&temporary)
-        .and_then(|()| File::open(&temporary)?.sync_all())
-        .and_then(|()| std::fs::rename(&temporary, path));
+    let result =
+        write(&temporary).and_then(|()| File::open(&temporary)?.sync_all()).and_then(|()| std::fs::rename(&temporary, path));
     if result.is_err() {
         let _ = std::fs::remove_file(&temporary);
     }

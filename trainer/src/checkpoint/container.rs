@@ -50,8 +50,7 @@ impl Container {
 
     /// Reads one tensor as f32, contiguous.
     pub(super) fn read(&mut self, name: &str, tensor: &TensorRef) -> Result<Tensor, CheckpointError> {
-        let fail =
-            |message: String| CheckpointError::Format { path: self.path.clone(), message: format!("{name}: {message}") };
+        let fail = |message: String| CheckpointError::Format { path: self.path.clone(), message: format!("{name}: {message}") };
         let kind = kind_of(&tensor.storage.class)
             .ok_or_else(|| fail(format!("storage class {} is not supported", tensor.storage.class)))?;
         let width = kind.elt_size_in_bytes() as i64;
@@ -124,4 +123,67 @@ fn state_dict(arena: &Arena) -> Result<Vec<(String, TensorRef)>, String> {
         return Err("its state dict holds no tensors".into());
     }
     Ok(tensors)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use half::f16;
+
+    use super::*;
+
+    fn text(value: &str) -> Vec<u8> {
+        [&b"X"[..], &(value.len() as u32).to_le_bytes(), value.as_bytes()].concat()
+    }
+
+    /// `{"model": {name: view of a half storage of six elements, 0 to 5}}`, shape [2, 3].
+    fn container(path: &Path, name: &str, stride: [u8; 2]) {
+        let storage = [text("storage"), b"ctorch\nHalfStorage\n".to_vec(), text("0"), text("cpu"), b"K\x06".to_vec()].concat();
+        let view = [b'K', 0, b'K', 2, b'K', 3, 0x86, b'K', stride[0], b'K', stride[1], 0x86, 0x89, b')'];
+        let pickle = [
+            b"\x80\x02}".to_vec(),
+            text("model"),
+            b"}".to_vec(),
+            text(name),
+            b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(),
+            storage,
+            b"tQ".to_vec(),
+            view.to_vec(),
+            b"tRss.".to_vec(),
+        ];
+        let mut archive = zip::ZipWriter::new(File::create(path).unwrap());
+        let options = zip::write::FileOptions::default().compression_method(zip::CompressionMethod::Stored);
+        archive.start_file("run/data.pkl", options).unwrap();
+        archive.write_all(&pickle.concat()).unwrap();
+        archive.start_file("run/data/0", options).unwrap();
+        let elements: Vec<u8> = (0..6u8).flat_map(|value| f16::from_f32(f32::from(value)).to_le_bytes()).collect();
+        archive.write_all(&elements).unwrap();
+        archive.finish().unwrap();
+    }
+
+    #[test]
+    fn a_strided_half_tensor_is_read_as_contiguous_f32() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.pth");
+        container(&path, "module.w", [1, 2]);
+        let mut open = Container::open(&path).unwrap();
+        let (name, view) = open.tensors[0].clone();
+        assert_eq!(name, "w");
+        let tensor = open.read(&name, &view).unwrap();
+        assert_eq!((tensor.size(), tensor.kind()), (vec![2, 3], Kind::Float));
+        let values: Vec<f32> = tensor.view([-1]).try_into().unwrap();
+        assert_eq!(values, [0.0, 2.0, 4.0, 1.0, 3.0, 5.0]);
+    }
+
+    #[test]
+    fn a_view_beyond_its_storage_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.pth");
+        container(&path, "w", [9, 9]);
+        let mut open = Container::open(&path).unwrap();
+        let (name, view) = open.tensors[0].clone();
+        let error = open.read(&name, &view).unwrap_err().to_string();
+        assert!(error.contains("w: its view needs 28 elements of a storage of 6"), "{error}");
+    }
 }

@@ -12,6 +12,7 @@ pub use atomic::write_atomically;
 pub use error::CheckpointError;
 pub use import::import_official;
 pub use native::{
-    LoadedModel, MODEL_FILE, Progress, STATE_FILE, TrainingState, load_model, read_model_config, read_state, save_model, write_state,
+    LoadedModel, MODEL_FILE, Progress, STATE_FILE, TrainingState, load_model, read_model_config, read_state, save_model,
+    write_state,
 };
 pub use report::{KeyReport, MisShaped};

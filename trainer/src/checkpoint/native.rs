@@ -71,11 +71,11 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> CheckpointError {
     move |source| CheckpointError::Io { path, source }
 }
 
-fn format_error(path: &Path, message: impl ToString) -> CheckpointError {
-    CheckpointError::Format { path: path.to_path_buf(), message: message.to_string() }
+fn format_error(path: &Path, message: impl std::fmt::Display) -> CheckpointError {
+    CheckpointError::Format { path: path.to_path_buf(), message: format!("{message}") }
 }
 
-fn write(path: &Path, tensors: Vec<(String, Stored)>, metadata: (&str, String)) -> Result<(), CheckpointError> {
+fn write(path: &Path, tensors: &[(String, Stored)], metadata: (&str, String)) -> Result<(), CheckpointError> {
     let metadata = HashMap::from([(metadata.0.to_owned(), metadata.1)]);
     let views = tensors.iter().map(|(name, stored)| (name.as_str(), stored));
     let save = |at: &Path| safetensors::serialize_to_file(views, Some(metadata), at).map_err(std::io::Error::other);
@@ -83,10 +83,14 @@ fn write(path: &Path, tensors: Vec<(String, Stored)>, metadata: (&str, String)) 
 }
 
 /// Writes weights (`flat` has the layout of `params`: the masters or their moving average) under their official names.
+///
+/// # Errors
+/// The file system refuses.
 pub fn save_model(path: &Path, config: &ModelConfig, params: &Params, flat: &Tensor) -> Result<(), CheckpointError> {
-    let tensors = params.named().iter().map(|named| (named.name.clone(), Stored::new(&params.view(flat, named)))).collect();
+    let tensors: Vec<(String, Stored)> =
+        params.named().iter().map(|named| (named.name.clone(), Stored::new(&params.view(flat, named)))).collect();
     let config = serde_json::to_string(config).map_err(|error| format_error(path, error))?;
-    write(path, tensors, (CONFIG_KEY, config))
+    write(path, &tensors, (CONFIG_KEY, config))
 }
 
 fn read_metadata(path: &Path, bytes: &[u8], key: &str) -> Result<String, CheckpointError> {
@@ -115,6 +119,9 @@ pub(super) fn tensor_of(path: &Path, view: &TensorView<'_>) -> Result<Tensor, Ch
 }
 
 /// The sizes a native model file was written with.
+///
+/// # Errors
+/// The file cannot be read or was not written by this trainer.
 pub fn read_model_config(path: &Path) -> Result<ModelConfig, CheckpointError> {
     let bytes = std::fs::read(path).map_err(io(path))?;
     config_of(path, &bytes)
@@ -125,18 +132,18 @@ fn config_of(path: &Path, bytes: &[u8]) -> Result<ModelConfig, CheckpointError> 
 }
 
 /// Loads a native model file. Missing or mis-shaped keys are an error that lists all of them.
+///
+/// # Errors
+/// The file cannot be read, or keys are missing or mis-shaped.
 pub fn load_model(path: &Path) -> Result<LoadedModel, CheckpointError> {
     let bytes = std::fs::read(path).map_err(io(path))?;
     let config = config_of(path, &bytes)?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| format_error(path, error))?;
-    let (model, params) =
-        R2d2::new(&config).map_err(|source| CheckpointError::Config { path: path.to_path_buf(), source })?;
+    let (model, params) = R2d2::new(&config).map_err(|source| CheckpointError::Config { path: path.to_path_buf(), source })?;
     let views = tensors.tensors();
-    let found = views
-        .iter()
-        .map(|(name, view)| (name.clone(), view.shape().iter().map(|&side| side as i64).collect()))
-        .collect();
-    fill(path, model, params, found, |index| tensor_of(path, &views[index].1))
+    let found: Vec<(String, Vec<i64>)> =
+        views.iter().map(|(name, view)| (name.clone(), view.shape().iter().map(|&side| side as i64).collect())).collect();
+    fill(path, model, params, &found, |index| tensor_of(path, &views[index].1))
 }
 
 /// Everything a run needs to go on as if it had not stopped. Data order and dropout follow from seed and step, so no generator's state
@@ -168,14 +175,20 @@ pub struct Progress {
 }
 
 /// Writes the resumable state atomically.
+///
+/// # Errors
+/// The file system refuses.
 pub fn write_state(path: &Path, state: &TrainingState) -> Result<(), CheckpointError> {
     let tensors = [("params", &state.params), ("ema", &state.ema), ("adam.m", &state.m), ("adam.v", &state.v)]
         .map(|(name, tensor)| (name.to_owned(), Stored::new(tensor)));
     let progress = serde_json::to_string(&state.progress).map_err(|error| format_error(path, error))?;
-    write(path, tensors.into(), (STATE_KEY, progress))
+    write(path, &tensors, (STATE_KEY, progress))
 }
 
 /// Reads a resumable state of `numel` parameters.
+///
+/// # Errors
+/// The file cannot be read, or belongs to a model of another size.
 pub fn read_state(path: &Path, numel: i64) -> Result<TrainingState, CheckpointError> {
     let bytes = std::fs::read(path).map_err(io(path))?;
     let progress = serde_json::from_str(&read_metadata(path, &bytes, STATE_KEY)?).map_err(|error| format_error(path, error))?;
@@ -184,7 +197,10 @@ pub fn read_state(path: &Path, numel: i64) -> Result<TrainingState, CheckpointEr
         let view = tensors.tensor(name).map_err(|error| format_error(path, error))?;
         let tensor = tensor_of(path, &view)?;
         if tensor.size() != [numel] || tensor.kind() != Kind::Float {
-            let message = format!("`{name}` has shape {:?}, the model has {numel} parameters; resume with the configuration it was trained with", tensor.size());
+            let message = format!(
+                "`{name}` has shape {:?}, the model has {numel} parameters; resume with the configuration it was trained with",
+                tensor.size()
+            );
             return Err(format_error(path, message));
         }
         Ok(tensor)

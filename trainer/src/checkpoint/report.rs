@@ -42,11 +42,9 @@ impl KeyReport {
             match found.get(name) {
                 None => report.missing.push(name.to_owned()),
                 Some(own) if *own == shape => report.loaded += 1,
-                Some(own) => report.mis_shaped.push(MisShaped {
-                    name: name.to_owned(),
-                    expected: shape.to_vec(),
-                    found: own.to_vec(),
-                }),
+                Some(own) => {
+                    report.mis_shaped.push(MisShaped { name: name.to_owned(), expected: shape.to_vec(), found: own.to_vec() });
+                }
             }
         }
         for name in found.keys().filter(|name| !known.contains(*name)) {
@@ -65,7 +63,13 @@ impl KeyReport {
 impl fmt::Display for KeyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        write!(f, "{} keys read; missing: {}; unexpected: {}; mis-shaped: ", self.loaded, list(&self.missing), list(&self.unexpected))?;
+        write!(
+            f,
+            "{} keys read; missing: {}; unexpected: {}; mis-shaped: ",
+            self.loaded,
+            list(&self.missing),
+            list(&self.unexpected)
+        )?;
         if self.mis_shaped.is_empty() {
             return write!(f, "none");
         }

@@ -177,6 +177,9 @@ pub struct Loader {
 
 impl Loader {
     /// Starts at `first_step`; samples are made on `threads` threads.
+    ///
+    /// # Errors
+    /// No thread can be started.
     pub fn start(mut maker: BatchMaker, first_step: u64, threads: usize) -> std::io::Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.max(1))

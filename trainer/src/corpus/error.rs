@@ -34,7 +34,9 @@ pub enum CorpusError {
         message: String,
     },
     /// No record is left after filtering.
-    #[error("no record of {path} passes the filter (splits {splits:?}, licences {licences:?}); widen data.splits or data.licences")]
+    #[error(
+        "no record of {path} passes the filter (splits {splits:?}, licences {licences:?}); widen data.splits or data.licences"
+    )]
     Empty {
         /// Corpus folder.
         path: PathBuf,

@@ -36,6 +36,9 @@ pub struct Pictures {
 
 impl Pictures {
     /// Decodes the pictures of `records` on all threads and squashes each to `side` pixels.
+    ///
+    /// # Errors
+    /// A picture is missing or cannot be decoded; the error names its record.
     pub fn load(folder: &Path, records: &[Record], side: usize) -> Result<Self, CorpusError> {
         let load = |record: &Record| {
             let path = folder.join(&record.image);
@@ -48,6 +51,9 @@ impl Pictures {
     }
 
     /// Loads pictures as plain RGB squares for evaluation: id → `side * side * 3` bytes.
+    ///
+    /// # Errors
+    /// A picture is missing or cannot be decoded; the error names its record.
     pub fn load_rgb(folder: &Path, records: &[Record], side: usize) -> Result<HashMap<String, Vec<u8>>, CorpusError> {
         let load = |record: &Record| {
             let path = folder.join(&record.image);
@@ -70,6 +76,9 @@ pub struct Rgb {
 }
 
 /// Decodes JPEG, PNG, WebP, GIF or BMP to RGB; alpha is dropped as Pillow's `convert("RGB")` drops it.
+///
+/// # Errors
+/// What the decoder says.
 pub fn decode_rgb(bytes: &[u8]) -> Result<Rgb, String> {
     if bytes.starts_with(&[0xFF, 0xD8]) {
         let options = DecoderOptions::default().jpeg_set_out_colorspace(ColorSpace::RGB);
@@ -83,6 +92,9 @@ pub fn decode_rgb(bytes: &[u8]) -> Result<Rgb, String> {
 }
 
 /// Resizes to a square by Pillow's antialiased bicubic (r2d2.md §3.4), not keeping the aspect ratio.
+///
+/// # Errors
+/// The buffer does not have the size it claims.
 pub fn squash(rgb: &Rgb, side: u32) -> Result<Vec<u8>, String> {
     if rgb.width == side && rgb.height == side {
         return Ok(rgb.data.clone());
@@ -98,9 +110,7 @@ pub fn squash(rgb: &Rgb, side: u32) -> Result<Vec<u8>, String> {
 /// Marks the white region connected to the border as background.
 fn with_background(rgb: &[u8], side: usize) -> Vec<u8> {
     let paper = |index: usize| rgb[index * 3..index * 3 + 3].iter().all(|&value| value >= PAPER_LEVEL_MIN);
-    let border: Vec<usize> = (0..side)
-        .flat_map(|i| [i, (side - 1) * side + i, i * side, i * side + side - 1])
-        .collect();
+    let border: Vec<usize> = (0..side).flat_map(|i| [i, (side - 1) * side + i, i * side, i * side + side - 1]).collect();
     let mut background = vec![false; side * side];
     let white = border.iter().filter(|&&index| paper(index)).count();
     if white as f64 >= border.len() as f64 * PAPER_BORDER_MIN {

@@ -49,13 +49,14 @@ pub struct RecordFilter {
 impl RecordFilter {
     fn accepts(&self, record: &Record) -> bool {
         let allowed = |list: &[String], value: &String| list.is_empty() || list.contains(value);
-        self.splits.contains(&record.split)
-            && allowed(&self.licences, &record.licence)
-            && allowed(&self.domains, &record.domain)
+        self.splits.contains(&record.split) && allowed(&self.licences, &record.licence) && allowed(&self.domains, &record.domain)
     }
 }
 
 /// Reads the records of a corpus folder that pass the filter, in file order. A bad row is an error that names it.
+///
+/// # Errors
+/// A file is missing, a row is bad (named with its line), or nothing is left.
 pub fn read_records(folder: &Path, filter: &RecordFilter) -> Result<Vec<Record>, CorpusError> {
     let mut records = Vec::new();
     for split in &filter.splits {

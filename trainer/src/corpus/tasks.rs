@@ -33,12 +33,18 @@ impl RetrievalTask {
 }
 
 /// Reads `<folder>/tasks/<name>.jsonl`.
+///
+/// # Errors
+/// The file is missing or a row is bad (named with its line).
 pub fn read_retrieval_task(folder: &Path, name: &str) -> Result<RetrievalTask, CorpusError> {
     let path = folder.join("tasks").join(format!("{name}.jsonl"));
     let text = std::fs::read_to_string(&path).map_err(CorpusError::io(&path))?;
     let parse = |(index, line): (usize, &str)| {
-        serde_json::from_str(line)
-            .map_err(|error| CorpusError::Row { path: path.clone(), line: index + 1, message: error.to_string() })
+        serde_json::from_str(line).map_err(|error| CorpusError::Row {
+            path: path.clone(),
+            line: index + 1,
+            message: error.to_string(),
+        })
     };
     let queries = text.lines().enumerate().map(parse).collect::<Result<Vec<TaskQuery>, _>>()?;
     Ok(RetrievalTask { name: name.to_owned(), queries })

@@ -25,6 +25,9 @@ pub struct Tokenizer {
 
 impl Tokenizer {
     /// Loads a vocabulary file; texts are cut to `tokens_max` including [CLS] and [SEP].
+    ///
+    /// # Errors
+    /// The file cannot be read or lacks a special token.
     pub fn from_vocabulary(path: &Path, tokens_max: usize) -> Result<Self, CorpusError> {
         let fail = |message: String| CorpusError::Vocabulary { path: path.to_path_buf(), message };
         let name = path.to_str().ok_or_else(|| fail("its path is not UTF-8".into()))?;
@@ -36,9 +39,8 @@ impl Tokenizer {
         let mut inner = tokenizers::Tokenizer::new(model);
         let _ = inner.with_normalizer(Some(BertNormalizer::new(true, true, None, true)));
         let _ = inner.with_pre_tokenizer(Some(BertPreTokenizer));
-        let special = |token: &str| {
-            inner.token_to_id(token).map(i64::from).ok_or_else(|| fail(format!("token {token} is missing")))
-        };
+        let special =
+            |token: &str| inner.token_to_id(token).map(i64::from).ok_or_else(|| fail(format!("token {token} is missing")));
         let (cls, sep) = (special("[CLS]")?, special("[SEP]")?);
         Ok(Self { inner, cls, sep, tokens_max })
     }

@@ -35,7 +35,12 @@ impl Block {
     fn new(b: &mut Builder, prefix: &str, sizes: &BlockSizes) -> Self {
         let at = |part: &str| format!("{prefix}.{part}");
         let attention_names = |kind: &str| {
-            [at(&format!("{kind}.self.query")), at(&format!("{kind}.self.key")), at(&format!("{kind}.self.value")), at(&format!("{kind}.output.dense"))]
+            [
+                at(&format!("{kind}.self.query")),
+                at(&format!("{kind}.self.key")),
+                at(&format!("{kind}.self.value")),
+                at(&format!("{kind}.output.dense")),
+            ]
         };
         let width = sizes.width;
         let std = [std_of(width); 2];
@@ -90,8 +95,7 @@ impl TextTower {
         let token_type = Embedding::new(b, &at("token_type_embeddings"), TOKEN_TYPES, t.width, EMBEDDING_STD);
         let norm = LayerNorm::new(b, &at("LayerNorm"), t.width, LAYER_NORM_EPS);
         let sizes = BlockSizes { width: t.width, heads: t.heads, mlp: t.mlp, memory: None };
-        let blocks =
-            (0..t.layers).map(|layer| Block::new(b, &format!("text_encoder.encoder.layer.{layer}"), &sizes)).collect();
+        let blocks = (0..t.layers).map(|layer| Block::new(b, &format!("text_encoder.encoder.layer.{layer}"), &sizes)).collect();
         if config.dead_weights {
             Linear::new(b, "text_encoder.pooler.dense", t.width, t.width, std_of(t.width));
         }

@@ -144,6 +144,9 @@ pub enum ConfigError {
 
 impl ModelConfig {
     /// Reads a preset (configs/models): TOML, or JSON where the name ends in `.json`.
+    ///
+    /// # Errors
+    /// The file cannot be read, a field is unknown, missing or of the wrong type, or a value is outside its range.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io { path: path.to_path_buf(), source })?;
         let parsed: Result<Self, String> = if path.extension().is_some_and(|extension| extension == "json") {
@@ -157,6 +160,9 @@ impl ModelConfig {
     }
 
     /// Checks that the sizes describe a model.
+    ///
+    /// # Errors
+    /// The first value outside its range.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let (v, t, c) = (&self.vision, &self.text, &self.cross);
         let positive = [

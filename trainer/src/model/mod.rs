@@ -62,12 +62,18 @@ pub struct R2d2 {
 
 impl R2d2 {
     /// Declares the model; the parameters come back zeroed.
+    ///
+    /// # Errors
+    /// Sizes that are no model, or a task that cannot be read.
     pub fn new(config: &ModelConfig) -> Result<(Self, Params), ConfigError> {
         let (model, builder) = Self::declare(config)?;
         Ok((model, Params::new(builder.layout())))
     }
 
     /// Number of parameters of a configuration, without allocating them.
+    ///
+    /// # Errors
+    /// Sizes that are no model.
     pub fn numel(config: &ModelConfig) -> Result<i64, ConfigError> {
         Ok(Self::declare(config)?.1.numel())
     }

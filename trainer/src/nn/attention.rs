@@ -65,8 +65,8 @@ impl SelfAttention {
 
     /// x [B, L, D], additive mask broadcastable to [B, H, L, L] → [B, L, D].
     pub fn forward(&self, w: &Weights, x: &Tensor, mask: Option<&Tensor>, context: Context) -> Tensor {
-        let (b, l, d) = size3(x);
-        let qkv = self.qkv.forward(w, x).view([b, l, 3, self.heads, d / self.heads]).permute([2, 0, 3, 1, 4]);
+        let [batch, length, width] = size3(x);
+        let qkv = self.qkv.forward(w, x).view([batch, length, 3, self.heads, width / self.heads]).permute([2, 0, 3, 1, 4]);
         let out = attend(&qkv.select(0, 0), &qkv.select(0, 1), &qkv.select(0, 2), mask, context);
         self.out.forward(w, &out)
     }
@@ -95,16 +95,16 @@ impl CrossAttention {
 
     /// x [B, L, D] attends to memory [B, M, Dm] with an additive mask broadcastable to [B, H, L, M] → [B, L, D].
     pub fn forward(&self, w: &Weights, x: &Tensor, memory: &Tensor, mask: Option<&Tensor>, context: Context) -> Tensor {
-        let (b, l, d) = size3(x);
-        let head = d / self.heads;
-        let q = self.query.forward(w, x).view([b, l, self.heads, head]).transpose(1, 2);
-        let m = memory.size()[1];
-        let kv = self.kv.forward(w, memory).view([b, m, 2, self.heads, head]).permute([2, 0, 3, 1, 4]);
-        self.out.forward(w, &attend(&q, &kv.select(0, 0), &kv.select(0, 1), mask, context))
+        let [batch, length, width] = size3(x);
+        let head = width / self.heads;
+        let query = self.query.forward(w, x).view([batch, length, self.heads, head]).transpose(1, 2);
+        let memory_length = memory.size()[1];
+        let kv = self.kv.forward(w, memory).view([batch, memory_length, 2, self.heads, head]).permute([2, 0, 3, 1, 4]);
+        self.out.forward(w, &attend(&query, &kv.select(0, 0), &kv.select(0, 1), mask, context))
     }
 }
 
-fn size3(x: &Tensor) -> (i64, i64, i64) {
+fn size3(x: &Tensor) -> [i64; 3] {
     let size = x.size();
-    (size[0], size[1], size[2])
+    [size[0], size[1], size[2]]
 }

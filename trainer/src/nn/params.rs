@@ -268,8 +268,7 @@ impl Params {
     /// Weights without gradient over another buffer of this layout, such as the moving average.
     pub fn weights_of(&self, flat: &Tensor, precision: Precision) -> Weights {
         let views = leaf_views(&self.layout, flat);
-        let tensors =
-            views.iter().zip(&self.layout.leaves).map(|(view, place)| cast(&view.detach(), place, precision)).collect();
+        let tensors = views.iter().zip(&self.layout.leaves).map(|(view, place)| cast(&view.detach(), place, precision)).collect();
         Weights { tensors, precision }
     }
 }
@@ -279,9 +278,7 @@ fn cast(value: &Tensor, place: &LeafPlace, precision: Precision) -> Tensor {
 }
 
 fn leaf_views(layout: &Layout, flat: &Tensor) -> Vec<Tensor> {
-    let view = |place: &LeafPlace| {
-        flat.narrow(0, place.offset, place.shape.iter().product::<i64>()).view(place.shape.as_slice())
-    };
+    let view = |place: &LeafPlace| flat.narrow(0, place.offset, place.shape.iter().product::<i64>()).view(place.shape.as_slice());
     layout.leaves.iter().map(view).collect()
 }
 

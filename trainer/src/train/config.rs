@@ -292,9 +292,11 @@ pub enum TrainConfigError {
 
 impl TrainConfig {
     /// Reads a file, applies overrides of the form `section.key=value`, checks every range.
+    ///
+    /// # Errors
+    /// The file cannot be read, a field is unknown, missing or of the wrong type, or a value is outside its range.
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self, TrainConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| TrainConfigError::Io { path: path.to_path_buf(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| TrainConfigError::Io { path: path.to_path_buf(), source })?;
         let fail = |message: String| TrainConfigError::Parse { path: path.to_path_buf(), message };
         let config: Self = if overrides.is_empty() {
             toml::from_str(&text).map_err(|error| fail(error.to_string()))?
@@ -317,6 +319,9 @@ impl TrainConfig {
     }
 
     /// Checks ranges that the types cannot.
+    ///
+    /// # Errors
+    /// The first value outside its range.
     pub fn validate(&self) -> Result<(), TrainConfigError> {
         self.model.validate()?;
         let fraction = |field, value: f64| {

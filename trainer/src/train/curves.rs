@@ -8,6 +8,9 @@ use plotters::prelude::*;
 type Series = (String, Vec<(f64, f64)>);
 
 /// Reads `metrics.jsonl` and draws loss, learning rate, temperature and recall into `curves.svg` beside it.
+///
+/// # Errors
+/// The metrics cannot be read or the drawing cannot be written.
 pub fn draw_curves(metrics: &Path, target: &Path) -> Result<(), String> {
     let text = std::fs::read_to_string(metrics).map_err(|error| format!("{}: {error}", metrics.display()))?;
     let rows: Vec<serde_json::Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
@@ -16,7 +19,9 @@ pub fn draw_curves(metrics: &Path, target: &Path) -> Result<(), String> {
     };
     let mut recall: Vec<Series> = Vec::new();
     for row in &rows {
-        let (Some(step), Some(tasks)) = (row["step"].as_f64(), row.get("recall").and_then(|value| value.as_array())) else { continue };
+        let (Some(step), Some(tasks)) = (row["step"].as_f64(), row.get("recall").and_then(|value| value.as_array())) else {
+            continue;
+        };
         for task in tasks {
             let name = task["task"].as_str().unwrap_or("task").to_owned();
             let Some(value) = task["text_to_image"][0].as_f64() else { continue };

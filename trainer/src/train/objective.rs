@@ -11,7 +11,7 @@ use crate::nn::{Context, Weights};
 /// CLIP's normalisation (r2d2.md §3.4).
 pub const PIXEL_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 /// CLIP's normalisation (r2d2.md §3.4).
-pub const PIXEL_STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+pub const PIXEL_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// Bytes [B, 3, H, W] → normalised f32.
 pub fn normalise(bytes: &Tensor) -> Tensor {
@@ -113,7 +113,8 @@ impl Objective<'_> {
         let image_index = Tensor::cat(&[&own, &negatives.image_of_text, &own], 0);
         let text_index = Tensor::cat(&[&own, &own, &negatives.text_of_image], 0);
         let labels = Tensor::cat(&[own.ones_like(), own.zeros_like(), own.zeros_like()], 0);
-        let states = |encoded: &Encoded| if self.loss.itm_detach { encoded.states.detach() } else { encoded.states.shallow_clone() };
+        let states =
+            |encoded: &Encoded| if self.loss.itm_detach { encoded.states.detach() } else { encoded.states.shallow_clone() };
         let matched = self.model.match_pairs(
             w,
             &states(image).index_select(0, &image_index),

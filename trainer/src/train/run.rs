@@ -115,6 +115,9 @@ struct Session<'a> {
 }
 
 /// Trains by a configuration; `resume` goes on from the state in `run.out`. Saves and returns when `stop` is set.
+///
+/// # Errors
+/// A corpus or checkpoint that cannot be used, an output that cannot be written, or a diverging loss.
 pub fn train(config: &TrainConfig, resume: bool, stop: &StopFlag) -> Result<Outcome, TrainError> {
     let out = &config.run.out;
     std::fs::create_dir_all(out).map_err(io(out))?;
@@ -134,8 +137,7 @@ pub fn train(config: &TrainConfig, resume: bool, stop: &StopFlag) -> Result<Outc
 
 fn batch_maker(config: &TrainConfig) -> Result<BatchMaker, TrainError> {
     let data = &config.data;
-    let filter =
-        RecordFilter { splits: data.splits.clone(), licences: data.licences.clone(), domains: data.domains.clone() };
+    let filter = RecordFilter { splits: data.splits.clone(), licences: data.licences.clone(), domains: data.domains.clone() };
     let records = read_records(&data.corpus, &filter)?;
     if records.len() < data.batch {
         return Err(TrainError::TooFewRecords { batch: data.batch, records: records.len() });
@@ -275,7 +277,12 @@ impl<'a> Session<'a> {
         let loss = &self.config.loss;
         // Dropout and negatives are drawn from seed and step, so a resumed run draws the same.
         tch::manual_seed(self.config.run.seed.wrapping_mul(0x9E37_79B9).wrapping_add(self.step) as i64);
-        let begun = Instant::now();
+        let mut lap = Instant::now();
+        let mut lap_ms = || {
+            let ms = lap.elapsed().as_secs_f64() * 1000.0;
+            lap = Instant::now();
+            ms
+        };
         let inputs = Inputs::new(batch, self.config.model.vision.image);
         let with_itm = loss.itm_every > 0
             && self.step >= loss.itm_start_step
@@ -283,18 +290,16 @@ impl<'a> Session<'a> {
             && self.step.is_multiple_of(loss.itm_every);
         let w = self.params.weights(self.config.run.precision);
         let (total, losses) = Objective { model: &self.model, loss }.forward(&w, &inputs, with_itm);
-        let forward = begun.elapsed();
+        let forward_ms = lap_ms();
         self.params.zero_grad();
         total.backward();
-        let backward = begun.elapsed();
+        let backward_ms = lap_ms();
         let norm = self.adam.step(&self.params, lr);
         self.clamp_temperature();
         if norm.is_finite() {
             self.ema.update(&self.params, self.adam.updates);
         }
-        let end = begun.elapsed();
-        let ms = |duration: std::time::Duration| duration.as_secs_f64() * 1000.0;
-        StepDone { losses, norm, ms: [ms(forward), ms(backward - forward), ms(end - backward)] }
+        StepDone { losses, norm, ms: [forward_ms, backward_ms, lap_ms()] }
     }
 
     fn clamp_temperature(&mut self) {
@@ -340,12 +345,8 @@ impl<'a> Session<'a> {
     fn save(&mut self) -> Result<(), TrainError> {
         let out = &self.config.run.out;
         save_model(&out.join(MODEL_FILE), &self.config.model, &self.params, &self.ema.flat)?;
-        let progress = Progress {
-            step: self.step,
-            updates: self.adam.updates,
-            seed: self.config.run.seed,
-            elapsed_seconds: self.elapsed(),
-        };
+        let progress =
+            Progress { step: self.step, updates: self.adam.updates, seed: self.config.run.seed, elapsed_seconds: self.elapsed() };
         let state = TrainingState {
             progress,
             params: self.params.flat().shallow_clone(),

@@ -14,6 +14,9 @@ impl StopFlag {
     }
 
     /// A flag that SIGINT and SIGTERM set; a second signal ends the process at once.
+    ///
+    /// # Errors
+    /// The handlers cannot be installed.
     pub fn on_signals() -> std::io::Result<Self> {
         let flag = Self::new();
         let set = flag.clone();

@@ -7,9 +7,7 @@ use serde::Serialize;
 use tch::{Kind, Tensor};
 
 use super::objective::normalise;
-use crate::corpus::{
-    CorpusError, Pictures, RecordFilter, RetrievalTask, Tokenizer, read_records, read_retrieval_task,
-};
+use crate::corpus::{CorpusError, Pictures, RecordFilter, RetrievalTask, Tokenizer, read_records, read_retrieval_task};
 use crate::model::R2d2;
 use crate::nn::{Context, Weights};
 
@@ -48,7 +46,16 @@ pub struct Validator {
 
 impl Validator {
     /// Reads tasks by name. A task's split is the part of its name before the first dot.
-    pub fn new(corpus: &Path, names: &[String], side: i64, tokenizer: &Tokenizer, queries_max: usize) -> Result<Self, CorpusError> {
+    ///
+    /// # Errors
+    /// Sizes that are no model, or a task that cannot be read.
+    pub fn new(
+        corpus: &Path,
+        names: &[String],
+        side: i64,
+        tokenizer: &Tokenizer,
+        queries_max: usize,
+    ) -> Result<Self, CorpusError> {
         let mut prepared = Vec::new();
         for name in names {
             let mut task = read_retrieval_task(corpus, name)?;
@@ -95,8 +102,7 @@ impl Validator {
             .chunks(ENCODE_BATCH)
             .map(|chunk| {
                 let bytes = chunk.concat();
-                let pixels =
-                    Tensor::from_data_size(&bytes, &[chunk.len() as i64, 3, self.side, self.side], Kind::Uint8);
+                let pixels = Tensor::from_data_size(&bytes, &[chunk.len() as i64, 3, self.side, self.side], Kind::Uint8);
                 model.encode_image(w, &normalise(&pixels), None, Context::EVAL).embedding
             })
             .collect();

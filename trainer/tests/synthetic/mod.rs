@@ -6,7 +6,8 @@ use std::path::Path;
 use astromech_trainer::train::TrainConfig;
 
 /// Concepts: a colour and a side of the picture.
-const COLOURS: [(&str, [u8; 3]); 4] = [("红", [220, 30, 30]), ("绿", [30, 180, 40]), ("蓝", [40, 60, 220]), ("黄", [230, 210, 40])];
+const COLOURS: [(&str, [u8; 3]); 4] =
+    [("红", [220, 30, 30]), ("绿", [30, 180, 40]), ("蓝", [40, 60, 220]), ("黄", [230, 210, 40])];
 const PLACES: [&str; 4] = ["左上", "右上", "左下", "右下"];
 const SIDE: u32 = 32;
 
@@ -32,7 +33,12 @@ pub fn write_corpus(folder: &Path) {
                 });
                 writeln!(rows, "{row}").unwrap();
                 if variant == 0 {
-                    writeln!(task, "{}", serde_json::json!({ "text": text, "images": [id, format!("{colour_index}-{place_index}-1")] })).unwrap();
+                    writeln!(
+                        task,
+                        "{}",
+                        serde_json::json!({ "text": text, "images": [id, format!("{colour_index}-{place_index}-1")] })
+                    )
+                    .unwrap();
                 }
             }
         }

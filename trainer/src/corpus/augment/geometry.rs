@@ -36,17 +36,17 @@ impl Transform {
 
 /// Samples the picture through the transform; outside of it lies transparent white.
 pub(super) fn sample(picture: &Picture, side: usize, transform: &Transform) -> Canvas {
-    let n = side * side;
-    let mut rgb = [vec![255.0f32; n], vec![255.0f32; n], vec![255.0f32; n]];
-    let mut alpha = vec![0.0f32; n];
-    let [a, b, c, d] = transform.matrix;
+    let pixels = side * side;
+    let mut rgb = [vec![255.0f32; pixels], vec![255.0f32; pixels], vec![255.0f32; pixels]];
+    let mut alpha = vec![0.0f32; pixels];
+    let [xx, xy, yx, yy] = transform.matrix;
     let source = picture.side as f32;
     for y in 0..side {
         let v = (y as f32 + 0.5) / side as f32 - 0.5;
         for x in 0..side {
             let u = (x as f32 + 0.5) / side as f32 - 0.5;
-            let sx = (a * u + b * v + transform.shift[0] + 0.5) * source - 0.5;
-            let sy = (c * u + d * v + transform.shift[1] + 0.5) * source - 0.5;
+            let sx = (xx * u + xy * v + transform.shift[0] + 0.5) * source - 0.5;
+            let sy = (yx * u + yy * v + transform.shift[1] + 0.5) * source - 0.5;
             if sx <= -1.0 || sy <= -1.0 || sx >= source || sy >= source {
                 continue;
             }

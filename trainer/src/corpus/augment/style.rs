@@ -104,8 +104,7 @@ fn edges(canvas: &Canvas, threshold: f32) -> Vec<f32> {
             }
         }
     }
-    strength.iter_mut().for_each(|value| *value = ((*value - threshold) / LINE_RAMP).clamp(0.0, 1.0));
-    strength
+    strength.into_iter().map(|value| ((value - threshold) / LINE_RAMP).clamp(0.0, 1.0)).collect()
 }
 
 fn thicken(line: &[f32], side: usize) -> Vec<f32> {
