@@ -10,7 +10,7 @@ use astromech_towers::{ImageLimits, decode_and_squash};
 use crate::Setting;
 use crate::table::{Table, rate};
 
-const PILLOW_VERSION: &str = "12.0.0";
+const PILLOW_VERSION: &str = "13.0.0";
 /// Each side is measured this often, in turn.
 const ROUNDS: usize = 3;
 /// Longest pass over a folder.
