@@ -1,5 +1,7 @@
 //! Astromech's daemon: keeps a Qdrant index in step with Kafka. See ARCHITECTURE.md for the way of a record.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
+
 pub mod api;
 pub mod cli;
 pub mod config;

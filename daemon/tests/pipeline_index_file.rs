@@ -31,6 +31,11 @@ fn astromech(index: &Path, args: &[&str]) -> Output {
         .unwrap()
 }
 
+#[expect(clippy::print_stderr, reason = "a skipped test says why")]
+fn skipped(reason: &str) {
+    eprintln!("skipped: {reason}");
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -38,7 +43,7 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn good_lines_are_indexed_and_bad_ones_are_listed_with_their_numbers() {
     if let Some(reason) = absent() {
-        eprintln!("skipped: {reason}");
+        skipped(&reason);
         return;
     }
     let dir = tempfile::tempdir().unwrap();

@@ -182,13 +182,11 @@ async fn serve(
 }
 
 async fn end_server(server: JoinHandle<Result<(), api::ApiError>>) -> Result<()> {
-    match tokio::time::timeout(END_TIMEOUT, server).await {
-        Ok(served) => Ok(served.context("http failed")??),
-        Err(_) => {
-            warn!("http requests were cut off");
-            Ok(())
-        }
-    }
+    let Ok(served) = tokio::time::timeout(END_TIMEOUT, server).await else {
+        warn!("http requests were cut off");
+        return Ok(());
+    };
+    Ok(served.context("http failed")??)
 }
 
 /// Keeps readiness and the number of points up to date.
@@ -200,7 +198,9 @@ async fn watch_index(index: Arc<dyn Index>, metrics: Arc<Metrics>, readiness: Ar
         match index.counts().await {
             Ok(counts) => {
                 readiness.set_ready(Condition::Index);
-                counts.into_iter().for_each(|(kind, points)| metrics.set_index_points(kind, points));
+                for (kind, points) in counts {
+                    metrics.set_index_points(kind, points);
+                }
             }
             Err(error) => readiness.set_missing(Condition::Index, error.to_string()),
         }

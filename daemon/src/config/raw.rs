@@ -171,7 +171,7 @@ impl Reader<'_> {
                 self.raw.tables.insert(found.name, read);
             }
             (SectionForm::Array(_), DeValue::Array(array)) => {
-                for element in array.iter() {
+                for element in array {
                     let line = self.line(element.span().start);
                     match element.get_ref() {
                         DeValue::Table(table) => {
@@ -274,7 +274,7 @@ impl Reader<'_> {
             }
             (KeyKind::TextList, DeValue::Array(array)) => {
                 let mut list = Vec::with_capacity(array.len());
-                for element in array.iter() {
+                for element in array {
                     let line = self.line(element.span().start);
                     match element.get_ref() {
                         DeValue::String(text) => list.push(self.text(path, line, text)?),

@@ -1,5 +1,7 @@
 //! `configs/reference.toml`, printed from the table of keys.
 
+use std::fmt::{self, Write as _};
+
 use super::keys::{Key, KeyKind, Need, SECTIONS, SectionForm};
 
 const WIDTH: usize = 118;
@@ -16,15 +18,12 @@ pub fn reference_toml() -> String {
         out.push('\n');
         comment(&mut out, section.doc);
         match section.form {
-            SectionForm::Table(keys) => {
-                out.push_str(&format!("[{}]\n", section.name));
-                keys.iter().for_each(|key| print(&mut out, key));
-            }
-            SectionForm::Array(keys) => {
-                out.push_str(&format!("[[{}]]\n", section.name));
-                keys.iter().for_each(|key| print(&mut out, key));
-            }
-            SectionForm::Map(example) => out.push_str(&format!("[{}]\n# {example}\n", section.name)),
+            SectionForm::Table(_) => line(&mut out, format_args!("[{}]", section.name)),
+            SectionForm::Array(_) => line(&mut out, format_args!("[[{}]]", section.name)),
+            SectionForm::Map(example) => line(&mut out, format_args!("[{}]\n# {example}", section.name)),
+        }
+        for key in section.keys() {
+            print(&mut out, key);
         }
     }
     out
@@ -45,7 +44,12 @@ fn print(out: &mut String, key: &Key) {
         Need::Default(value) => (value, ""),
     };
     comment(out, &format!("{}{limits}{required}", key.doc));
-    out.push_str(&format!("{} = {value}\n", key.name));
+    line(out, format_args!("{} = {value}", key.name));
+}
+
+fn line(out: &mut String, text: fmt::Arguments<'_>) {
+    // Writing to a String can't fail.
+    let _ = writeln!(out, "{text}");
 }
 
 fn comment(out: &mut String, text: &str) {

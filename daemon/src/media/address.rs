@@ -101,8 +101,8 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
         _ => {}
     }
     let global_unicast = segments[0] & 0xe000 == 0x2000; // 2000::/3
-    let special = (segments[0] == 0x2001 && segments[1] < 0x200) // protocol assignments, Teredo
-        || (segments[0] == 0x2001 && segments[1] == 0xdb8) // documentation
+    // Protocol assignments with Teredo, and documentation.
+    let special = (segments[0] == 0x2001 && (segments[1] < 0x200 || segments[1] == 0xdb8))
         || (segments[0] == 0x3fff && segments[1] < 0x1000); // documentation
     global_unicast && !special
 }

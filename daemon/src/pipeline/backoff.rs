@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_longest_and_stay_within_half_of_their_step() {
-        let limits = BackoffLimits { min: Duration::from_millis(100), max: Duration::from_millis(1000) };
+        let limits = BackoffLimits { min: Duration::from_millis(100), max: Duration::from_secs(1) };
         let mut backoff = Backoff::new(limits);
         for step in [100, 200, 400, 800, 1000, 1000] {
             let wait = backoff.next_wait();

@@ -55,7 +55,9 @@ pub struct Halt {
 impl Halt {
     /// Stops everything; the first cause is kept.
     pub fn halt(&self, cause: HaltCause) {
-        if self.cause.set(cause.clone()).is_ok() {
+        if self.cause.set(cause).is_ok()
+            && let Some(cause) = self.cause.get()
+        {
             error!(%cause, hint = cause.hint(), "stopping");
         }
         self.token.cancel();

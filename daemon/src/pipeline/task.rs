@@ -104,7 +104,7 @@ impl Shared {
                 return self.bury(delivery, &guard, &fault).await;
             }
         };
-        let result = self.result(&change, &delivery.record);
+        let result = result(&change, &delivery.record);
         let (reply, answer) = oneshot::channel();
         let request = WriteRequest { change, partition: Arc::clone(&delivery.partition), reply };
         self.writer.send(request).await.map_err(|_| Left::Halted)?;
@@ -227,28 +227,6 @@ impl Shared {
         }
     }
 
-    fn result(&self, change: &Change, record: &Record) -> ResultMessage {
-        let (operation, vectors) = match &change.body {
-            ChangeBody::Delete => (Operation::Delete, Vec::new()),
-            ChangeBody::Upsert { text, image, .. } => {
-                let names = [(VECTOR_TEXT, text.is_some()), (VECTOR_IMAGE, image.is_some())];
-                (Operation::Upsert, names.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.to_owned()).collect())
-            }
-        };
-        ResultMessage {
-            schema: RESULT_SCHEMA,
-            kind: change.kind,
-            id: change.id.clone(),
-            version: change.version,
-            operation,
-            point_id: change.point_id.to_string(),
-            collection: collection_name(change.kind, &change.fingerprint),
-            fingerprint: change.fingerprint.clone(),
-            vectors,
-            source: record.position(),
-        }
-    }
-
     /// Into the dead letters, then acknowledged; unless most of the last records went there.
     async fn bury(&self, delivery: &Delivery, guard: &FenceGuard, fault: &Fault) -> Result<(), Left> {
         let record = &delivery.record;
@@ -293,5 +271,28 @@ impl Shared {
                 }
             }
         }
+    }
+}
+
+/// The result of `change`, once it is applied.
+fn result(change: &Change, record: &Record) -> ResultMessage {
+    let (operation, vectors) = match &change.body {
+        ChangeBody::Delete => (Operation::Delete, Vec::new()),
+        ChangeBody::Upsert { text, image, .. } => {
+            let names = [(VECTOR_TEXT, text.is_some()), (VECTOR_IMAGE, image.is_some())];
+            (Operation::Upsert, names.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.to_owned()).collect())
+        }
+    };
+    ResultMessage {
+        schema: RESULT_SCHEMA,
+        kind: change.kind,
+        id: change.id.clone(),
+        version: change.version,
+        operation,
+        point_id: change.point_id.to_string(),
+        collection: collection_name(change.kind, &change.fingerprint),
+        fingerprint: change.fingerprint.clone(),
+        vectors,
+        source: record.position(),
     }
 }

@@ -68,7 +68,9 @@ mod tests {
 
     fn tracker(offsets: &[i64]) -> AckTracker {
         let mut tracker = AckTracker::default();
-        offsets.iter().for_each(|offset| tracker.receive(*offset, Instant::now()));
+        for offset in offsets {
+            tracker.receive(*offset, Instant::now());
+        }
         tracker
     }
 

@@ -8,10 +8,13 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::partition::Partition;
 
+/// Partitions by topic and number.
+type ByName = BTreeMap<(Arc<str>, i32), Arc<Partition>>;
+
 /// Assigned partitions, shared by the polling thread and the consumer's callbacks.
 #[derive(Debug, Default)]
 pub struct Assignment {
-    partitions: Mutex<BTreeMap<(Arc<str>, i32), Arc<Partition>>>,
+    partitions: Mutex<ByName>,
 }
 
 impl Assignment {
@@ -33,7 +36,9 @@ impl Assignment {
 
     /// Closes the fences of `partitions` and waits until nobody writes for them any more, at most `drain`. Returns how many were idle in time.
     pub fn fence_off(partitions: &[Arc<Partition>], drain: Duration) -> usize {
-        partitions.iter().for_each(|partition| partition.fence().close());
+        for partition in partitions {
+            partition.fence().close();
+        }
         let deadline = Instant::now() + drain;
         partitions.iter().filter(|partition| partition.fence().wait_idle(deadline)).count()
     }
@@ -56,7 +61,7 @@ impl Assignment {
         self.all().iter().map(|partition| partition.window()).sum()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(Arc<str>, i32), Arc<Partition>>> {
+    fn lock(&self) -> MutexGuard<'_, ByName> {
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -98,7 +103,7 @@ mod tests {
         let partition = assignment.get("t", 1).unwrap();
         partition.receive(0);
         partition.acknowledge(0);
-        let soon = Duration::from_secs(60);
+        let soon = Duration::from_mins(1);
         let list = committable(&assignment.all(), soon);
         assert_eq!(list.count(), 1);
         assert_eq!(list.find_partition("t", 1).unwrap().offset(), Offset::Offset(1));

@@ -160,7 +160,9 @@ mod tests {
             fence.close();
             closed.store(true, Ordering::SeqCst);
             assert!(fence.wait_idle(soon()));
-            writers.into_iter().for_each(|writer| writer.join().unwrap());
+            for writer in writers {
+                writer.join().unwrap();
+            }
             assert_eq!(late.load(Ordering::SeqCst), 0);
         }
     }

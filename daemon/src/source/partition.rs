@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn an_offset_is_committed_once_and_again_while_it_is_not_confirmed() {
-        let (soon, now) = (Duration::from_secs(60), Duration::ZERO);
+        let (soon, now) = (Duration::from_mins(1), Duration::ZERO);
         let partition = Partition::new("t".into(), 0);
         partition.receive(4);
         assert_eq!(partition.take_committable(now), None);

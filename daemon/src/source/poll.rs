@@ -74,10 +74,11 @@ impl PollLoop {
     /// Runs until stopped, then drains, commits and leaves the group.
     pub(super) fn run(mut self) -> Result<Drained, SourceError> {
         let result = self.read();
-        let deadline = Instant::now() + self.kafka.drain_timeout;
+        let (now, drain) = (Instant::now(), self.kafka.drain_timeout);
+        let deadline = now + drain;
         if result.is_ok() {
             // Room at the end, for the writes that are under way when the fences close.
-            self.drain(deadline - self.kafka.drain_timeout / 4);
+            self.drain(now + drain * 3 / 4);
         }
         let partitions = self.assignment.all();
         Assignment::fence_off(&partitions, deadline.saturating_duration_since(Instant::now()));
@@ -106,13 +107,13 @@ impl PollLoop {
     }
 
     fn poll_error(&self, error: &KafkaError) {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-                let names: Vec<_> = self.kafka.topics.iter().map(|topic| topic.name.as_str()).collect();
-                let reason = format!("a topic of {} does not exist; create it", names.join(", "));
-                self.readiness.set_missing(Condition::Kafka, reason);
-            }
-            _ => warn!(%error, "reading failed; it goes on when the brokers answer"),
+        let unknown = [RDKafkaErrorCode::UnknownTopicOrPartition, RDKafkaErrorCode::UnknownTopic];
+        if error.rdkafka_error_code().is_some_and(|code| unknown.contains(&code)) {
+            let names: Vec<_> = self.kafka.topics.iter().map(|topic| topic.name.as_str()).collect();
+            let reason = format!("a topic of {} does not exist; create it", names.join(", "));
+            self.readiness.set_missing(Condition::Kafka, reason);
+        } else {
+            warn!(%error, "reading failed; it goes on when the brokers answer");
         }
     }
 
