@@ -1,6 +1,6 @@
 //! `POST /v1/embed`, and what embed and search share: reading a body, preparing and embedding its inputs.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use astromech_schemas::error::from_json;
 use astromech_schemas::http::{EmbedRequest, EmbedResponse};
@@ -11,6 +11,7 @@ use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use futures::future::try_join_all;
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 
 use super::problem::Problem;
 use super::{AppState, Limits};
@@ -52,10 +53,21 @@ pub(super) async fn embed_text(towers: &Towers, text: &str) -> Result<Vec<f32>, 
     Ok(towers.embed_text(towers.prepare_text(text)).await?.embedding)
 }
 
+/// Pictures that are decoded at once for requests, one a core: a decoded picture takes up to 8 bytes a pixel, so this and not the number
+/// of requests bounds the memory.
+static DECODES: LazyLock<Arc<Semaphore>> =
+    LazyLock::new(|| Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))));
+
 /// Unit vector of the encoded picture `bytes`; `field` names it in errors. Decoding runs on a blocking thread.
 pub(super) async fn embed_image(towers: &Towers, bytes: Vec<u8>, field: String) -> Result<Vec<f32>, EmbedError> {
     let preparing = towers.clone();
-    let prepared = tokio::task::spawn_blocking(move || preparing.prepare_image(&bytes))
+    let permit = Arc::clone(&DECODES).acquire_owned().await.expect("the semaphore is never closed");
+    let decode = move || {
+        // Held here: a decoder goes on when its request has timed out.
+        let _permit = permit;
+        preparing.prepare_image(&bytes)
+    };
+    let prepared = tokio::task::spawn_blocking(decode)
         .await
         .expect("a decoder's panic is this request's panic")
         .map_err(|error| EmbedError::Image { field, error })?;

@@ -9,7 +9,7 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures::FutureExt as _;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
@@ -80,20 +80,34 @@ pub(super) struct Admission {
     pub(super) metrics: Arc<Metrics>,
 }
 
+impl Admission {
+    fn report(&self) {
+        let in_flight = self.requests_in_flight_max.saturating_sub(self.permits.available_permits());
+        self.metrics.set_http_in_flight(in_flight);
+    }
+}
+
+/// One request under way; also where its client goes away before the answer.
+struct Admitted {
+    admission: Arc<Admission>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        drop(self.permit.take());
+        self.admission.report();
+    }
+}
+
 /// Refuses at once what would be over the limit of requests under way: a queue here would only hide the overload from the client.
 pub(super) async fn admit(State(admission): State<Arc<Admission>>, request: Request, next: Next) -> Response {
-    let report = || {
-        let in_flight = admission.requests_in_flight_max.saturating_sub(admission.permits.available_permits());
-        admission.metrics.set_http_in_flight(in_flight);
-    };
     let Ok(permit) = Arc::clone(&admission.permits).try_acquire_owned() else {
         return Problem::overloaded(admission.requests_in_flight_max).into_response();
     };
-    report();
-    let response = next.run(request).await;
-    drop(permit);
-    report();
-    response
+    admission.report();
+    let _admitted = Admitted { admission, permit: Some(permit) };
+    next.run(request).await
 }
 
 /// Ends a request that takes too long, a slowly sent body included.

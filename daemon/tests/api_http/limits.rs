@@ -69,6 +69,17 @@ async fn requests_over_the_limit_are_refused_at_once_and_health_is_still_answere
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_gives_its_place_back() {
+    let limits = Limits { requests_in_flight_max: 1, timeout: DEADLINE * 2, ..Limits::default() };
+    let Some(server) = Server::start_with(limits).await else { return };
+    let held = hold(&server).await;
+    wait_in_flight(&server, 1).await;
+    drop(held);
+    wait_in_flight(&server, 0).await;
+    assert_eq!(server.post("/v1/search", &json!({"text": "汽车"})).await.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_does_not_come_ends_in_a_time_out() {
     let Some(server) = Server::start_with(Limits { timeout: Duration::from_millis(200), ..Limits::default() }).await else {
         return;
