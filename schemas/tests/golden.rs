@@ -12,6 +12,9 @@ fn checked_in_json_schemas_are_those_of_the_types() {
             std::fs::write(&path, &text).unwrap();
         }
         let checked_in = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(checked_in == text, "{name} differs from the types: run UPDATE_GOLDEN=1 cargo test -p astromech-schemas and review");
+        assert!(
+            checked_in == text,
+            "{name} differs from the types: run UPDATE_GOLDEN=1 cargo test -p astromech-schemas and review"
+        );
     }
 }

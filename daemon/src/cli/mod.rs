@@ -29,7 +29,9 @@ use failure::EXIT_OK;
 /// Keeps a Qdrant index of Chinese articles and pictures in step with Kafka, embedded with R2D2.
 #[derive(Debug, Parser)]
 #[command(name = "astromech", version, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 done; 1 failed, or some records were bad; 2 the command line or the configuration is wrong.")]
+#[command(
+    after_help = "Exit codes: 0 done; 1 failed, or some records were bad; 2 the command line or the configuration is wrong."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
