@@ -190,9 +190,14 @@ impl KafkaClient {
 
     /// How many records `topic` has now.
     pub fn count(&self, topic: &str) -> u64 {
-        let count =
-            |partition| self.watcher.fetch_watermarks(topic, partition, TIMEOUT).map(|(low, high)| high.saturating_sub(low));
-        (0..PARTITIONS).map(|partition| count(partition).expect("watermarks").cast_unsigned()).sum()
+        (0..PARTITIONS).map(|partition| self.watermarks(topic, partition)).map(|(low, high)| (high - low).cast_unsigned()).sum()
+    }
+
+    /// First offset and the offset after the last. A broker that has just come back needs a moment to lead its partitions again.
+    fn watermarks(&self, topic: &str, partition: i32) -> (i64, i64) {
+        wait_until(&format!("watermarks of {topic}"), TIMEOUT, || {
+            self.watcher.fetch_watermarks(topic, partition, TIMEOUT).map_err(|e| e.to_string())
+        })
     }
 
     /// How far `group` is in each partition of `topic`.
