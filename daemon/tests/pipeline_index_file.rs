@@ -64,7 +64,7 @@ fn good_lines_are_indexed_and_bad_ones_are_listed_with_their_numbers() {
         assert_eq!(output.status.code(), Some(1), "{notes}");
         assert!(data.starts_with("20 indexed, 4 bad, "), "{data}{notes}");
         let bad: Vec<_> = notes.lines().filter_map(|line| line.strip_prefix(file)).collect();
-        let expected = [":4: invalid_record: ", ":8: url_not_found: ", ":13: invalid_image: ", ":24: url_forbidden: "];
+        let expected = [":4: invalid_record: ", ":8: url_not_found: ", ":13: invalid_image: ", ":25: url_forbidden: "];
         assert_eq!(bad.len(), expected.len(), "{notes}");
         for (line, start) in bad.iter().zip(expected) {
             assert!(line.starts_with(start), "{line}");
