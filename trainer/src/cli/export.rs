@@ -5,6 +5,7 @@ use astromech_schemas::Fingerprint;
 use astromech_schemas::manifest::Precision;
 use astromech_towers::Tokenizer;
 use astromech_trainer::checkpoint::load_model;
+use astromech_trainer::corpus::RecordFilter;
 use astromech_trainer::export::{MAX_TOKENS_DEFAULT, OPSET_DEFAULT};
 use astromech_trainer::release::{CardFacts, ReleaseOptions, Samples, release, steps_of_run};
 
@@ -38,6 +39,9 @@ pub struct Args {
     /// Its split.
     #[arg(long, default_value = "val")]
     samples_split: String,
+    /// Licences of the pictures that may be taken: the bundle carries their pixels.
+    #[arg(long, value_delimiter = ',', default_value = "Apache-2.0,MIT,CC-BY-4.0")]
+    samples_licences: Vec<String>,
     /// TOML with what the model card says: licence, data, data_licences, pairs, steps, repeat, notes.
     #[arg(long)]
     facts: Option<PathBuf>,
@@ -75,7 +79,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let loaded = load_model(&args.checkpoint)?;
     let vocabulary = std::fs::read(&args.vocabulary).with_context(|| args.vocabulary.display().to_string())?;
     let tokenizer = Tokenizer::from_vocab_bytes(&vocabulary, args.max_tokens)?;
-    let samples = Samples::from_corpus(&args.samples, &args.samples_split, &loaded.model.config, &tokenizer)?;
+    let filter = RecordFilter {
+        splits: vec![args.samples_split.clone()],
+        licences: args.samples_licences.clone(),
+        ..RecordFilter::default()
+    };
+    let samples = Samples::from_corpus(&args.samples, &filter, &loaded.model.config, &tokenizer)?;
     let options = ReleaseOptions {
         name: args.name.clone(),
         parent: args.parent.clone(),

@@ -90,7 +90,7 @@ pub(super) fn model_card(manifest: &Manifest, facts: &CardFacts, model: &ModelFa
     if facts.repeat.is_empty() {
         line(format_args!("Not stated.\n"));
     } else {
-        line(format_args!("```\n{}\n```\n", facts.repeat));
+        line(format_args!("```\n{}\n```\n", facts.repeat.trim()));
     }
     card
 }

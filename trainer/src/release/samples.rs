@@ -35,15 +35,23 @@ impl Samples {
         Ok(Self { inputs: GraphInputs { images, texts, pairs } })
     }
 
-    /// Takes [`SAMPLES_MAX`] records of one split of a corpus, evenly spaced, long and short texts in turn.
+    /// Takes [`SAMPLES_MAX`] records of a corpus that pass the filter, evenly spaced, long and short texts in turn. The bundle carries
+    /// their pixels, so their licences must allow that.
     ///
     /// # Errors
     /// The corpus or a picture can't be read, or the split has too few records.
-    pub fn from_corpus(corpus: &Path, split: &str, config: &ModelConfig, tokenizer: &Tokenizer) -> Result<Self, ReleaseError> {
-        let filter = RecordFilter { splits: vec![split.to_owned()], ..RecordFilter::default() };
-        let records = read_records(corpus, &filter)?;
+    pub fn from_corpus(
+        corpus: &Path,
+        filter: &RecordFilter,
+        config: &ModelConfig,
+        tokenizer: &Tokenizer,
+    ) -> Result<Self, ReleaseError> {
+        let records = read_records(corpus, filter)?;
         if records.len() < SAMPLES_MAX {
-            return Err(ReleaseError::Samples(format!("split {split} has {} records, {SAMPLES_MAX} are needed", records.len())));
+            return Err(ReleaseError::Samples(format!(
+                "{} records pass the filter, {SAMPLES_MAX} are needed; widen --samples-split or --samples-licences",
+                records.len()
+            )));
         }
         let (mut pictures, mut texts) = (Vec::new(), Vec::new());
         for sample in 0..SAMPLES_MAX {
