@@ -26,6 +26,8 @@ pub(super) struct Context {
     pub(super) assigned: AtomicBool,
     /// Whether the group has ever assigned anything.
     pub(super) joined: AtomicBool,
+    /// Set at the end: statistics still come while the consumer leaves the group, and must not say ready.
+    pub(super) stopping: AtomicBool,
 }
 
 impl Context {
@@ -107,7 +109,9 @@ impl ClientContext for Context {
 
     fn stats(&self, statistics: Statistics) {
         let answering = statistics.brokers.values().any(|broker| broker.state == "UP");
-        if !answering {
+        if self.stopping.load(Ordering::Acquire) {
+            self.readiness.set_missing(Condition::Kafka, "stopping");
+        } else if !answering {
             self.readiness.set_missing(Condition::Kafka, "no broker answers");
         } else if self.joined.load(Ordering::Acquire) {
             self.readiness.set_ready(Condition::Kafka);

@@ -87,6 +87,7 @@ pub fn start(kafka: &KafkaConfig, deps: SourceDeps) -> Result<oneshot::Receiver<
         readiness: Arc::clone(&deps.readiness),
         assigned: AtomicBool::new(false),
         joined: AtomicBool::new(false),
+        stopping: AtomicBool::new(false),
     };
     let consumer: BaseConsumer<context::Context> = client_config::consumer(kafka).create_with_context(context)?;
     let topics: Vec<_> = kafka.topics.iter().map(|topic| topic.name.as_str()).collect();

@@ -74,6 +74,8 @@ impl PollLoop {
     /// Runs until stopped, then drains, commits and leaves the group.
     pub(super) fn run(mut self) -> Result<Drained, SourceError> {
         let result = self.read();
+        self.consumer.context().stopping.store(true, Ordering::Release);
+        self.readiness.set_missing(Condition::Kafka, "stopping");
         let (now, drain) = (Instant::now(), self.kafka.drain_timeout);
         let deadline = now + drain;
         if result.is_ok() {
@@ -84,7 +86,6 @@ impl PollLoop {
         Assignment::fence_off(&partitions, deadline.saturating_duration_since(Instant::now()));
         self.consumer.context().commit_now(&self.consumer, &partitions);
         let drained = Drained { unfinished: self.assignment.open_records() };
-        self.readiness.set_missing(Condition::Kafka, "stopping");
         result.map(|()| drained)
     }
 
