@@ -1,5 +1,7 @@
 //! Trains, exports, evaluates and releases R2D2 models, over LibTorch through tch.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
+
 pub mod checkpoint;
 pub mod corpus;
 pub mod evaluate;

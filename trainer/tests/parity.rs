@@ -1,5 +1,7 @@
 //! The official class's outputs (../shared/parity) through LibTorch.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a failed unwrap is a failed test; what was measured is printed")]
+
 #[expect(dead_code, reason = "the pack's reader is shared with the test of the exported graphs, which uses the rest")]
 mod export_support;
 

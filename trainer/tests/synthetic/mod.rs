@@ -80,8 +80,8 @@ layers = 1
 heads = 2
 mlp = 64
 [data]
-corpus = {folder:?}
-vocabulary = {vocabulary:?}
+corpus = "{corpus}"
+vocabulary = "{vocabulary}"
 working_px = 32
 max_tokens = 16
 batch = 16
@@ -109,12 +109,14 @@ ema = 0.9
 every_steps = 0
 tasks = ["train.shape.long"]
 [run]
-out = {out:?}
+out = "{out}"
 seed = 7
 threads = 1
 log_every_steps = 1
 "#,
-        vocabulary = folder.join("vocab.txt"),
+        corpus = folder.display(),
+        vocabulary = folder.join("vocab.txt").display(),
+        out = out.display(),
     )
 }
 
