@@ -5,8 +5,9 @@
 #[expect(dead_code, reason = "the pack's reader is shared with the test of the exported graphs, which uses the rest")]
 mod export_support;
 
+use astromech_towers::{ImageLimits, decode_rgb};
 use astromech_trainer::checkpoint::{LoadedModel, import_official, load_model, save_model};
-use astromech_trainer::corpus::{Tokenizer, decode_rgb};
+use astromech_trainer::corpus::open_tokenizer;
 use astromech_trainer::model::{Encoded, ModelConfig};
 use astromech_trainer::nn::{Context, Precision, Weights};
 use astromech_trainer::train::normalise;
@@ -42,9 +43,9 @@ impl Setup {
     fn images(&self) -> Encoded {
         let pictures: Vec<Tensor> = (0..self.pack.images.len())
             .map(|index| {
-                let rgb = decode_rgb(&self.pack.pixels(index)).unwrap();
+                let rgb = decode_rgb(&self.pack.pixels(index), &ImageLimits::default()).unwrap();
                 let shape = [i64::from(rgb.height), i64::from(rgb.width), 3];
-                Tensor::from_data_size(&rgb.data, &shape, Kind::Uint8).permute([2, 0, 1])
+                Tensor::from_data_size(&rgb.pixels, &shape, Kind::Uint8).permute([2, 0, 1])
             })
             .collect();
         let pixels = normalise(&Tensor::stack(&pictures, 0));
@@ -82,7 +83,7 @@ fn the_official_container_is_read_whole() {
 #[test]
 fn token_ids_equal_the_official_tokenizers() {
     let Some(setup) = setup() else { return };
-    let tokenizer = Tokenizer::from_vocabulary(&setup.pack.vocabulary, TOKENS_MAX).unwrap();
+    let tokenizer = open_tokenizer(setup.pack.vocabulary.as_ref(), TOKENS_MAX).unwrap();
     let expected = setup.pack.expected("input_ids").integers();
     let masks = setup.pack.expected("attention_mask").integers();
     for (index, text) in setup.pack.texts.iter().enumerate() {

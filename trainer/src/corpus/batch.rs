@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
+use astromech_towers::Tokenizer;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::index;
@@ -13,7 +14,7 @@ use super::augment::{AugmentConfig, augment};
 use super::pictures::Pictures;
 use super::plan::{PlanRecord, PlanSettings, epoch_plan};
 use super::record::Record;
-use super::texts::{TextKindWeights, Tokenizer, choose_text};
+use super::texts::{TextKindWeights, choose_text};
 
 /// Batches that may wait for the trainer.
 const QUEUE_BATCHES_MAX: usize = 2;

@@ -11,8 +11,8 @@ mod texts;
 
 pub use batch::{Batch, BatchMaker, Loader, SampleSettings};
 pub use error::CorpusError;
-pub use pictures::{Picture, Pictures, decode_rgb, squash};
+pub use pictures::{Picture, Pictures};
 pub use plan::{PlanSettings, epoch_plan};
 pub use record::{Record, RecordFilter, read_records};
 pub use tasks::{RetrievalTask, read_retrieval_task};
-pub use texts::{TextKindWeights, Tokenizer};
+pub use texts::{TextKindWeights, open_tokenizer};

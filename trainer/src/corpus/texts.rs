@@ -2,56 +2,24 @@
 
 use std::path::Path;
 
+use astromech_towers::Tokenizer;
 use rand::Rng;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
-use tokenizers::models::wordpiece::WordPiece;
-use tokenizers::normalizers::BertNormalizer;
-use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 
 use super::error::CorpusError;
 use super::record::Record;
 
-/// Characters a single word may have before it becomes [UNK] (r2d2.md §1.3).
-const WORD_CHARS_MAX: usize = 100;
-
-/// BERT WordPiece as the official tokenizer splits (r2d2.md §1.3).
-pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
-    cls: i64,
-    sep: i64,
-    tokens_max: usize,
-}
-
-impl Tokenizer {
-    /// Loads a vocabulary file; texts are cut to `tokens_max` including [CLS] and [SEP].
-    ///
-    /// # Errors
-    /// The file cannot be read or lacks a special token.
-    pub fn from_vocabulary(path: &Path, tokens_max: usize) -> Result<Self, CorpusError> {
-        let fail = |message: String| CorpusError::Vocabulary { path: path.to_path_buf(), message };
-        let name = path.to_str().ok_or_else(|| fail("its path is not UTF-8".into()))?;
-        let model = WordPiece::from_file(name)
-            .unk_token("[UNK]".into())
-            .max_input_chars_per_word(WORD_CHARS_MAX)
-            .build()
-            .map_err(|error| fail(error.to_string()))?;
-        let mut inner = tokenizers::Tokenizer::new(model);
-        let _ = inner.with_normalizer(Some(BertNormalizer::new(true, true, None, true)));
-        let _ = inner.with_pre_tokenizer(Some(BertPreTokenizer));
-        let special =
-            |token: &str| inner.token_to_id(token).map(i64::from).ok_or_else(|| fail(format!("token {token} is missing")));
-        let (cls, sep) = (special("[CLS]")?, special("[SEP]")?);
-        Ok(Self { inner, cls, sep, tokens_max })
-    }
-
-    /// Token ids with [CLS] and [SEP], at most `tokens_max`.
-    pub fn encode(&self, text: &str) -> Vec<i64> {
-        // WordPiece maps what it does not know to [UNK], so encoding cannot fail; were it to, an empty text is the honest stand-in.
-        let content = self.inner.encode(text, false).map(|encoding| encoding.get_ids().to_vec()).unwrap_or_default();
-        let kept = content.iter().take(self.tokens_max.saturating_sub(2)).map(|id| i64::from(*id));
-        std::iter::once(self.cls).chain(kept).chain(std::iter::once(self.sep)).collect()
-    }
+/// Opens the tokenizer that serves, on a vocabulary file; texts are cut to `tokens_max` including [CLS] and [SEP].
+///
+/// # Errors
+/// The file cannot be read or lacks a special token.
+pub fn open_tokenizer(vocabulary: &Path, tokens_max: usize) -> Result<Tokenizer, CorpusError> {
+    let fail = |error: astromech_towers::TowersError| CorpusError::Vocabulary {
+        path: vocabulary.to_path_buf(),
+        message: error.to_string(),
+    };
+    Tokenizer::from_vocab_file(vocabulary, tokens_max).map_err(fail)
 }
 
 /// How often each text of a record is chosen; weights need not sum to 1.

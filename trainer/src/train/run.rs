@@ -20,7 +20,7 @@ use crate::checkpoint::{
     CheckpointError, MODEL_FILE, Progress, STATE_FILE, TrainingState, load_model, read_state, save_model, write_state,
 };
 use crate::corpus::{
-    Batch, BatchMaker, CorpusError, Loader, Pictures, PlanSettings, RecordFilter, SampleSettings, Tokenizer, read_records,
+    Batch, BatchMaker, CorpusError, Loader, Pictures, PlanSettings, RecordFilter, SampleSettings, open_tokenizer, read_records,
 };
 use crate::model::{R2d2, TEMPERATURE_BOUNDS, TEMPERATURE_KEY};
 use crate::nn::Params;
@@ -143,7 +143,7 @@ fn batch_maker(config: &TrainConfig) -> Result<BatchMaker, TrainError> {
         return Err(TrainError::TooFewRecords { batch: data.batch, records: records.len() });
     }
     let pictures = Pictures::load(&data.corpus, &records, data.working_px)?;
-    let tokenizer = Tokenizer::from_vocabulary(&data.vocabulary, data.max_tokens)?;
+    let tokenizer = open_tokenizer(&data.vocabulary, data.max_tokens)?;
     let plan = PlanSettings {
         batch: data.batch,
         distinct_concepts: data.distinct_concepts,
@@ -208,7 +208,7 @@ impl<'a> Session<'a> {
             .truncate(!resume)
             .open(&metrics_path)
             .map_err(io(&metrics_path))?;
-        let tokenizer = Tokenizer::from_vocabulary(&config.data.vocabulary, config.data.max_tokens)?;
+        let tokenizer = open_tokenizer(&config.data.vocabulary, config.data.max_tokens)?;
         let (corpus, side) = (&config.data.corpus, config.model.vision.image);
         let validator = Validator::new(corpus, &config.eval.tasks, side, &tokenizer, config.eval.queries_max)?;
         let started = Instant::now();

@@ -3,11 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use astromech_towers::Tokenizer;
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
 use super::objective::normalise;
-use crate::corpus::{CorpusError, Pictures, RecordFilter, RetrievalTask, Tokenizer, read_records, read_retrieval_task};
+use crate::corpus::{CorpusError, Pictures, RecordFilter, RetrievalTask, read_records, read_retrieval_task};
 use crate::model::R2d2;
 use crate::nn::{Context, Weights};
 
