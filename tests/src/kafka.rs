@@ -1,6 +1,7 @@
 //! The harness's own client of the broker: makes topics, produces, reads whole topics, looks at committed offsets.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -73,6 +74,7 @@ pub struct KafkaClient {
     producer: FutureProducer,
     /// Looks at watermarks: asked often, so it keeps its connections.
     watcher: BaseConsumer,
+    members: Mutex<BTreeMap<String, Arc<BaseConsumer>>>,
 }
 
 impl std::fmt::Debug for KafkaClient {
@@ -90,7 +92,7 @@ impl KafkaClient {
         let admin = config.create().expect("an admin client is made");
         let producer = block_on(async { config.create() }).expect("a producer is made");
         let watcher = consumer(bootstrap, "astromech-e2e-watcher");
-        Self { bootstrap: bootstrap.to_owned(), admin, producer, watcher }
+        Self { bootstrap: bootstrap.to_owned(), admin, producer, watcher, members: Mutex::default() }
     }
 
     /// Three new topics for the test called `name`.
@@ -205,7 +207,7 @@ impl KafkaClient {
     /// # Errors
     /// The broker did not answer.
     pub fn progress(&self, topic: &str, group: &str) -> Result<BTreeMap<i32, Progress>, String> {
-        let consumer = self.consumer(group);
+        let consumer = self.member(group);
         let mut wanted = TopicPartitionList::new();
         wanted.add_partition_range(topic, 0, PARTITIONS - 1);
         let committed = consumer.committed_offsets(wanted, TIMEOUT).map_err(|e| e.to_string())?;
@@ -227,6 +229,12 @@ impl KafkaClient {
             let lag: i64 = progress.values().map(|p| p.high - p.committed).sum();
             if lag == 0 { Ok(()) } else { Err(format!("lag {lag}: {progress:?}")) }
         });
+    }
+
+    /// A client that asks about `group` and never joins it; kept, because it is asked often.
+    fn member(&self, group: &str) -> Arc<BaseConsumer> {
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(members.entry(group.to_owned()).or_insert_with(|| Arc::new(self.consumer(group))))
     }
 
     fn consumer(&self, group: &str) -> BaseConsumer {

@@ -64,6 +64,15 @@ impl<'w> Scenario<'w> {
         });
     }
 
+    pub fn wait_committed(&self, at_least: i64, mut alive: impl FnMut()) {
+        wait_until(&format!("{at_least} records committed"), STREAM_DEADLINE, || {
+            alive();
+            let progress = self.world.client.progress(&self.topics.changes, &self.config.group)?;
+            let committed: i64 = progress.values().map(|p| p.committed).sum();
+            if committed >= at_least { Ok(()) } else { Err(format!("{committed} committed")) }
+        });
+    }
+
     pub fn wait_done(&self, daemon: &mut Daemon) {
         self.world.client.wait_lag_0(&self.topics.changes, &self.config.group, STREAM_DEADLINE, || daemon.expect_alive());
     }
