@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(point_id(Kind::Article, "1"), point_id(Kind::Article, "1"));
         assert_ne!(point_id(Kind::Article, "1"), point_id(Kind::Image, "1"));
         // A golden value: if it changes, every point of every collection is orphaned.
-        assert_eq!(point_id(Kind::Image, "emoji-1").to_string(), "a0f3b1d2-0000-5000-8000-000000000000");
+        assert_eq!(point_id(Kind::Image, "emoji-1").to_string(), "d9a040e2-cf30-54cb-8724-61189f694982");
     }
 
     #[test]

@@ -257,6 +257,8 @@ pub fn decode_item(bytes: &[u8], topic_kind: Option<Kind>, limits: &RecordLimits
             return Err(DecodeError::new("kind", "missing field `kind`", fix));
         }
     };
+    // By itself first: below it is flattened, and flattened fields are buffered by serde, which forgets their paths.
+    let _: Common = from_json(bytes)?;
     let item = match kind {
         Kind::Article => Item::Article(from_json(bytes)?),
         Kind::Image => Item::Image(from_json(bytes)?),
