@@ -42,6 +42,8 @@ pub struct DaemonConfig {
     pub allow_private_networks: bool,
     /// Silence after which the group takes the daemon for dead; it drains for at most two thirds of it.
     pub session_timeout_ms: u32,
+    /// More keys of `[index]`, lines of TOML.
+    pub index_keys: String,
     /// More TOML, appended as it is: whole tables.
     pub extra: String,
 }
@@ -60,6 +62,7 @@ impl DaemonConfig {
             http_hosts: Vec::new(),
             allow_private_networks: true,
             session_timeout_ms: 6000,
+            index_keys: String::new(),
             extra: String::new(),
         }
     }
@@ -77,7 +80,7 @@ impl DaemonConfig {
         let _ = write!(
             text,
             "[bundle]\npath = {bundle}\n[runtime]\nprovider = {provider}\n\
-             [index]\nengine = \"qdrant\"\n[index.qdrant]\nurl = {qdrant}\ntimeout_ms = 3000\n\
+             [index]\nengine = \"qdrant\"\n{index}\n[index.qdrant]\nurl = {qdrant}\ntimeout_ms = 3000\n\
              [kafka]\nbrokers = {brokers}\ngroup = {group}\nresults_topic = {results}\ndead_letter_topic = {dead}\n\
              session_timeout_ms = {session}\ndrain_timeout_ms = {drain}\ncommit_interval_ms = 200\n\
              [kafka.properties]\n\"heartbeat.interval.ms\" = \"500\"\n\"reconnect.backoff.max.ms\" = \"1000\"\n\
@@ -92,6 +95,7 @@ impl DaemonConfig {
             results = quote(&self.topics.results),
             dead = quote(&self.topics.dead_letters),
             changes = quote(&self.topics.changes),
+            index = self.index_keys,
             session = self.session_timeout_ms,
             drain = self.session_timeout_ms / 3 * 2,
             private = self.allow_private_networks,

@@ -154,9 +154,9 @@ pub const SECTIONS: &[Section] = &[
                 Default("\"embedded\""),
                 "embedded: Qdrant's engine in this process, its files in a folder. qdrant: a Qdrant server, 1.16 or newer.",
             ),
-            key("batch_points_max", Integer(1, 4096), Default("64"), "Most points in one write."),
+            key("batch_points_max", Integer(1, 4096), Default("256"), "Most points in one write."),
             key("batch_wait_ms_max", Integer(0, 10_000), Default("20"), "Longest wait for a write to fill, milliseconds."),
-            key("in_flight_max", Integer(1, 64), Default("2"), "Most writes under way at once."),
+            key("in_flight_max", Integer(1, 64), Default("4"), "Most writes under way at once."),
         ]),
     },
     Section {
@@ -316,7 +316,7 @@ pub const SECTIONS: &[Section] = &[
         name: "pipeline",
         doc: "Limits of what is under way.",
         form: SectionForm::Table(&[
-            key("records_in_flight_max", Integer(1, 100_000), Default("256"), "Most records under way; beyond it reading waits."),
+            key("records_in_flight_max", Integer(1, 100_000), Default("1024"), "Most records under way; beyond it reading waits."),
             key(
                 "bytes_in_flight_max",
                 Integer(MIB, 1024 * GIB),

@@ -156,13 +156,19 @@ fn bare_texts(setting: &Setting, items: &[Item], batch: usize) -> Result<Bare, S
     Ok(Bare { graph: graph_alone, whole: texts.len() as f64 / began.elapsed().as_secs_f64() })
 }
 
+/// TOML to try other limits than the defaults.
+fn setting_of(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_default()
+}
+
 /// All of `items` wait in the topic when the daemon starts; the rate is that of the results' own times after the warm-up.
 fn daemon(world: &World, name: &str, items: &[Item]) -> Result<Run, String> {
     let topics = world.client.topics(name);
     world.client.produce(&topics.changes, items.iter().map(Item::record).collect::<Vec<Record>>());
     let mut config = DaemonConfig::new(world, &topics);
-    // The defaults of production, where the tests' shorter times would cost commits.
-    config.extra = "[log]\nlevel = \"warn\"\n".to_owned();
+    // The daemon's own limits, unless others are tried.
+    config.extra = format!("[log]\nlevel = \"warn\"\n{}", setting_of("ASTROMECH_BENCH_TABLES"));
+    config.index_keys = setting_of("ASTROMECH_BENCH_INDEX");
     let mut daemon = Daemon::start(&config);
     let (began, used) = (Instant::now(), daemon.cpu_time());
     wait_until("all results", DEADLINE, || {

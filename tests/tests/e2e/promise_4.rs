@@ -12,7 +12,7 @@ use crate::scenario::{STREAM_DEADLINE, Scenario};
 
 const ITEMS: usize = 2000;
 /// The daemon's default of pipeline.records_in_flight_max.
-const RECORDS_IN_FLIGHT_MAX: usize = 256;
+const RECORDS_IN_FLIGHT_MAX: usize = 1024;
 /// One joins, one leaves, one joins.
 const CHANGES_OF_MEMBERS: usize = 3;
 
