@@ -13,7 +13,7 @@ const KILLS: usize = 3;
 #[test]
 fn promise_1_kill_9_in_the_middle_loses_nothing() {
     let world = world();
-    let scenario = Scenario::new(&world, "kill");
+    let scenario = Scenario::slow(&world, "kill");
     let items = scenario.items(ITEMS, 1);
     let sent = scenario.produce(&items);
     let mut committed = 0;
@@ -38,7 +38,7 @@ fn promise_1_kill_9_in_the_middle_loses_nothing() {
 #[test]
 fn promise_1_a_graceful_stop_in_the_middle_commits_all_that_was_done() {
     let world = world();
-    let mut scenario = Scenario::new(&world, "graceful");
+    let mut scenario = Scenario::slow(&world, "graceful");
     scenario.config.session_timeout_ms = 45_000; // time enough to drain on a busy machine
     let items = scenario.items(ITEMS, 1);
     let sent = scenario.produce(&items);

@@ -25,7 +25,7 @@ fn wait_not_ready(daemon: &mut Daemon, word: &str) {
 #[test]
 fn promise_5_qdrant_down_in_the_middle_is_waited_for() {
     let world = world();
-    let scenario = Scenario::new(&world, "qdrant-down");
+    let scenario = Scenario::slow(&world, "qdrant-down");
     let items = scenario.items(ITEMS, 1);
     let sent = scenario.produce(&items);
     let mut daemon = Daemon::start(&scenario.config);
@@ -48,7 +48,7 @@ fn promise_5_qdrant_down_in_the_middle_is_waited_for() {
 #[test]
 fn promise_5_the_broker_down_in_the_middle_is_waited_for() {
     let world = world();
-    let scenario = Scenario::new(&world, "broker-down");
+    let scenario = Scenario::slow(&world, "broker-down");
     let items = scenario.items(ITEMS, 1);
     let sent = scenario.produce(&items);
     let mut daemon = Daemon::start(&scenario.config);

@@ -35,6 +35,13 @@ impl<'w> Scenario<'w> {
         Self { world, corpus, host: PictureHost::start(), topics, config }
     }
 
+    /// As [`Scenario::new`], with so little under way at once that what happens next happens in the middle.
+    pub fn slow(world: &'w World, name: &str) -> Self {
+        let mut scenario = Self::new(world, name);
+        scenario.config.extra = "[pipeline]\nrecords_in_flight_max = 64\n".to_owned();
+        scenario
+    }
+
     pub fn items(&self, count: usize, version: u64) -> Vec<Item> {
         mixed(self.corpus, &self.host, count, version)
     }
