@@ -11,7 +11,7 @@ use crate::world::{World, scratch, unique};
 use crate::{bundle, paths};
 
 /// From start to ready: loads the bundle, replays the golden vectors, joins the group.
-const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_mins(1);
 /// From SIGTERM to the end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 /// For one answer over HTTP.

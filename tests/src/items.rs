@@ -35,6 +35,7 @@ impl Item {
     }
 
     /// The same item as another version under another title.
+    #[must_use]
     pub fn at_version(&self, version: u64, title: &str) -> Self {
         let mut other = self.clone();
         other.version = version;

@@ -21,7 +21,7 @@ pub const PARTITIONS: i32 = 4;
 /// For one answer of the broker.
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// For reading a whole topic.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The three topics of a daemon.
 #[derive(Debug, Clone)]

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::scenario::Scenario;
 
 /// For a start that fails.
-const REFUSE_DEADLINE: Duration = Duration::from_secs(60);
+const REFUSE_DEADLINE: Duration = Duration::from_mins(1);
 const OTHER: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 fn create(scenario: &Scenario, name: &str, fingerprint: &str, dim: u64) {

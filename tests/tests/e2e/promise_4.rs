@@ -112,7 +112,7 @@ fn promise_4_a_member_that_was_frozen_past_its_session_writes_nothing_stale_when
     let log_before = frozen.log().len();
     frozen.resume();
     // Until it is back in the group with partitions of its own, nothing of its old work may come through.
-    wait_until("the frozen member is back in the group", Duration::from_secs(60), || {
+    wait_until("the frozen member is back in the group", Duration::from_mins(1), || {
         commits.look(&scenario);
         frozen.expect_alive();
         let log = frozen.log().split_off(log_before);
@@ -125,7 +125,9 @@ fn promise_4_a_member_that_was_frozen_past_its_session_writes_nothing_stale_when
     sent.extend(scenario.produce(&last));
     commits.wait_done(&scenario);
     let mut expected = Expected::of(&newer);
-    last.iter().for_each(|item| expected.upsert(item));
+    for item in &last {
+        expected.upsert(item);
+    }
     assert_stored(&scenario.snapshot(), &expected, &bundle::manifest());
     let answers = scenario.answers();
     answers.assert_nothing_lost(&sent);

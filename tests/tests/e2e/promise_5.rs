@@ -12,7 +12,7 @@ use crate::scenario::Scenario;
 
 const ITEMS: usize = 1500;
 /// For the daemon to notice that a server is gone.
-const NOTICE_DEADLINE: Duration = Duration::from_secs(60);
+const NOTICE_DEADLINE: Duration = Duration::from_mins(1);
 
 fn wait_not_ready(daemon: &mut Daemon, word: &str) {
     wait_until(&format!("/readyz says that {word} is gone"), NOTICE_DEADLINE, || {

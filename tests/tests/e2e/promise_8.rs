@@ -19,7 +19,7 @@ fn promise_8_cuda_asked_for_and_absent_is_refused_with_a_clear_message() {
     scenario.config.provider = "cuda".to_owned();
     scenario.produce(&scenario.items(10, 1));
     let mut daemon = Daemon::spawn(&scenario.config);
-    let status = daemon.wait_exit(Duration::from_secs(60));
+    let status = daemon.wait_exit(Duration::from_mins(1));
     let log = daemon.log();
     assert!(!status.success(), "the daemon ends with {status}:\n{log}");
     assert!(log.to_lowercase().contains("cuda"), "the log names the provider:\n{log}");

@@ -38,7 +38,7 @@ impl<'w> Scenario<'w> {
     /// As [`Scenario::new`], with so little under way at once that what happens next happens in the middle.
     pub fn slow(world: &'w World, name: &str) -> Self {
         let mut scenario = Self::new(world, name);
-        scenario.config.extra = "[pipeline]\nrecords_in_flight_max = 64\n".to_owned();
+        "[pipeline]\nrecords_in_flight_max = 64\n".clone_into(&mut scenario.config.extra);
         scenario
     }
 

@@ -164,7 +164,9 @@ fn a_deleted_item_is_not_found_any_more_and_stays_deleted() {
     let revived: Vec<_> = deleted.iter().step_by(2).map(|item| item.at_version(3, "又来了")).collect();
     scenario.produce(&revived);
     scenario.wait_done(&mut daemon);
-    revived.iter().for_each(|item| expected.upsert(item));
+    for item in &revived {
+        expected.upsert(item);
+    }
     assert_stored(&scenario.snapshot(), &expected, &bundle::manifest());
     scenario.answers().assert_no_dead_letters();
 }
