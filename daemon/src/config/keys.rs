@@ -316,7 +316,12 @@ pub const SECTIONS: &[Section] = &[
         name: "pipeline",
         doc: "Limits of what is under way.",
         form: SectionForm::Table(&[
-            key("records_in_flight_max", Integer(1, 100_000), Default("1024"), "Most records under way; beyond it reading waits."),
+            key(
+                "records_in_flight_max",
+                Integer(1, 100_000),
+                Default("1024"),
+                "Most records under way; beyond it reading waits.",
+            ),
             key(
                 "bytes_in_flight_max",
                 Integer(MIB, 1024 * GIB),
