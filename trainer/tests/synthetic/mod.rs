@@ -45,7 +45,7 @@ pub fn write_corpus(folder: &Path) {
     }
     std::fs::write(folder.join("train.jsonl"), rows).unwrap();
     std::fs::write(folder.join("tasks/train.shape.long.jsonl"), task).unwrap();
-    let mut vocabulary: Vec<String> = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"].map(str::to_owned).into();
+    let mut vocabulary: Vec<String> = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned).into();
     let texts = COLOURS.iter().map(|(name, _)| *name).chain(PLACES).chain(["色在"]);
     let mut characters: Vec<char> = texts.flat_map(str::chars).collect();
     characters.sort_unstable();

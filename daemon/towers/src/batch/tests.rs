@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::{Queue, Reports, Runner};
+use super::{Message, Queue, Reports, Runner};
 use crate::{BatchLimits, Tower, TowerCounters, TowersError};
 
 /// A deadline for what must come; reaching it is a failure.
@@ -154,10 +154,11 @@ async fn closing_the_queue_answers_what_still_waits() {
     let running = queue.submit(1).await.unwrap();
     assert_eq!(begun.recv_timeout(DEADLINE).unwrap(), [1]);
     let waiting = queue.submit(2).await.unwrap();
-    let closing = std::thread::spawn(move || drop(queue));
+    // What `drop` sends first; here it lies in the inbox before the worker can say that it is idle, so that 2 surely still waits.
+    queue.inbox.send(Message::Close).unwrap();
     gate.send(()).unwrap();
     drop(gate);
-    closing.join().unwrap();
+    drop(queue);
     assert_eq!(running.await.unwrap().unwrap(), 2);
     assert!(waiting.await.is_err());
 }
