@@ -328,6 +328,7 @@ fn check_bytes(path: &str, bytes: usize, limit: &str, bytes_max: usize) -> Resul
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 

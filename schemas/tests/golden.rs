@@ -1,5 +1,7 @@
 //! The checked-in JSON Schemas are those of the types. `UPDATE_GOLDEN=1 cargo test -p astromech-schemas` rewrites them.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::path::Path;
 
 #[test]
