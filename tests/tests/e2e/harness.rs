@@ -10,18 +10,20 @@ fn the_harness_reads_back_what_it_produced_null_and_empty_values_and_headers_inc
     let world = world();
     let topics = world.client.topics("harness");
     let record = |i: u8| Record {
-        key: (i % 3 != 0).then(|| vec![i]),
+        key: (!i.is_multiple_of(3)).then(|| vec![i]),
         value: match i % 4 {
             0 => None,
             1 => Some(Vec::new()),
             _ => Some(vec![i; 1000]),
         },
-        headers: if i % 2 == 0 { vec![("a".to_owned(), vec![0, 255]), ("a".to_owned(), vec![i])] } else { Vec::new() },
+        headers: if i.is_multiple_of(2) { vec![("a".to_owned(), vec![0, 255]), ("a".to_owned(), vec![i])] } else { Vec::new() },
         partition: Some(i32::from(i % 4)),
     };
     let mut sent = world.client.produce(&topics.changes, (0..100).map(record).collect());
     sent.sort_by_key(|sent| (sent.partition, sent.offset));
-    sent.iter_mut().for_each(|sent| sent.record.partition = None);
+    for sent in &mut sent {
+        sent.record.partition = None;
+    }
     assert_eq!(world.client.read_all(&topics.changes), sent);
     assert_eq!(world.client.count(&topics.changes), 100);
     assert!(world.client.read_all(&topics.results).is_empty());
