@@ -16,16 +16,22 @@ use crate::telemetry::Metrics;
 /// Longest time to connect to a Qdrant server.
 const QDRANT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Opens the bundle and starts the towers; blocks while graphs load and the golden vectors are replayed.
+/// Opens the bundle and starts the towers, on a blocking thread: graphs load and the golden vectors are replayed. The cross tower stays
+/// out: nothing re-scores yet.
 ///
 /// # Errors
 /// No ONNX Runtime, a damaged bundle, a provider that is not there, or vectors that differ from the bundle's.
-pub fn start_towers(config: &Config, metrics: &Arc<Metrics>, load_cross: bool) -> Result<Towers> {
+pub async fn start_towers(config: &Config, metrics: &Arc<Metrics>) -> Result<Towers> {
+    let (config, metrics) = (config.clone(), Arc::clone(metrics));
+    tokio::task::spawn_blocking(move || start_towers_here(&config, &metrics)).await.context("the towers did not start")?
+}
+
+fn start_towers_here(config: &Config, metrics: &Arc<Metrics>) -> Result<Towers> {
     let library = config.runtime.onnxruntime.as_deref();
     init_runtime(library).context("ONNX Runtime was not loaded")?;
     let bundle = Bundle::open(&config.bundle.path)
         .with_context(|| hinted(format!("the bundle {} was not opened", config.bundle.path.display()), "check bundle.path"))?;
-    let towers = Towers::start(&bundle, &towers_config(config, load_cross)).context("the towers did not start")?;
+    let towers = Towers::start(&bundle, &towers_config(config)).context("the towers did not start")?;
     towers.observe(Arc::new(Batches(Arc::clone(metrics))));
     metrics.set_provider(towers.provider_in_use(), towers.precision().as_str(), towers.fingerprint().as_str());
     tracing::info!(
@@ -38,7 +44,7 @@ pub fn start_towers(config: &Config, metrics: &Arc<Metrics>, load_cross: bool) -
     Ok(towers)
 }
 
-fn towers_config(config: &Config, load_cross: bool) -> TowersConfig {
+fn towers_config(config: &Config) -> TowersConfig {
     let limits = |limits: &TowerLimits| BatchLimits {
         batch_max: limits.batch_max,
         queue_max: limits.queue_max,
@@ -59,7 +65,7 @@ fn towers_config(config: &Config, load_cross: bool) -> TowersConfig {
             pixels_max: config.media.pixels_max,
             edge_max: config.media.edge_max,
         },
-        load_cross,
+        load_cross: false,
         ..TowersConfig::default()
     }
 }

@@ -60,12 +60,7 @@ pub(super) async fn run(config: Config, args: DemoArgs) -> Result<u8> {
     // First, so that a port in use is told before the work and not after it.
     let listener = if args.once { None } else { Some(bind(config.http.listen).await?) };
     let metrics = Arc::new(Metrics::new());
-    let towers = {
-        let (config, metrics) = (config.clone(), Arc::clone(&metrics));
-        tokio::task::spawn_blocking(move || start_towers(&config, &metrics, false))
-            .await
-            .context("the towers did not start")??
-    };
+    let towers = start_towers(&config, &metrics).await?;
     let index = open_index(&config, &towers).await;
     let index = index.with_context(|| {
         hinted("the index was not opened", "stop the other demo, or remove the folder of index.embedded.path")

@@ -59,12 +59,7 @@ pub async fn run(config: Config, file: &Path, kind: Option<Kind>) -> Result<u8> 
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone()).context("no signal handler")?;
     let metrics = Arc::new(Metrics::new());
-    let towers = {
-        let (config, metrics) = (config.clone(), Arc::clone(&metrics));
-        tokio::task::spawn_blocking(move || start_towers(&config, &metrics, false))
-            .await
-            .context("the towers did not start")??
-    };
+    let towers = start_towers(&config, &metrics).await?;
     let index = open_index(&config, &towers).await;
     let index =
         index.with_context(|| hinted("the index was not opened", "start the server, or use index.engine = \"embedded\""))?;

@@ -43,12 +43,7 @@ pub async fn run(config: Config) -> Result<()> {
     let metrics = Arc::new(Metrics::new());
     let readiness = Arc::new(Readiness::new(&[Condition::Bundle, Condition::Index, Condition::Kafka]));
 
-    let towers = {
-        let (config, metrics) = (config.clone(), Arc::clone(&metrics));
-        tokio::task::spawn_blocking(move || start_towers(&config, &metrics, false))
-            .await
-            .context("the towers did not start")??
-    };
+    let towers = start_towers(&config, &metrics).await?;
     readiness.set_ready(Condition::Bundle);
     let Some(index) = open_patiently(&config, &towers, &readiness, &stop).await? else {
         info!("stopped before the index answered");

@@ -43,12 +43,7 @@ pub(super) struct SearchArgs {
 pub(super) async fn run(config: Config, args: SearchArgs) -> Result<u8> {
     let image = args.image.as_deref().map(|path| read_picture(path, &config)).transpose()?;
     let metrics = Arc::new(Metrics::new());
-    let towers = {
-        let config = config.clone();
-        tokio::task::spawn_blocking(move || start_towers(&config, &metrics, false))
-            .await
-            .context("the towers did not start")??
-    };
+    let towers = start_towers(&config, &metrics).await?;
     let index = open_index(&config, &towers).await.with_context(|| {
         hinted(
             "the index was not opened",
