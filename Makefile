@@ -5,15 +5,17 @@ SHELL := bash
 .PHONY: help demo test bench lint fmt build trainer up down clean-cache
 
 LOCAL := deploy/local
-ENV := . $(LOCAL)/common.sh; . $(LOCAL)/env.sh;
+BASE := . $(LOCAL)/common.sh;
+# After the installs: whether mold is there decides RUSTFLAGS, and other RUSTFLAGS rebuild every dependency.
+ENV := . $(LOCAL)/env.sh;
 CONFIG ?= configs/demo.toml
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 demo: ## index the demo pictures into the embedded engine and serve the search page (DEMO_ONCE=1: print the hits and end)
-	@$(ENV) step 'install ONNX Runtime' $(LOCAL)/install.sh build onnxruntime; \
-	step 'build the daemon' cargo build --locked; \
+	@$(BASE) step 'install ONNX Runtime' $(LOCAL)/install.sh build onnxruntime; \
+	$(ENV) step 'build the daemon' cargo build --locked; \
 	"$$CARGO_TARGET_DIR/debug/astromech" demo --config $(CONFIG) $(if $(DEMO_ONCE),--once)
 
 test: ## every test: units, parity, end to end against a real Kafka, Qdrant and browser
@@ -23,32 +25,32 @@ test: ## every test: units, parity, end to end against a real Kafka, Qdrant and 
 # PROFILE=release measures what a production build does and takes ten minutes to build on 2 cores.
 PROFILE ?= dev
 bench: ## the figures of BENCHMARKS.md (PROFILE=release for an optimised build)
-	@$(ENV) step 'install the parts' $(LOCAL)/install.sh build onnxruntime libtorch kafka qdrant; \
-	step 'build' cargo build --workspace --bins --locked --profile $(PROFILE); \
+	@$(BASE) step 'install the parts' $(LOCAL)/install.sh build onnxruntime libtorch kafka qdrant; \
+	$(ENV) step 'build' cargo build --workspace --bins --locked --profile $(PROFILE); \
 	step 'bench' "$$CARGO_TARGET_DIR/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/astromech-bench"
 
 lint: ## rustfmt and clippy, warnings are errors
-	@$(ENV) step 'rustfmt' cargo fmt --all --check; \
-	step 'install LibTorch (the trainer is checked too)' $(LOCAL)/install.sh build libtorch; \
+	@$(BASE) step 'install LibTorch (the trainer is checked too)' $(LOCAL)/install.sh build libtorch; \
+	$(ENV) step 'rustfmt' cargo fmt --all --check; \
 	step 'clippy' cargo clippy --workspace --all-targets --locked -- -D warnings
 
 fmt: ## format the code
-	@$(ENV) cargo fmt --all
+	@$(BASE) $(ENV) cargo fmt --all
 
 build: ## the daemon (no LibTorch needed)
-	@$(ENV) step 'check the tools' $(LOCAL)/install.sh build; step 'build the daemon' cargo build --locked
+	@$(BASE) step 'check the tools' $(LOCAL)/install.sh build; $(ENV) step 'build the daemon' cargo build --locked
 
 up: ## start a real Kafka and Qdrant for work by hand
 	@$(LOCAL)/up.sh
 
 trainer: ## the trainer (installs LibTorch)
-	@$(ENV) step 'install LibTorch and ONNX Runtime' $(LOCAL)/install.sh build libtorch onnxruntime; \
-	step 'build the trainer' cargo build --locked --workspace --bin trainer; \
+	@$(BASE) step 'install LibTorch and ONNX Runtime' $(LOCAL)/install.sh build libtorch onnxruntime; \
+	$(ENV) step 'build the trainer' cargo build --locked --workspace --bin trainer; \
 	echo ". $(LOCAL)/common.sh; . $(LOCAL)/env.sh; $$CARGO_TARGET_DIR/debug/trainer --help"
 
 down: ## stop them; their data stays
 	@$(LOCAL)/down.sh
 
 clean-cache: ## remove what was installed and built (servers must be stopped)
-	@$(ENV) $(LOCAL)/down.sh; \
+	@$(BASE) $(ENV) $(LOCAL)/down.sh; \
 	for part in target libtorch onnxruntime kafka qdrant local; do echo "removing $$ASTROMECH_CACHE/$$part"; rm -rf "$$ASTROMECH_CACHE/$$part"; done

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # `make test`: installs every part, builds once, runs every test of the workspace; the last line counts them.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-. "$LOCAL_DIR/env.sh"
 cd "$LOCAL_DIR/../.."
+
+step 'install the parts' "$LOCAL_DIR/install.sh" all
+# After the installs: whether mold is there decides RUSTFLAGS, and other RUSTFLAGS rebuild every dependency.
+. "$LOCAL_DIR/env.sh"
 LOG=$CARGO_TARGET_DIR/astromech-test.log
 
 run_tests() { cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$LOG"; }
 
-step 'install the parts' "$LOCAL_DIR/install.sh" all
 mkdir -p "$CARGO_TARGET_DIR"
 # --bins too: the end-to-end tests start the daemon's binary. Libraries and tests in one command, so that features are resolved once.
 step 'build' cargo build --workspace --locked --lib --bins --tests

@@ -20,6 +20,7 @@ enum Command {
     Release(cli::release::Args),
     Train(cli::train::Args),
     Import(cli::import::Args),
+    Preview(cli::preview::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -31,5 +32,6 @@ fn main() -> anyhow::Result<()> {
         Command::Release(args) => cli::release::run(&args),
         Command::Train(args) => cli::train::run(&args),
         Command::Import(args) => cli::import::run(&args),
+        Command::Preview(args) => cli::preview::run(&args),
     }
 }

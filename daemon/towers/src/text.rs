@@ -43,6 +43,7 @@ pub struct Tokenizer {
     vocabulary: usize,
     cls: i64,
     sep: i64,
+    mask: i64,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -80,7 +81,7 @@ impl Tokenizer {
                 .map(|id| i64::from(*id))
                 .ok_or_else(|| vocabulary_error(format!("no line is {token}: not a BERT vocabulary")))
         };
-        let (cls, sep) = (id("[CLS]")?, id("[SEP]")?);
+        let (cls, sep, mask) = (id("[CLS]")?, id("[SEP]")?, id("[MASK]")?);
         let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
         for token in special {
             id(token)?;
@@ -105,7 +106,7 @@ impl Tokenizer {
         inner
             .add_special_tokens(special.map(|token| AddedToken::from(token, true)))
             .map_err(|error| vocabulary_error(error.to_string()))?;
-        Ok(Self { inner, max_tokens, vocabulary, cls, sep })
+        Ok(Self { inner, max_tokens, vocabulary, cls, sep, mask })
     }
 
     /// Token ids of `text`: `[CLS]`, at most `max_tokens - 2` tokens, `[SEP]`. Never padded.
@@ -140,6 +141,11 @@ impl Tokenizer {
     /// Longest result of [`Tokenizer::encode`].
     pub const fn max_tokens(&self) -> usize {
         self.max_tokens
+    }
+
+    /// Id of `[MASK]`, which pre-training hides tokens behind.
+    pub const fn mask_id(&self) -> i64 {
+        self.mask
     }
 
     /// Tokens of the vocabulary: every id is below.

@@ -42,7 +42,7 @@ struct Stored {
 impl Stored {
     fn new(tensor: &Tensor) -> Self {
         let shape = tensor.size().iter().map(|&side| side as usize).collect();
-        Self { tensor: tensor.detach().contiguous(), shape }
+        Self { tensor: tensor.detach().to_kind(Kind::Float).contiguous(), shape }
     }
 }
 
@@ -146,6 +146,9 @@ pub fn load_model(path: &Path) -> Result<LoadedModel, CheckpointError> {
     fill(path, model, params, &found, |index| tensor_of(path, &views[index].1))
 }
 
+/// Names of the feature queue's parts. Concepts are numbers below 2^24, which f32 holds exactly.
+const QUEUE_KEYS: [&str; 4] = ["queue.image", "queue.text", "queue.concepts", "queue.weights"];
+
 /// Everything a run needs to go on as if it had not stopped. Data order and dropout follow from seed and step, so no generator's state
 /// is needed beside them.
 pub struct TrainingState {
@@ -159,6 +162,8 @@ pub struct TrainingState {
     pub m: Tensor,
     /// AdamW's second moment, flat.
     pub v: Tensor,
+    /// The feature queue, where the run has one: images, texts, concepts, weights.
+    pub queue: Option<[Tensor; 4]>,
 }
 
 /// The scalar part of a [`TrainingState`].
@@ -181,6 +186,9 @@ pub struct Progress {
 pub fn write_state(path: &Path, state: &TrainingState) -> Result<(), CheckpointError> {
     let tensors = [("params", &state.params), ("ema", &state.ema), ("adam.m", &state.m), ("adam.v", &state.v)]
         .map(|(name, tensor)| (name.to_owned(), Stored::new(tensor)));
+    let queue = state.queue.iter().flat_map(|parts| QUEUE_KEYS.iter().zip(parts));
+    let tensors: Vec<(String, Stored)> =
+        tensors.into_iter().chain(queue.map(|(name, tensor)| ((*name).to_owned(), Stored::new(tensor)))).collect();
     let progress = serde_json::to_string(&state.progress).map_err(|error| format_error(path, error))?;
     write(path, &tensors, (STATE_KEY, progress))
 }
@@ -205,5 +213,15 @@ pub fn read_state(path: &Path, numel: i64) -> Result<TrainingState, CheckpointEr
         }
         Ok(tensor)
     };
-    Ok(TrainingState { progress, params: flat("params")?, ema: flat("ema")?, m: flat("adam.m")?, v: flat("adam.v")? })
+    let queue = if tensors.names().contains(&QUEUE_KEYS[0]) {
+        let part = |name: &str| {
+            let view = tensors.tensor(name).map_err(|error| format_error(path, error))?;
+            tensor_of(path, &view)
+        };
+        let [image, text, concepts, weights] = QUEUE_KEYS;
+        Some([part(image)?, part(text)?, part(concepts)?.to_kind(Kind::Int64), part(weights)?])
+    } else {
+        None
+    };
+    Ok(TrainingState { progress, params: flat("params")?, ema: flat("ema")?, m: flat("adam.m")?, v: flat("adam.v")?, queue })
 }

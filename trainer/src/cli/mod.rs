@@ -3,5 +3,6 @@
 pub mod evaluate;
 pub mod export;
 pub mod import;
+pub mod preview;
 pub mod release;
 pub mod train;

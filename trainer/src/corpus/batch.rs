@@ -11,6 +11,7 @@ use rand::seq::index;
 use rayon::prelude::*;
 
 use super::augment::{AugmentConfig, augment};
+use super::masking::{MaskSettings, NOT_MASKED, mask_tokens};
 use super::pictures::Pictures;
 use super::plan::{PlanRecord, PlanSettings, epoch_plan};
 use super::record::Record;
@@ -39,6 +40,8 @@ pub struct Batch {
     pub concepts: Vec<i64>,
     /// [size, kept] patches that stay, when patches are dropped.
     pub keep: Option<Vec<i64>>,
+    /// `ids` with some hidden, and the true ids of those ([`NOT_MASKED`] elsewhere), both [size, length].
+    pub masked: Option<[Vec<i64>; 2]>,
 }
 
 /// How samples are made.
@@ -56,6 +59,8 @@ pub struct SampleSettings {
     pub plan: PlanSettings,
     /// Text choice.
     pub texts: TextKindWeights,
+    /// Hiding of tokens, for masked language modelling.
+    pub masking: Option<MaskSettings>,
     /// Augmentation.
     pub augment: AugmentConfig,
 }
@@ -102,20 +107,21 @@ impl BatchMaker {
         }
         // Every epoch has at least as many batches as records / batch, whatever the order; the modulo guards the rest.
         let chosen = &self.plan.1[(step % self.steps_per_epoch.max(1)) as usize % self.plan.1.len()];
+        let augment = self.settings.augment.at_step(step);
         let samples: Vec<Sample> = chosen
             .par_iter()
             .enumerate()
-            .map(|(slot, &record)| self.sample(record, step.wrapping_mul(SAMPLE_STRIDE).wrapping_add(slot as u64)))
+            .map(|(slot, &record)| self.sample(record, &augment, step.wrapping_mul(SAMPLE_STRIDE).wrapping_add(slot as u64)))
             .collect();
         self.collate(step, chosen, samples)
     }
 
-    fn sample(&self, record: usize, stream: u64) -> Sample {
+    fn sample(&self, record: usize, picture: &AugmentConfig, stream: u64) -> Sample {
         let s = &self.settings;
         let mut rng = StdRng::seed_from_u64(s.seed.rotate_left(32) ^ stream);
         let text = choose_text(&self.records[record], &s.texts, &mut rng);
         let mut pixels = Vec::with_capacity(3 * s.side * s.side);
-        augment(&self.pictures.all[record], s.side, &s.augment, &mut rng, &mut pixels);
+        augment(&self.pictures.all[record], s.side, picture, &mut rng, &mut pixels);
         let keep = if s.patches_kept < s.patches {
             let mut kept: Vec<i64> =
                 index::sample(&mut rng, s.patches, s.patches_kept).into_iter().map(|patch| patch as i64).collect();
@@ -124,7 +130,9 @@ impl BatchMaker {
         } else {
             Vec::new()
         };
-        Sample { pixels, ids: self.tokenizer.encode(&text), keep }
+        let ids = self.tokenizer.encode(&text);
+        let masked = s.masking.map(|settings| mask_tokens(&ids, &settings, &mut rng));
+        Sample { pixels, ids, keep, masked }
     }
 
     fn collate(&self, step: u64, chosen: &[usize], samples: Vec<Sample>) -> Batch {
@@ -139,12 +147,17 @@ impl BatchMaker {
             length,
             concepts: chosen.iter().map(|&record| self.plan_records[record].concept as i64).collect(),
             keep: (self.settings.patches_kept < self.settings.patches).then(Vec::new),
+            masked: self.settings.masking.map(|_| [vec![0; size * length], vec![NOT_MASKED; size * length]]),
         };
         for (row, sample) in samples.into_iter().enumerate() {
             batch.pixels.extend_from_slice(&sample.pixels);
             let at = row * length..row * length + sample.ids.len();
             batch.ids[at.clone()].copy_from_slice(&sample.ids);
-            batch.mask[at].fill(1);
+            batch.mask[at.clone()].fill(1);
+            if let (Some([hidden, labels]), Some((own_hidden, own_labels))) = (&mut batch.masked, &sample.masked) {
+                hidden[at.clone()].copy_from_slice(own_hidden);
+                labels[at].copy_from_slice(own_labels);
+            }
             if let Some(keep) = &mut batch.keep {
                 keep.extend(sample.keep);
             }
@@ -157,6 +170,7 @@ struct Sample {
     pixels: Vec<u8>,
     ids: Vec<i64>,
     keep: Vec<i64>,
+    masked: Option<(Vec<i64>, Vec<i64>)>,
 }
 
 /// Numbers names in order of first sight.

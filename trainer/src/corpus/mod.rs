@@ -3,6 +3,7 @@
 pub mod augment;
 mod batch;
 mod error;
+mod masking;
 mod pictures;
 mod plan;
 mod record;
@@ -11,6 +12,7 @@ mod texts;
 
 pub use batch::{Batch, BatchMaker, Loader, SampleSettings};
 pub use error::CorpusError;
+pub use masking::{MaskSettings, NOT_MASKED, mask_tokens};
 pub use pictures::{Picture, Pictures};
 pub use plan::{PlanSettings, epoch_plan};
 pub use record::{Record, RecordFilter, read_records};

@@ -16,6 +16,11 @@ pub fn same_concept(ids: &Tensor) -> Tensor {
     ids.unsqueeze(0).eq_tensor(&ids.unsqueeze(1))
 }
 
+/// Bool [B, C]: which of the columns' concepts [C] equals the row's [B].
+pub fn same_concept_columns(rows: &Tensor, columns: &Tensor) -> Tensor {
+    columns.unsqueeze(0).eq_tensor(&rows.unsqueeze(1))
+}
+
 /// Soft multi-positive targets Y[i,j] = 1[id_i = id_j] / Σ_k 1[id_i = id_k], with label smoothing spread over all columns.
 pub fn soft_targets(same: &Tensor, label_smoothing: f64) -> Tensor {
     let same = same.to_kind(Kind::Float);
@@ -35,6 +40,19 @@ pub fn gcpr(image: &Tensor, text: &Tensor, temperature: &Tensor, targets: &Tenso
     let batch = image.size()[0] as f64;
     let loss = (direction(&logits) + direction(&logits.tr())) / (2.0 * batch);
     Gcpr { loss, logits: logits.detach() }
+}
+
+/// One direction of the contrastive loss over any columns: −(1/B) Σ_i Σ_j w_j·Y[i,j]·log softmax_j(logits[i,·])_j. `logits` and
+/// `targets` [B, C]; `weights` [C] ages queued columns (r2d2.md §2.4 as written there), `None` weighs all by 1.
+pub fn contrast(logits: &Tensor, targets: &Tensor, weights: Option<&Tensor>) -> Tensor {
+    let targets = weights.map_or_else(|| targets.shallow_clone(), |weights| targets * weights);
+    -(targets * logits.log_softmax(1, Kind::Float)).sum(Kind::Float) / logits.size()[0] as f64
+}
+
+/// Target-guided distillation (r2d2.md §2.4, equation 4): ŷ = α·softmax(teacher) + (1−α)·y, no gradient. Both [B, C]; the teacher's
+/// logits come from the momentum towers over the same columns.
+pub fn distilled_targets(targets: &Tensor, teacher_logits: &Tensor, alpha: f64) -> Tensor {
+    targets * (1.0 - alpha) + teacher_logits.softmax(1, Kind::Float).detach() * alpha
 }
 
 #[cfg(test)]
@@ -75,5 +93,34 @@ mod tests {
         let targets = soft_targets(&same, 0.0);
         assert!((targets.double_value(&[0, 2]) - 0.5).abs() < 1e-6);
         assert!(targets.double_value(&[0, 1]).abs() < 1e-6);
+    }
+
+    #[test]
+    fn contrast_over_the_batch_alone_is_gcpr() {
+        let (image, text) = (rows(&[1.0, 0.0, 0.6, 0.8], 2), rows(&[0.8, 0.6, 0.0, 1.0], 2));
+        let targets = soft_targets(&same_concept(&Tensor::from_slice(&[1i64, 2])), 0.0);
+        let tau = Tensor::from(0.3f32);
+        let whole = gcpr(&image, &text, &tau, &targets).loss.double_value(&[]);
+        let logits = image.matmul(&text.tr()) / &tau;
+        let directions = (contrast(&logits, &targets, None) + contrast(&logits.tr(), &targets, None)) / 2.0;
+        assert!((whole - directions.double_value(&[])).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_queued_column_takes_part_as_negative_and_as_aged_positive() {
+        // Logits 0 over three columns: every log softmax is −ln 3; the targets are columns 0 and 2, the latter a queued twin of weight .5.
+        let same = same_concept_columns(&Tensor::from_slice(&[7i64]), &Tensor::from_slice(&[7i64, 8, 7]));
+        let logits = rows(&[0.0, 0.0, 0.0], 3);
+        let loss = contrast(&logits, &soft_targets(&same, 0.0), Some(&Tensor::from_slice(&[1.0f32, 1.0, 0.5])));
+        let closed = 3f64.ln() * (0.5 + 0.5 * 0.5);
+        assert!((loss.double_value(&[]) - closed).abs() < 1e-6);
+    }
+
+    #[test]
+    fn distilled_targets_are_equation_4() {
+        let (targets, teacher) = (rows(&[1.0, 0.0], 2), rows(&[0.0, 3f32.ln()], 2));
+        let mixed: Vec<f32> = distilled_targets(&targets, &teacher, 0.4).view([-1]).try_into().unwrap();
+        // softmax of (0, ln 3) is (1/4, 3/4).
+        assert!((mixed[0] - 0.7).abs() < 1e-6 && (mixed[1] - 0.3).abs() < 1e-6, "{mixed:?}");
     }
 }

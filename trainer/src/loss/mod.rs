@@ -1,7 +1,11 @@
-//! The objective of this first form: GCPR + FGR (reference/r2d2.md §2.1, §2.2).
+//! The terms of the objective (reference/r2d2.md §2).
 
 mod fgr;
 mod gcpr;
+mod mlm;
+mod queue;
 
 pub use fgr::{Negatives, POSITIVE_WEIGHT, hard_negatives, weighted_cross_entropy};
-pub use gcpr::{Gcpr, gcpr, same_concept, soft_targets};
+pub use gcpr::{Gcpr, contrast, distilled_targets, gcpr, same_concept, same_concept_columns, soft_targets};
+pub use mlm::{feature_distillation, masked_cross_entropy};
+pub use queue::FeatureQueue;

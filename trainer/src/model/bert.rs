@@ -1,9 +1,9 @@
 //! BERT's text tower (r2d2.md §1.3) and the two cross encoders (§1.4): post-LayerNorm blocks with erf GELU.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::config::ModelConfig;
-use crate::nn::{Builder, Context, CrossAttention, Embedding, Gelu, LayerNorm, Linear, Mlp, SelfAttention, Weights};
+use crate::nn::{Builder, Context, CrossAttention, Embedding, Gelu, Init, LayerNorm, Leaf, Linear, Mlp, SelfAttention, Weights};
 
 const LAYER_NORM_EPS: f64 = 1e-12;
 /// BERT's 0.02 at width 768, scaled so that a narrower matrix keeps the same gain.
@@ -102,6 +102,11 @@ impl TextTower {
         Self { word, position, token_type, norm, blocks }
     }
 
+    /// The word table, which the head of masked language modelling shares.
+    pub fn word_table(&self) -> Leaf {
+        self.word.table
+    }
+
     /// Ids [B, L], additive mask [B, 1, 1, L] → states [B, L, width].
     pub fn forward(&self, w: &Weights, ids: &Tensor, mask: &Tensor, context: Context) -> Tensor {
         let length = ids.size()[1];
@@ -152,5 +157,30 @@ impl CrossTower {
             x = block.forward(w, &x, mask, Some((memory, memory_mask)), context);
         }
         x
+    }
+}
+
+/// BERT's head of masked language modelling: dense, GELU, LayerNorm, then the word table as decoder and a bias.
+pub struct MlmHead {
+    dense: Linear,
+    norm: LayerNorm,
+    bias: Leaf,
+}
+
+impl MlmHead {
+    /// Declares the head under BERT's names.
+    pub fn new(b: &mut Builder, config: &ModelConfig) -> Self {
+        let width = config.text.width;
+        Self {
+            dense: Linear::new(b, "cls.predictions.transform.dense", width, width, std_of(width)),
+            norm: LayerNorm::new(b, "cls.predictions.transform.LayerNorm", width, LAYER_NORM_EPS),
+            bias: b.vector("cls.predictions.bias".to_owned(), &[config.vocab], Init::Constant(0.0)),
+        }
+    }
+
+    /// States [M, width] → logits [M, vocabulary] f32; `words` is the word table.
+    pub fn forward(&self, w: &Weights, states: &Tensor, words: &Tensor) -> Tensor {
+        let hidden = self.norm.forward(w, &self.dense.forward(w, states).gelu("none"));
+        hidden.to_kind(words.kind()).linear(words, None::<Tensor>).to_kind(Kind::Float) + w.get(self.bias)
     }
 }

@@ -31,6 +31,10 @@ pub struct ModelConfig {
     /// false for models trained from scratch.
     #[serde(default = "dead_weights_default")]
     pub dead_weights: bool,
+    /// Declare the head of masked language modelling, which only training reads. The official checkpoint's has no known key; ours is
+    /// named as BERT's (`cls.predictions`), its decoder is the word table.
+    #[serde(default)]
+    pub mlm_head: bool,
 }
 
 /// Image tower sizes.

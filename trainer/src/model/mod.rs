@@ -2,12 +2,14 @@
 
 mod bert;
 mod config;
+mod mimetic;
 mod vision;
 
 use tch::{Kind, Tensor};
 
-pub use bert::{CrossTower, TextTower};
+pub use bert::{CrossTower, MlmHead, TextTower};
 pub use config::{ConfigError, CrossConfig, ModelConfig, TextConfig, VisionConfig};
+pub use mimetic::mimetic_vision;
 pub use vision::VisionTower;
 
 use crate::nn::{Builder, Context, Init, Leaf, Linear, Params, Weights};
@@ -32,6 +34,8 @@ pub struct Encoded {
 pub struct MatchLogits {
     /// `itm_head` over the text-image cross encoder (`text_joint_layer`), [P, 2], f32.
     pub text: Tensor,
+    /// States that leave the text-image cross encoder, [P, L, width]: what masked language modelling guesses from.
+    pub text_states: Tensor,
     /// `itm_head_i` over the image-text cross encoder (`img_joint_layer`), [P, 2], f32.
     pub image: Tensor,
 }
@@ -58,6 +62,7 @@ pub struct R2d2 {
     itm_head: Linear,
     itm_head_i: Linear,
     temp: Leaf,
+    mlm: Option<MlmHead>,
 }
 
 impl R2d2 {
@@ -98,6 +103,7 @@ impl R2d2 {
             itm_head: Linear::new(&mut b, "itm_head", tw, 2, 0.02),
             itm_head_i: Linear::new(&mut b, "itm_head_i", tw, 2, 0.02),
             temp: b.vector(TEMPERATURE_KEY.to_owned(), &[], Init::Constant(TEMPERATURE_INITIAL)),
+            mlm: config.mlm_head.then(|| MlmHead::new(&mut b, config)),
             config: config.clone(),
         };
         Ok((model, b))
@@ -133,8 +139,14 @@ impl R2d2 {
         let image = self.img_joint.forward(w, &queries, None, text_states, Some(&mask), context);
         MatchLogits {
             text: self.itm_head.forward_f32(w, &text.select(1, 0)),
+            text_states: text,
             image: self.itm_head_i.forward_f32(w, &image.select(1, 0)),
         }
+    }
+
+    /// States [M, width] of masked places → logits [M, vocabulary] f32; `None` for a model without the head.
+    pub fn guess_tokens(&self, w: &Weights, states: &Tensor) -> Option<Tensor> {
+        self.mlm.as_ref().map(|head| head.forward(w, states, w.get(self.text.word_table())))
     }
 
     /// The temperature, a scalar tensor that gradient flows into.

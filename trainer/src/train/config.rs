@@ -80,6 +80,19 @@ pub struct DataConfig {
 pub struct LossConfig {
     /// Spread over all columns of the contrastive targets.
     pub label_smoothing: f64,
+    /// Features of recent steps that serve as further columns of the contrastive loss; 0 has none.
+    pub queue_slots: i64,
+    /// Weight of a queued column is multiplied by this every step (the authors' talk names 0.99); 1 weighs all alike.
+    pub queue_decay: f64,
+    /// First progress (0..1) with the queue: at the start features change too fast to be kept.
+    pub queue_start_progress: f64,
+    /// The columns and the queue hold the features of the momentum towers (the moving average of the weights, `optim.ema`), at the
+    /// cost of one more forward pass; else the towers' own.
+    pub momentum: bool,
+    /// Target-guided distillation: part of the targets that comes from the momentum towers; needs `momentum` (ALBEF: 0.4).
+    pub tgd_alpha: f64,
+    /// Progress (0..1) over which that part grows from 0.
+    pub tgd_ramp_progress: f64,
     /// Weight of the matching loss beside the contrastive one.
     pub fgr_weight: f64,
     /// The matching loss is computed every this many steps; 0 switches it off.
@@ -90,6 +103,13 @@ pub struct LossConfig {
     pub itm_start_step: u64,
     /// First progress (0..1) with the matching loss; both conditions must hold.
     pub itm_start_progress: f64,
+    /// Weight of masked language modelling, computed where the matching loss is, by the same pass over the masked text (enhanced
+    /// training, r2d2.md §2.3); 0 switches it off. Needs `model.mlm_head`.
+    pub mlm_weight: f64,
+    /// Part of the tokens that is hidden (BERT, ALBEF: 0.15).
+    pub mlm_probability: f64,
+    /// Weight of feature-guided distillation; 0 switches it off. Needs `momentum` and `mlm_weight`.
+    pub fgd_weight: f64,
     /// The matching loss does not reach the towers: they train by the contrastive loss alone, and a step with it costs less.
     pub itm_detach: bool,
     /// The temperature learns; else it stays at its initial value.
@@ -107,11 +127,20 @@ impl Default for LossConfig {
     fn default() -> Self {
         Self {
             label_smoothing: 0.0,
+            queue_slots: 0,
+            queue_decay: 1.0,
+            queue_start_progress: 0.0,
+            momentum: false,
+            tgd_alpha: 0.0,
+            tgd_ramp_progress: 0.1,
             fgr_weight: 1.0,
             itm_every: 4,
             itm_pairs_max: 96,
             itm_start_step: 0,
             itm_start_progress: 0.0,
+            mlm_weight: 0.0,
+            mlm_probability: 0.15,
+            fgd_weight: 0.0,
             itm_detach: false,
             learn_temperature: true,
             dropout: 0.0,
@@ -215,6 +244,10 @@ pub struct RunConfig {
     /// Weights to start from, a native checkpoint; none starts from random ones.
     #[serde(default)]
     pub init: Option<PathBuf>,
+    /// Start the image tower's attention near the identity (mimetic initialisation, Trockman and Kolter 2023): it looks at its own
+    /// neighbourhood from the first step on. Without effect where `init` is given.
+    #[serde(default)]
+    pub mimetic: bool,
 }
 
 fn splits_default() -> Vec<String> {
@@ -335,7 +368,23 @@ impl TrainConfig {
         fraction("data.one_domain_fraction", self.data.one_domain_fraction)?;
         fraction("loss.label_smoothing", self.loss.label_smoothing)?;
         fraction("loss.dropout", self.loss.dropout)?;
+        fraction("loss.queue_decay", self.loss.queue_decay)?;
+        fraction("loss.tgd_alpha", self.loss.tgd_alpha)?;
+        if self.loss.tgd_alpha > 0.0 && !self.loss.momentum {
+            let value = self.loss.tgd_alpha.to_string();
+            return Err(TrainConfigError::Range { field: "loss.tgd_alpha", value, limit: "0 without loss.momentum = true" });
+        }
         fraction("optim.ema", self.optim.ema)?;
+        fraction("loss.mlm_probability", self.loss.mlm_probability)?;
+        if self.loss.mlm_weight > 0.0 && !self.model.mlm_head {
+            let value = self.loss.mlm_weight.to_string();
+            return Err(TrainConfigError::Range { field: "loss.mlm_weight", value, limit: "0 without model.mlm_head = true" });
+        }
+        if self.loss.fgd_weight > 0.0 && !(self.loss.momentum && self.loss.mlm_weight > 0.0) {
+            let value = self.loss.fgd_weight.to_string();
+            let limit = "0 without loss.momentum = true and loss.mlm_weight above 0";
+            return Err(TrainConfigError::Range { field: "loss.fgd_weight", value, limit });
+        }
         let at_least = |field, value: usize, limit, minimum: usize| {
             if value >= minimum { Ok(()) } else { Err(TrainConfigError::Range { field, value: value.to_string(), limit }) }
         };

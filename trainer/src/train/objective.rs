@@ -3,8 +3,11 @@
 use tch::{Kind, Tensor};
 
 use super::config::LossConfig;
-use crate::corpus::Batch;
-use crate::loss::{gcpr, hard_negatives, same_concept, soft_targets, weighted_cross_entropy};
+use crate::corpus::{Batch, NOT_MASKED};
+use crate::loss::{
+    FeatureQueue, contrast, distilled_targets, feature_distillation, hard_negatives, masked_cross_entropy, same_concept,
+    same_concept_columns, soft_targets, weighted_cross_entropy,
+};
 use crate::model::{Encoded, R2d2};
 use crate::nn::{Context, Weights};
 
@@ -28,6 +31,8 @@ pub struct Inputs {
     mask: Tensor,
     concepts: Tensor,
     keep: Option<Tensor>,
+    /// Masked ids and labels.
+    masked: Option<[Tensor; 2]>,
 }
 
 impl Inputs {
@@ -41,6 +46,7 @@ impl Inputs {
             mask: Tensor::from_slice(&batch.mask).view([size, length]),
             concepts: Tensor::from_slice(&batch.concepts),
             keep: batch.keep.as_ref().map(|keep| Tensor::from_slice(keep).view([size, -1])),
+            masked: batch.masked.as_ref().map(|both| both.each_ref().map(|ids| Tensor::from_slice(ids).view([size, length]))),
         }
     }
 }
@@ -54,8 +60,24 @@ pub struct StepLosses {
     pub gcpr: f64,
     /// Matching part, where it was due.
     pub fgr: Option<f64>,
+    /// Masked language modelling, where it was due.
+    pub mlm: Option<f64>,
+    /// Feature-guided distillation, where it was due.
+    pub fgd: Option<f64>,
     /// Part of pairs in the batch whose own text is the nearest, before the update.
     pub batch_accuracy: f64,
+}
+
+/// What the contrastive loss sees beside the batch.
+#[derive(Default)]
+pub struct Guide<'a> {
+    /// The momentum towers: their features are the columns and fill the queue; without them the towers' own features do
+    /// (cross-batch memory, Wang et al. 2020).
+    pub teacher: Option<&'a Weights>,
+    /// Features of recent steps.
+    pub queue: Option<&'a mut FeatureQueue>,
+    /// Part of the targets that comes from the momentum towers (α of r2d2.md §2.4).
+    pub alpha: f64,
 }
 
 /// The model and its loss settings.
@@ -68,7 +90,7 @@ pub struct Objective<'a> {
 
 impl Objective<'_> {
     /// Forward pass; the tensor returned is to be differentiated.
-    pub fn forward(&self, w: &Weights, inputs: &Inputs, with_itm: bool) -> (Tensor, StepLosses) {
+    pub fn forward(&self, w: &Weights, inputs: &Inputs, with_itm: bool, guide: &mut Guide<'_>) -> (Tensor, StepLosses) {
         let context = Context {
             train: true,
             dropout: self.loss.dropout,
@@ -76,28 +98,95 @@ impl Objective<'_> {
             drop_path: self.loss.drop_path,
         };
         let image = self.model.encode_image(w, &inputs.pixels, inputs.keep.as_ref(), context);
-        let text = self.model.encode_text(w, &inputs.ids, &inputs.mask, context);
-        let same = same_concept(&inputs.concepts);
-        let targets = soft_targets(&same, self.loss.label_smoothing);
+        // Enhanced training: where the cross encoders run, the masked text is the one that every term sees.
+        let masked = inputs.masked.as_ref().filter(|_| with_itm);
+        let ids = masked.map_or(&inputs.ids, |[hidden, _]| hidden);
+        let text = self.model.encode_text(w, ids, &inputs.mask, context);
         let temperature = self.model.temperature(w);
         let temperature = if self.loss.learn_temperature { temperature.shallow_clone() } else { temperature.detach() };
-        let contrast = gcpr(&image.embedding, &text.embedding, &temperature, &targets);
+        let embeddings = [&image.embedding, &text.embedding];
+        let (mut total, fgd) = self.contrastive(inputs, embeddings, masked.is_some(), &temperature, guide);
+        let same = same_concept(&inputs.concepts);
+        let logits = tch::no_grad(|| image.embedding.matmul(&text.embedding.tr()) / &temperature);
         let mut losses = StepLosses {
             total: 0.0,
-            gcpr: contrast.loss.double_value(&[]),
+            gcpr: total.double_value(&[]),
             fgr: None,
-            batch_accuracy: batch_accuracy(&contrast.logits, &same),
+            mlm: None,
+            fgd: None,
+            batch_accuracy: batch_accuracy(&logits, &same),
         };
-        let mut total = contrast.loss;
-        if with_itm && let Some(fgr) = self.fgr(w, inputs, [&image, &text], &contrast.logits, &same, context) {
+        if let Some(fgd) = fgd {
+            losses.fgd = Some(fgd.double_value(&[]));
+            total += fgd * self.loss.fgd_weight;
+        }
+        if with_itm && let Some((fgr, mlm)) = self.fgr(w, inputs, [&image, &text], &logits, &same, context) {
             losses.fgr = Some(fgr.double_value(&[]));
             total += fgr * self.loss.fgr_weight;
+            if let Some(mlm) = mlm {
+                losses.mlm = Some(mlm.double_value(&[]));
+                total += mlm * self.loss.mlm_weight;
+            }
         }
         losses.total = total.double_value(&[]);
         (total, losses)
     }
 
-    /// FGR over the first anchors of the batch, so that the number of pairs stays bounded.
+    /// Features of the momentum towers for the batch, without gradient.
+    fn teach(&self, teacher: &Weights, inputs: &Inputs) -> [Tensor; 2] {
+        tch::no_grad(|| {
+            let image = self.model.encode_image(teacher, &inputs.pixels, inputs.keep.as_ref(), Context::EVAL);
+            let text = self.model.encode_text(teacher, &inputs.ids, &inputs.mask, Context::EVAL);
+            [image.embedding, text.embedding]
+        })
+    }
+
+    /// GCPR over the batch and the queue (r2d2.md §2.1, §2.4), and FgD (§2.5) where the text is `masked` and the momentum towers saw it
+    /// whole; afterwards the batch's features join the queue.
+    fn contrastive(
+        &self,
+        inputs: &Inputs,
+        [image, text]: [&Tensor; 2],
+        masked: bool,
+        temperature: &Tensor,
+        guide: &mut Guide<'_>,
+    ) -> (Tensor, Option<Tensor>) {
+        let taught = guide.teacher.map(|teacher| self.teach(teacher, inputs));
+        let [batch_images, batch_texts] = taught.as_ref().map_or([image, text], |[image, text]| [image, text]);
+        let held = guide.queue.as_deref().filter(|queue| queue.filled() > 0);
+        let join = |own: &Tensor, queued: Option<&Tensor>| match queued {
+            Some(queued) => Tensor::cat(&[own, queued], 0),
+            None => own.shallow_clone(),
+        };
+        let image_columns = join(batch_images, held.map(|queue| &queue.image));
+        let text_columns = join(batch_texts, held.map(|queue| &queue.text));
+        let concepts = join(&inputs.concepts, held.map(|queue| &queue.concepts));
+        let own_weights = Tensor::ones([inputs.concepts.size()[0]], (Kind::Float, tch::Device::Cpu));
+        let weights = held.map(|queue| join(&own_weights, Some(&queue.weights)));
+        let targets = soft_targets(&same_concept_columns(&inputs.concepts, &concepts), self.loss.label_smoothing);
+        let direction = |anchor: &Tensor, taught: Option<&Tensor>, columns: &Tensor| {
+            let targets = match taught {
+                Some(taught) if guide.alpha > 0.0 => {
+                    distilled_targets(&targets, &(taught.matmul(&columns.tr()) / temperature).detach(), guide.alpha)
+                }
+                _ => targets.shallow_clone(),
+            };
+            contrast(&(anchor.matmul(&columns.tr()) / temperature), &targets, weights.as_ref())
+        };
+        let taught_by = |side: usize| taught.as_ref().map(|taught| &taught[side]);
+        let loss = direction(image, taught_by(0), &text_columns) + direction(text, taught_by(1), &image_columns);
+        let fgd = taught.as_ref().filter(|_| masked && self.loss.fgd_weight > 0.0).map(|[_, taught]| {
+            let over = |anchor: &Tensor| anchor.matmul(&image_columns.tr()) / temperature;
+            feature_distillation(&over(text), &over(taught))
+        });
+        if let Some(queue) = guide.queue.as_deref_mut() {
+            queue.push(batch_images, batch_texts, &inputs.concepts);
+        }
+        (loss / 2.0, fgd)
+    }
+
+    /// FGR over the first anchors of the batch, so that the number of pairs stays bounded; and masked language modelling over the
+    /// matching ones among them.
     fn fgr(
         &self,
         w: &Weights,
@@ -106,7 +195,7 @@ impl Objective<'_> {
         logits: &Tensor,
         same: &Tensor,
         context: Context,
-    ) -> Option<Tensor> {
+    ) -> Option<(Tensor, Option<Tensor>)> {
         let anchors = logits.size()[0].min((self.loss.itm_pairs_max / 3).max(1));
         let negatives = hard_negatives(logits, same, anchors)?;
         let own = Tensor::arange(anchors, (Kind::Int64, tch::Device::Cpu));
@@ -124,7 +213,15 @@ impl Objective<'_> {
         );
         let (text_loss, image_loss) =
             (weighted_cross_entropy(&matched.text, &labels), weighted_cross_entropy(&matched.image, &labels));
-        Some((text_loss + image_loss) / 2.0)
+        let mlm = inputs.masked.as_ref().and_then(|[_, labels]| {
+            let labels = labels.narrow(0, 0, anchors).reshape([-1]);
+            let places = labels.not_equal(NOT_MASKED).nonzero().squeeze_dim(1);
+            let states = matched.text_states.narrow(0, 0, anchors);
+            let states = states.reshape([labels.size()[0], -1]).index_select(0, &places);
+            let logits = self.model.guess_tokens(w, &states).filter(|_| places.size()[0] > 0)?;
+            Some(masked_cross_entropy(&logits, &labels.index_select(0, &places)))
+        });
+        Some(((text_loss + image_loss) / 2.0, mlm))
     }
 }
 

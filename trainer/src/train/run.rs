@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::config::TrainConfig;
 use super::curves::draw_curves;
-use super::objective::{Inputs, Objective, StepLosses};
+use super::objective::{Guide, Inputs, Objective, StepLosses};
 use super::optimiser::{AdamW, AdamWSettings, Ema};
 use super::schedule::Schedule;
 use super::stop::StopFlag;
@@ -20,9 +20,11 @@ use crate::checkpoint::{
     CheckpointError, MODEL_FILE, Progress, STATE_FILE, TrainingState, load_model, read_state, save_model, write_state,
 };
 use crate::corpus::{
-    Batch, BatchMaker, CorpusError, Loader, Pictures, PlanSettings, RecordFilter, SampleSettings, open_tokenizer, read_records,
+    Batch, BatchMaker, CorpusError, Loader, MaskSettings, Pictures, PlanSettings, RecordFilter, SampleSettings, open_tokenizer,
+    read_records,
 };
-use crate::model::{R2d2, TEMPERATURE_BOUNDS, TEMPERATURE_KEY};
+use crate::loss::FeatureQueue;
+use crate::model::{R2d2, TEMPERATURE_BOUNDS, TEMPERATURE_KEY, mimetic_vision};
 use crate::nn::Params;
 
 /// File name of the metrics inside a run's folder.
@@ -106,6 +108,7 @@ struct Session<'a> {
     params: Params,
     adam: AdamW,
     ema: Ema,
+    queue: FeatureQueue,
     step: u64,
     elapsed_before: f64,
     started: Instant,
@@ -135,7 +138,11 @@ pub fn train(config: &TrainConfig, resume: bool, stop: &StopFlag) -> Result<Outc
     Ok(outcome)
 }
 
-fn batch_maker(config: &TrainConfig) -> Result<BatchMaker, TrainError> {
+/// The batches of a configuration: records filtered, pictures decoded, ready to be made by step.
+///
+/// # Errors
+/// The corpus or the vocabulary cannot be used, or holds fewer records than one batch.
+pub fn batch_maker(config: &TrainConfig) -> Result<BatchMaker, TrainError> {
     let data = &config.data;
     let filter = RecordFilter { splits: data.splits.clone(), licences: data.licences.clone(), domains: data.domains.clone() };
     let records = read_records(&data.corpus, &filter)?;
@@ -144,6 +151,11 @@ fn batch_maker(config: &TrainConfig) -> Result<BatchMaker, TrainError> {
     }
     let pictures = Pictures::load(&data.corpus, &records, data.working_px)?;
     let tokenizer = open_tokenizer(&data.vocabulary, data.max_tokens)?;
+    let masking = (config.loss.mlm_weight > 0.0).then(|| MaskSettings {
+        probability: config.loss.mlm_probability,
+        mask: tokenizer.mask_id(),
+        vocabulary: tokenizer.vocabulary() as i64,
+    });
     let plan = PlanSettings {
         batch: data.batch,
         distinct_concepts: data.distinct_concepts,
@@ -156,6 +168,7 @@ fn batch_maker(config: &TrainConfig) -> Result<BatchMaker, TrainError> {
         patches_kept: config.patches_kept(),
         plan,
         texts: config.texts,
+        masking,
         augment: config.augment.clone(),
     };
     Ok(BatchMaker::new(records, pictures, tokenizer, settings))
@@ -170,6 +183,9 @@ impl<'a> Session<'a> {
     fn open(config: &'a TrainConfig, resume: bool) -> Result<Self, TrainError> {
         let (model, mut params) = R2d2::new(&config.model)?;
         params.initialise(config.run.seed as i64);
+        if config.run.mimetic {
+            mimetic_vision(&mut params, &config.model);
+        }
         if let Some(path) = &config.run.init {
             let loaded = load_model(path)?;
             for named in loaded.params.named() {
@@ -186,6 +202,7 @@ impl<'a> Session<'a> {
         };
         let mut adam = AdamW::new(params.numel(), settings);
         let mut ema = Ema::new(&params, o.ema);
+        let mut queue = FeatureQueue::new(config.loss.queue_slots, config.model.embed, config.loss.queue_decay);
         let (mut step, mut elapsed_before) = (0, 0.0);
         let state_path = config.run.out.join(STATE_FILE);
         if resume {
@@ -199,6 +216,9 @@ impl<'a> Session<'a> {
             ema.flat = state.ema;
             (adam.m, adam.v, adam.updates) = (state.m, state.v, progress.updates);
             (step, elapsed_before) = (progress.step, progress.elapsed_seconds);
+            if let Some(parts) = state.queue {
+                queue.restore(parts);
+            }
         }
         let metrics_path = config.run.out.join(METRICS_FILE);
         let metrics = OpenOptions::new()
@@ -212,7 +232,20 @@ impl<'a> Session<'a> {
         let (corpus, side) = (&config.data.corpus, config.model.vision.image);
         let validator = Validator::new(corpus, &config.eval.tasks, side, &tokenizer, config.eval.queries_max)?;
         let started = Instant::now();
-        Ok(Self { config, model, params, adam, ema, step, elapsed_before, started, metrics, validator, recall: Vec::new() })
+        Ok(Self {
+            config,
+            model,
+            params,
+            adam,
+            ema,
+            queue,
+            step,
+            elapsed_before,
+            started,
+            metrics,
+            validator,
+            recall: Vec::new(),
+        })
     }
 
     fn elapsed(&self) -> f64 {
@@ -289,7 +322,12 @@ impl<'a> Session<'a> {
             && progress >= loss.itm_start_progress
             && self.step.is_multiple_of(loss.itm_every);
         let w = self.params.weights(self.config.run.precision);
-        let (total, losses) = Objective { model: &self.model, loss }.forward(&w, &inputs, with_itm);
+        let teacher = loss.momentum.then(|| self.params.weights_of(&self.ema.flat, self.config.run.precision));
+        let queued = loss.queue_slots > 0 && progress >= loss.queue_start_progress;
+        let ramp = if loss.tgd_ramp_progress > 0.0 { (progress / loss.tgd_ramp_progress).min(1.0) } else { 1.0 };
+        let mut guide =
+            Guide { teacher: teacher.as_ref(), queue: queued.then_some(&mut self.queue), alpha: loss.tgd_alpha * ramp };
+        let (total, losses) = Objective { model: &self.model, loss }.forward(&w, &inputs, with_itm, &mut guide);
         let forward_ms = lap_ms();
         self.params.zero_grad();
         total.backward();
@@ -313,7 +351,7 @@ impl<'a> Session<'a> {
         let temperature = self.params.value(TEMPERATURE_KEY).map_or(f64::NAN, |value| value.double_value(&[]));
         let l = done.losses;
         let row = json!({
-            "step": self.step, "progress": progress, "elapsed_seconds": self.elapsed(), "loss": l.total, "gcpr": l.gcpr, "fgr": l.fgr,
+            "step": self.step, "progress": progress, "elapsed_seconds": self.elapsed(), "loss": l.total, "gcpr": l.gcpr, "fgr": l.fgr, "mlm": l.mlm, "fgd": l.fgd,
             "batch_accuracy": l.batch_accuracy, "lr": lr, "temperature": temperature, "grad_norm": done.norm, "pairs_per_second": rate,
             "wait_ms": wait_ms, "forward_ms": done.ms[0], "backward_ms": done.ms[1], "update_ms": done.ms[2],
         });
@@ -353,6 +391,7 @@ impl<'a> Session<'a> {
             ema: self.ema.flat.shallow_clone(),
             m: self.adam.m.shallow_clone(),
             v: self.adam.v.shallow_clone(),
+            queue: (self.queue.filled() > 0).then(|| self.queue.parts()),
         };
         write_state(&out.join(STATE_FILE), &state)?;
         if let Err(message) = draw_curves(&out.join(METRICS_FILE), &out.join(CURVES_FILE)) {

@@ -12,6 +12,9 @@ use super::pictures::Picture;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AugmentConfig {
+    /// Steps over which every probability and range grows from none to what is configured; 0 has all of it from the start. A model
+    /// that has to begin with distorted pictures takes long to learn anything.
+    pub ramp_steps: u64,
     /// Side of the crop against the picture's side; above 1 zooms out.
     pub crop_scale: [f64; 2],
     /// Aspect ratio of the crop.
@@ -55,6 +58,7 @@ pub struct AugmentConfig {
 impl Default for AugmentConfig {
     fn default() -> Self {
         Self {
+            ramp_steps: 0,
             crop_scale: [0.7, 1.15],
             crop_ratio: [0.8, 1.25],
             flip_p: 0.0,
@@ -82,6 +86,7 @@ impl AugmentConfig {
     /// No change beyond the resize.
     pub fn none() -> Self {
         Self {
+            ramp_steps: 0,
             crop_scale: [1.0, 1.0],
             crop_ratio: [1.0, 1.0],
             flip_p: 0.0,
@@ -101,6 +106,34 @@ impl AugmentConfig {
             blur_p: 0.0,
             noise_p: 0.0,
             erase_p: 0.0,
+        }
+    }
+
+    /// The configuration of one step: see `ramp_steps`.
+    pub fn at_step(&self, step: u64) -> Self {
+        let part = if self.ramp_steps == 0 { 1.0 } else { (step as f64 / self.ramp_steps as f64).min(1.0) };
+        let around_one = |value: f64| 1.0 + (value - 1.0) * part;
+        Self {
+            ramp_steps: 0,
+            crop_scale: self.crop_scale.map(around_one),
+            crop_ratio: self.crop_ratio.map(around_one),
+            flip_p: self.flip_p * part,
+            affine_p: self.affine_p * part,
+            rotate_deg: self.rotate_deg,
+            shear: self.shear,
+            jitter_p: self.jitter_p * part,
+            jitter: self.jitter,
+            hue_p: self.hue_p * part,
+            recolour_p: self.recolour_p * part,
+            gray_p: self.gray_p * part,
+            outline_p: self.outline_p * part,
+            inked_p: self.inked_p * part,
+            posterise_p: self.posterise_p * part,
+            background_p: self.background_p * part,
+            invert_p: self.invert_p * part,
+            blur_p: self.blur_p * part,
+            noise_p: self.noise_p * part,
+            erase_p: self.erase_p * part,
         }
     }
 }
@@ -155,6 +188,14 @@ mod tests {
                 assert_eq!(out[channel * 32 * 32 + index], pixel[channel]);
             }
         }
+    }
+
+    #[test]
+    fn augmentation_grows_over_its_ramp() {
+        let config = AugmentConfig { ramp_steps: 100, inked_p: 0.6, crop_scale: [0.8, 1.4], ..AugmentConfig::none() };
+        assert_eq!(config.at_step(0), AugmentConfig::none());
+        assert!((config.at_step(50).inked_p - 0.3).abs() < 1e-9);
+        assert_eq!(config.at_step(1_000), AugmentConfig { ramp_steps: 0, ..config });
     }
 
     #[test]
