@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 pub mod checkpoint;
+pub mod compare;
 pub mod corpus;
 pub mod evaluate;
 pub mod export;

@@ -15,6 +15,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Trains R2D2 without one of its terms at a time, beside R2D2 whole; as `compare` with configs/ablate.toml.
+    Ablate(cli::compare::Args),
+    Bench(cli::bench::Args),
+    Compare(cli::compare::Args),
     Evaluate(cli::evaluate::Args),
     Export(cli::export::Args),
     Release(cli::release::Args),
@@ -27,6 +31,9 @@ fn main() -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match Cli::parse().command {
+        Command::Ablate(args) => cli::compare::run(&args, "configs/ablate.toml"),
+        Command::Bench(args) => cli::bench::run(&args),
+        Command::Compare(args) => cli::compare::run(&args, "configs/compare.toml"),
         Command::Evaluate(args) => cli::evaluate::run(&args),
         Command::Export(args) => cli::export::run(&args),
         Command::Release(args) => cli::release::run(&args),

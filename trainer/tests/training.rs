@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use astromech_trainer::checkpoint::{MODEL_FILE, STATE_FILE, load_model, read_state};
 use astromech_trainer::corpus::CorpusError;
-use astromech_trainer::train::{StopFlag, TrainError, train};
+use astromech_trainer::train::{StopFlag, TrainConfig, TrainError, train};
 
 /// LibTorch has one generator of random numbers a process, and a run draws its dropout and negatives from it: two runs at once would not
 /// repeat.
@@ -113,4 +113,67 @@ fn sigterm_saves_and_exits_0() {
     assert!(child.wait().unwrap().success());
     let numel = load_model(&out.join(MODEL_FILE)).unwrap().params.numel();
     assert!(read_state(&out.join(STATE_FILE), numel).unwrap().progress.step > 0);
+}
+
+/// Every term of the objective at once (r2d2.md §2.6).
+const WHOLE: [&str; 9] = [
+    "model.mlm_head=true",
+    "loss.momentum=true",
+    "loss.queue_slots=48",
+    "loss.queue_decay=0.99",
+    "loss.tgd_alpha=0.4",
+    "loss.mlm_weight=0.5",
+    "loss.fgd_weight=0.5",
+    "loss.dropout=0.0",
+    "optim.muon_lr_scale=20.0",
+];
+
+#[test]
+fn the_whole_objective_resumes_to_the_last_bit() {
+    let _guard = one_run_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    synthetic::write_corpus(folder.path());
+    let at = |name: &str| folder.path().join(name);
+    let stop = StopFlag::new();
+    let whole = train(&synthetic::config(folder.path(), &at("whole"), &WHOLE), false, &stop).unwrap();
+    let parts: Vec<&str> = WHOLE.into_iter().chain(["run.part_steps=7"]).collect();
+    let parts = synthetic::config(folder.path(), &at("parts"), &parts);
+    let first = train(&parts, false, &stop).unwrap();
+    let second = train(&parts, true, &stop).unwrap();
+    assert!(second.finished);
+    assert_eq!([first.losses, second.losses].concat(), whole.losses);
+}
+
+#[test]
+fn the_whole_objective_learns_the_drawn_corpus_and_logs_every_term() {
+    let _guard = one_run_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    synthetic::write_corpus(folder.path());
+    let out = folder.path().join("run");
+    let overrides: Vec<&str> = WHOLE.into_iter().chain(["optim.steps=200", "loss.itm_every=2"]).collect();
+    let outcome = train(&synthetic::config(folder.path(), &out, &overrides), false, &StopFlag::new()).unwrap();
+    assert!(outcome.recall[0].text_to_image[0] > 0.8, "{:?}", outcome.recall);
+    let metrics = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let rows: Vec<serde_json::Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for term in ["gcpr", "fgr", "mlm", "fgd"] {
+        let values: Vec<f64> = rows.iter().filter_map(|row| row[term].as_f64()).collect();
+        assert!(values.len() >= 90 && values.iter().all(|value| value.is_finite()), "{term}: {values:?}");
+    }
+}
+
+#[test]
+fn terms_that_need_another_are_refused_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train.toml");
+    std::fs::write(&path, synthetic::config_text(folder.path(), &folder.path().join("run"))).unwrap();
+    for (given, field) in [
+        ("loss.tgd_alpha=0.4", "loss.tgd_alpha is 0.4; it must be 0 without loss.momentum = true"),
+        ("loss.mlm_weight=1.0", "loss.mlm_weight is 1; it must be 0 without model.mlm_head = true"),
+        ("loss.fgd_weight=1.0", "loss.fgd_weight is 1; it must be 0 without loss.momentum = true and loss.mlm_weight above 0"),
+    ] {
+        let error = TrainConfig::read(&path, &[given.to_owned()]).unwrap_err().to_string();
+        assert_eq!(error, field);
+    }
+    let both = ["loss.token_wise=true".to_owned(), "loss.queue_slots=8".to_owned()];
+    assert!(TrainConfig::read(&path, &both).unwrap_err().to_string().contains("loss.token_wise"));
 }

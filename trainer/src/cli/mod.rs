@@ -1,5 +1,7 @@
 //! One file a subcommand.
 
+pub mod bench;
+pub mod compare;
 pub mod evaluate;
 pub mod export;
 pub mod import;

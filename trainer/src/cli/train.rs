@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// OpenMP reads its environment when the library is loaded, so the program starts itself once more with the variable set.
-fn restart_with_wait_policy() -> anyhow::Result<()> {
+pub(super) fn restart_with_wait_policy() -> anyhow::Result<()> {
     let (name, value) = WAIT_POLICY;
     if std::env::var_os(name).is_some() {
         return Ok(());

@@ -12,6 +12,7 @@ pub use config::{ConfigError, CrossConfig, ModelConfig, TextConfig, VisionConfig
 pub use mimetic::mimetic_vision;
 pub use vision::VisionTower;
 
+use crate::loss::Tokens;
 use crate::nn::{Builder, Context, Init, Leaf, Linear, Params, Weights};
 
 /// Bounds the temperature is clamped to at every training step (r2d2.md §1.5).
@@ -122,6 +123,18 @@ impl R2d2 {
         let states = self.text.forward(w, ids, &additive(mask, w.kind()), context);
         let embedding = unit(&self.text_proj.forward_f32(w, &states.select(1, 0)));
         Encoded { embedding, states }
+    }
+
+    /// Every token of an image in the common space, as late interaction compares them: the class token and all patches.
+    pub fn image_tokens(&self, w: &Weights, states: &Tensor) -> Tokens {
+        let rows = unit(&self.vision_proj.forward_f32(w, states));
+        let size = rows.size();
+        Tokens { rows, mask: Tensor::ones([size[0], size[1]], (Kind::Float, states.device())) }
+    }
+
+    /// Every token of a text in the common space; `mask` [B, L] as in [`R2d2::encode_text`].
+    pub fn text_tokens(&self, w: &Weights, states: &Tensor, mask: &Tensor) -> Tokens {
+        Tokens { rows: unit(&self.text_proj.forward_f32(w, states)), mask: mask.to_kind(Kind::Float) }
     }
 
     /// Both cross encoders over P pairs: image states [P, Lv, Dv], text states [P, L, Dt], text mask [P, L].

@@ -63,6 +63,10 @@ pub struct DataConfig {
     /// Records a batch.
     #[serde(default = "batch_default")]
     pub batch: usize,
+    /// Pairs encoded at a time (gradient caching: the batch's exact gradient with this many activations in memory, for one forward pass
+    /// more); 0 encodes the batch at once. Does not go with `loss.token_wise`.
+    #[serde(default)]
+    pub micro_batch: usize,
     /// Avoid two records of one concept in a batch; where they meet all the same they are each other's positives.
     #[serde(default = "yes")]
     pub distinct_concepts: bool,
@@ -80,6 +84,9 @@ pub struct DataConfig {
 pub struct LossConfig {
     /// Spread over all columns of the contrastive targets.
     pub label_smoothing: f64,
+    /// Similarity of a pair by its tokens (late interaction, FILIP and Wukong) instead of its embeddings; goes with neither queue nor
+    /// momentum.
+    pub token_wise: bool,
     /// Features of recent steps that serve as further columns of the contrastive loss; 0 has none.
     pub queue_slots: i64,
     /// Weight of a queued column is multiplied by this every step (the authors' talk names 0.99); 1 weighs all alike.
@@ -127,6 +134,7 @@ impl Default for LossConfig {
     fn default() -> Self {
         Self {
             label_smoothing: 0.0,
+            token_wise: false,
             queue_slots: 0,
             queue_decay: 1.0,
             queue_start_progress: 0.0,
@@ -162,6 +170,10 @@ pub struct OptimConfig {
     pub warmup_steps: u64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
+    /// Learning rate of Muon for the matrices inside the blocks, as a multiple of `lr`; 0 leaves them to AdamW.
+    pub muon_lr_scale: f64,
+    /// Momentum of Muon.
+    pub muon_momentum: f64,
     /// Decay biases, LayerNorm weights and the temperature too (the official recipe does, r2d2.md §3.1).
     pub decay_vectors: bool,
     /// First and second moment.
@@ -185,6 +197,8 @@ impl Default for OptimConfig {
             lr_end: 0.01,
             warmup_steps: 200,
             weight_decay: 0.05,
+            muon_lr_scale: 0.0,
+            muon_momentum: 0.95,
             decay_vectors: false,
             betas: [0.9, 0.98],
             eps: 1e-8,
@@ -235,6 +249,9 @@ pub struct RunConfig {
     /// Seconds between checkpoints.
     #[serde(default = "save_seconds_default")]
     pub save_every_seconds: u64,
+    /// Checkpoints kept in `checkpoints/step-N` beside the newest; 0 keeps the newest alone.
+    #[serde(default)]
+    pub keep_last: usize,
     /// Steps between lines of metrics.
     #[serde(default = "log_default")]
     pub log_every_steps: u64,
@@ -375,6 +392,15 @@ impl TrainConfig {
             return Err(TrainConfigError::Range { field: "loss.tgd_alpha", value, limit: "0 without loss.momentum = true" });
         }
         fraction("optim.ema", self.optim.ema)?;
+        if self.loss.token_wise && self.data.micro_batch > 0 {
+            let value = self.data.micro_batch.to_string();
+            return Err(TrainConfigError::Range { field: "data.micro_batch", value, limit: "0 with loss.token_wise = true" });
+        }
+        if self.loss.token_wise && (self.loss.queue_slots > 0 || self.loss.momentum) {
+            let value = "true".to_owned();
+            let limit = "false with loss.queue_slots above 0 or loss.momentum = true";
+            return Err(TrainConfigError::Range { field: "loss.token_wise", value, limit });
+        }
         fraction("loss.mlm_probability", self.loss.mlm_probability)?;
         if self.loss.mlm_weight > 0.0 && !self.model.mlm_head {
             let value = self.loss.mlm_weight.to_string();

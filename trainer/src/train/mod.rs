@@ -1,7 +1,10 @@
 //! The training loop.
 
+mod bench;
+mod cached;
 mod config;
 mod curves;
+mod muon;
 mod objective;
 mod optimiser;
 mod run;
@@ -9,11 +12,13 @@ mod schedule;
 mod stop;
 mod validate;
 
+pub use bench::{StepTimes, bench_steps};
 pub use config::{DataConfig, EvalConfig, LossConfig, OptimConfig, RunConfig, TrainConfig, TrainConfigError};
 pub use curves::draw_curves;
+pub use muon::MuonSettings;
 pub use objective::{Guide, Inputs, Objective, PIXEL_MEAN, PIXEL_STD, StepLosses, normalise};
 pub use optimiser::{AdamW, AdamWSettings, Ema};
 pub use run::{Outcome, TrainError, batch_maker, train};
 pub use schedule::Schedule;
 pub use stop::StopFlag;
-pub use validate::{Recall, Validator};
+pub use validate::{Recall, ValidateOptions, Validator};

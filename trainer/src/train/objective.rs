@@ -6,7 +6,7 @@ use super::config::LossConfig;
 use crate::corpus::{Batch, NOT_MASKED};
 use crate::loss::{
     FeatureQueue, contrast, distilled_targets, feature_distillation, hard_negatives, masked_cross_entropy, same_concept,
-    same_concept_columns, soft_targets, weighted_cross_entropy,
+    same_concept_columns, soft_targets, token_wise, weighted_cross_entropy,
 };
 use crate::model::{Encoded, R2d2};
 use crate::nn::{Context, Weights};
@@ -29,7 +29,7 @@ pub struct Inputs {
     pixels: Tensor,
     ids: Tensor,
     mask: Tensor,
-    concepts: Tensor,
+    pub(super) concepts: Tensor,
     keep: Option<Tensor>,
     /// Masked ids and labels.
     masked: Option<[Tensor; 2]>,
@@ -51,6 +51,26 @@ impl Inputs {
     }
 }
 
+impl Inputs {
+    /// Pairs.
+    pub fn size(&self) -> i64 {
+        self.concepts.size()[0]
+    }
+
+    /// A part of the batch, sharing its memory.
+    pub fn narrow(&self, from: i64, length: i64) -> Self {
+        let part = |tensor: &Tensor| tensor.narrow(0, from, length);
+        Self {
+            pixels: part(&self.pixels),
+            ids: part(&self.ids),
+            mask: part(&self.mask),
+            concepts: part(&self.concepts),
+            keep: self.keep.as_ref().map(part),
+            masked: self.masked.as_ref().map(|both| both.each_ref().map(part)),
+        }
+    }
+}
+
 /// Values of one step's losses.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepLosses {
@@ -66,6 +86,22 @@ pub struct StepLosses {
     pub fgd: Option<f64>,
     /// Part of pairs in the batch whose own text is the nearest, before the update.
     pub batch_accuracy: f64,
+}
+
+/// Values of the cross encoders' terms.
+pub(super) struct CrossTerms {
+    fgr: f64,
+    mlm: Option<f64>,
+}
+
+impl StepLosses {
+    /// Adds the terms of a part that makes up `share` of the batch.
+    pub(super) fn add_cross(&mut self, terms: &CrossTerms, share: f64) {
+        self.fgr = Some(self.fgr.unwrap_or(0.0) + terms.fgr * share);
+        if let Some(mlm) = terms.mlm {
+            self.mlm = Some(self.mlm.unwrap_or(0.0) + mlm * share);
+        }
+    }
 }
 
 /// What the contrastive loss sees beside the batch.
@@ -89,47 +125,92 @@ pub struct Objective<'a> {
 }
 
 impl Objective<'_> {
-    /// Forward pass; the tensor returned is to be differentiated.
-    pub fn forward(&self, w: &Weights, inputs: &Inputs, with_itm: bool, guide: &mut Guide<'_>) -> (Tensor, StepLosses) {
-        let context = Context {
+    fn context(&self) -> Context {
+        Context {
             train: true,
             dropout: self.loss.dropout,
             attention_dropout: self.loss.attention_dropout,
             drop_path: self.loss.drop_path,
-        };
-        let image = self.model.encode_image(w, &inputs.pixels, inputs.keep.as_ref(), context);
-        // Enhanced training: where the cross encoders run, the masked text is the one that every term sees.
+        }
+    }
+
+    /// Image and text encoded. Enhanced training: where the cross encoders run, the masked text is the one that every term sees.
+    pub(super) fn encode(&self, w: &Weights, inputs: &Inputs, with_itm: bool) -> [Encoded; 2] {
+        let image = self.model.encode_image(w, &inputs.pixels, inputs.keep.as_ref(), self.context());
         let masked = inputs.masked.as_ref().filter(|_| with_itm);
         let ids = masked.map_or(&inputs.ids, |[hidden, _]| hidden);
-        let text = self.model.encode_text(w, ids, &inputs.mask, context);
+        [image, self.model.encode_text(w, ids, &inputs.mask, self.context())]
+    }
+
+    pub(super) fn temperature(&self, w: &Weights) -> Tensor {
         let temperature = self.model.temperature(w);
-        let temperature = if self.loss.learn_temperature { temperature.shallow_clone() } else { temperature.detach() };
-        let embeddings = [&image.embedding, &text.embedding];
-        let (mut total, fgd) = self.contrastive(inputs, embeddings, masked.is_some(), &temperature, guide);
+        if self.loss.learn_temperature { temperature.shallow_clone() } else { temperature.detach() }
+    }
+
+    /// Forward pass; the tensor returned is to be differentiated.
+    pub fn forward(&self, w: &Weights, inputs: &Inputs, with_itm: bool, guide: &mut Guide<'_>) -> (Tensor, StepLosses) {
+        let [image, text] = self.encode(w, inputs, with_itm);
+        let temperature = self.temperature(w);
         let same = same_concept(&inputs.concepts);
-        let logits = tch::no_grad(|| image.embedding.matmul(&text.embedding.tr()) / &temperature);
-        let mut losses = StepLosses {
-            total: 0.0,
-            gcpr: total.double_value(&[]),
-            fgr: None,
-            mlm: None,
-            fgd: None,
-            batch_accuracy: batch_accuracy(&logits, &same),
+        let embeddings = [&image.embedding, &text.embedding];
+        let (mut total, fgd) = if self.loss.token_wise {
+            let [by_image, by_text] = self.late_interaction(w, inputs, [&image, &text]).map(|scores| scores / &temperature);
+            let targets = soft_targets(&same, self.loss.label_smoothing);
+            let loss = contrast(&by_image, &targets, None) + contrast(&by_text.tr(), &targets, None);
+            (loss / 2.0, None)
+        } else {
+            self.contrastive(inputs, embeddings, with_itm, &temperature, guide)
         };
+        let mut losses = self.first_losses(&total, &inputs.concepts, embeddings, &temperature);
         if let Some(fgd) = fgd {
             losses.fgd = Some(fgd.double_value(&[]));
             total += fgd * self.loss.fgd_weight;
         }
-        if with_itm && let Some((fgr, mlm)) = self.fgr(w, inputs, [&image, &text], &logits, &same, context) {
-            losses.fgr = Some(fgr.double_value(&[]));
-            total += fgr * self.loss.fgr_weight;
-            if let Some(mlm) = mlm {
-                losses.mlm = Some(mlm.double_value(&[]));
-                total += mlm * self.loss.mlm_weight;
+        if with_itm {
+            let logits = tch::no_grad(|| embeddings[0].matmul(&embeddings[1].tr()) / &temperature);
+            if let Some((terms, weighted)) = self.cross_terms(w, inputs, [&image, &text], &logits, &same) {
+                losses.add_cross(&terms, 1.0);
+                total += weighted;
             }
         }
         losses.total = total.double_value(&[]);
         (total, losses)
+    }
+
+    /// Losses of a step that so far has its contrastive part only.
+    pub(super) fn first_losses(
+        &self,
+        contrastive: &Tensor,
+        concepts: &Tensor,
+        [image, text]: [&Tensor; 2],
+        temperature: &Tensor,
+    ) -> StepLosses {
+        let value = contrastive.double_value(&[]);
+        let logits = tch::no_grad(|| image.matmul(&text.tr()) / temperature);
+        let batch_accuracy = batch_accuracy(&logits, &same_concept(concepts));
+        StepLosses { total: value, gcpr: value, fgr: None, mlm: None, fgd: None, batch_accuracy }
+    }
+
+    /// The terms of the cross encoders, and their weighted sum; `None` where no negative can be drawn.
+    pub(super) fn cross_terms(
+        &self,
+        w: &Weights,
+        inputs: &Inputs,
+        encoded: [&Encoded; 2],
+        logits: &Tensor,
+        same: &Tensor,
+    ) -> Option<(CrossTerms, Tensor)> {
+        let (fgr, mlm) = self.fgr(w, inputs, encoded, logits, same, self.context())?;
+        let terms = CrossTerms { fgr: fgr.double_value(&[]), mlm: mlm.as_ref().map(|mlm| mlm.double_value(&[])) };
+        let weighted = fgr * self.loss.fgr_weight;
+        let weighted = if let Some(mlm) = mlm { weighted + mlm * self.loss.mlm_weight } else { weighted };
+        Some((terms, weighted))
+    }
+
+    /// FILIP's similarities of the batch, both views [B, B] with images as rows.
+    fn late_interaction(&self, w: &Weights, inputs: &Inputs, [image, text]: [&Encoded; 2]) -> [Tensor; 2] {
+        let image = self.model.image_tokens(w, &image.states);
+        token_wise(&image, &self.model.text_tokens(w, &text.states, &inputs.mask))
     }
 
     /// Features of the momentum towers for the batch, without gradient.
@@ -141,13 +222,13 @@ impl Objective<'_> {
         })
     }
 
-    /// GCPR over the batch and the queue (r2d2.md §2.1, §2.4), and FgD (§2.5) where the text is `masked` and the momentum towers saw it
+    /// GCPR over the batch and the queue (r2d2.md §2.1, §2.4), and FgD (§2.5) where the text is masked and the momentum towers saw it
     /// whole; afterwards the batch's features join the queue.
-    fn contrastive(
+    pub(super) fn contrastive(
         &self,
         inputs: &Inputs,
         [image, text]: [&Tensor; 2],
-        masked: bool,
+        with_itm: bool,
         temperature: &Tensor,
         guide: &mut Guide<'_>,
     ) -> (Tensor, Option<Tensor>) {
@@ -175,10 +256,11 @@ impl Objective<'_> {
         };
         let taught_by = |side: usize| taught.as_ref().map(|taught| &taught[side]);
         let loss = direction(image, taught_by(0), &text_columns) + direction(text, taught_by(1), &image_columns);
-        let fgd = taught.as_ref().filter(|_| masked && self.loss.fgd_weight > 0.0).map(|[_, taught]| {
-            let over = |anchor: &Tensor| anchor.matmul(&image_columns.tr()) / temperature;
-            feature_distillation(&over(text), &over(taught))
-        });
+        let fgd =
+            taught.as_ref().filter(|_| with_itm && inputs.masked.is_some() && self.loss.fgd_weight > 0.0).map(|[_, taught]| {
+                let over = |anchor: &Tensor| anchor.matmul(&image_columns.tr()) / temperature;
+                feature_distillation(&over(text), &over(taught))
+            });
         if let Some(queue) = guide.queue.as_deref_mut() {
             queue.push(batch_images, batch_texts, &inputs.concepts);
         }

@@ -11,13 +11,15 @@ use thiserror::Error;
 
 use super::config::TrainConfig;
 use super::curves::draw_curves;
+use super::muon::MuonSettings;
 use super::objective::{Guide, Inputs, Objective, StepLosses};
 use super::optimiser::{AdamW, AdamWSettings, Ema};
 use super::schedule::Schedule;
 use super::stop::StopFlag;
-use super::validate::{Recall, Validator};
+use super::validate::{Recall, ValidateOptions, Validator};
 use crate::checkpoint::{
-    CheckpointError, MODEL_FILE, Progress, STATE_FILE, TrainingState, load_model, read_state, save_model, write_state,
+    CheckpointError, MODEL_FILE, Progress, STATE_FILE, TrainingState, keep_checkpoint, load_model, read_state, save_model,
+    write_state,
 };
 use crate::corpus::{
     Batch, BatchMaker, CorpusError, Loader, MaskSettings, Pictures, PlanSettings, RecordFilter, SampleSettings, open_tokenizer,
@@ -25,7 +27,7 @@ use crate::corpus::{
 };
 use crate::loss::FeatureQueue;
 use crate::model::{R2d2, TEMPERATURE_BOUNDS, TEMPERATURE_KEY, mimetic_vision};
-use crate::nn::Params;
+use crate::nn::{Params, Precision};
 
 /// File name of the metrics inside a run's folder.
 pub const METRICS_FILE: &str = "metrics.jsonl";
@@ -65,7 +67,9 @@ pub enum TrainError {
         records: usize,
     },
     /// The loss left the finite numbers and did not come back.
-    #[error("the gradient was not finite for {steps} steps in a row at step {step}; lower optim.lr")]
+    #[error(
+        "the gradient was not finite for {steps} steps in a row at step {step}; lower optim.lr and go on by --resume from the last checkpoint"
+    )]
     Diverged {
         /// Steps in a row.
         steps: u32,
@@ -127,6 +131,11 @@ pub fn train(config: &TrainConfig, resume: bool, stop: &StopFlag) -> Result<Outc
     if config.run.threads > 0 {
         tch::set_num_threads(config.run.threads as i32);
     }
+    if config.run.precision == Precision::Bf16 && !has_fast_bf16() {
+        tracing::warn!(
+            "run.precision = bf16 on a processor without AVX-512: LibTorch emulates it (17 s a step where f32 takes 0.7 s was measured); set run.precision = \"f32\""
+        );
+    }
     let maker = batch_maker(config)?;
     tracing::info!(records = maker.len(), steps_per_epoch = maker.steps_per_epoch, "corpus in memory");
     let mut session = Session::open(config, resume)?;
@@ -136,6 +145,18 @@ pub fn train(config: &TrainConfig, resume: bool, stop: &StopFlag) -> Result<Outc
         tracing::warn!(message, "curves were not drawn");
     }
     Ok(outcome)
+}
+
+/// Whether oneDNN has bf16 products for this processor.
+fn has_fast_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        std::arch::is_x86_feature_detected!("avx512f")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        true
+    }
 }
 
 /// The batches of a configuration: records filtered, pictures decoded, ready to be made by step.
@@ -201,6 +222,15 @@ impl<'a> Session<'a> {
             clip_norm: o.clip_norm,
         };
         let mut adam = AdamW::new(params.numel(), settings);
+        if o.muon_lr_scale > 0.0 {
+            // The decay is per step of the learning rate, which is larger here: the same pull to zero wants a smaller factor.
+            let muon = MuonSettings {
+                lr_scale: o.muon_lr_scale,
+                momentum: o.muon_momentum,
+                weight_decay: o.weight_decay / o.muon_lr_scale,
+            };
+            adam = adam.with_muon(&params, muon);
+        }
         let mut ema = Ema::new(&params, o.ema);
         let mut queue = FeatureQueue::new(config.loss.queue_slots, config.model.embed, config.loss.queue_decay);
         let (mut step, mut elapsed_before) = (0, 0.0);
@@ -309,7 +339,8 @@ impl<'a> Session<'a> {
     fn train_step(&mut self, batch: &Batch, lr: f64, progress: f64) -> StepDone {
         let loss = &self.config.loss;
         // Dropout and negatives are drawn from seed and step, so a resumed run draws the same.
-        tch::manual_seed(self.config.run.seed.wrapping_mul(0x9E37_79B9).wrapping_add(self.step) as i64);
+        let seed = self.config.run.seed.wrapping_mul(0x9E37_79B9).wrapping_add(self.step) as i64;
+        tch::manual_seed(seed);
         let mut lap = Instant::now();
         let mut lap_ms = || {
             let ms = lap.elapsed().as_secs_f64() * 1000.0;
@@ -327,10 +358,17 @@ impl<'a> Session<'a> {
         let ramp = if loss.tgd_ramp_progress > 0.0 { (progress / loss.tgd_ramp_progress).min(1.0) } else { 1.0 };
         let mut guide =
             Guide { teacher: teacher.as_ref(), queue: queued.then_some(&mut self.queue), alpha: loss.tgd_alpha * ramp };
-        let (total, losses) = Objective { model: &self.model, loss }.forward(&w, &inputs, with_itm, &mut guide);
-        let forward_ms = lap_ms();
+        let objective = Objective { model: &self.model, loss };
         self.params.zero_grad();
-        total.backward();
+        let part = self.config.data.micro_batch as i64;
+        let (losses, forward_ms) = if part > 0 && part < inputs.size() {
+            (objective.backward_cached(&w, &inputs, part, with_itm, &mut guide, seed), 0.0)
+        } else {
+            let (total, losses) = objective.forward(&w, &inputs, with_itm, &mut guide);
+            let forward_ms = lap_ms();
+            total.backward();
+            (losses, forward_ms)
+        };
         let backward_ms = lap_ms();
         let norm = self.adam.step(&self.params, lr);
         self.clamp_temperature();
@@ -367,7 +405,8 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         let w = self.params.weights_of(&self.ema.flat, self.config.run.precision);
-        self.recall = self.validator.run(&self.model, &w);
+        let options = ValidateOptions { token_wise: self.config.loss.token_wise, top_k: 0 };
+        self.recall = self.validator.run(&self.model, &w, options);
         for recall in &self.recall {
             let ([t1, t5, t10], [i1, i5, i10]) = (recall.text_to_image, recall.image_to_text);
             let line = format!(
@@ -394,6 +433,9 @@ impl<'a> Session<'a> {
             queue: (self.queue.filled() > 0).then(|| self.queue.parts()),
         };
         write_state(&out.join(STATE_FILE), &state)?;
+        if self.config.run.keep_last > 0 {
+            keep_checkpoint(out, self.step, self.config.run.keep_last).map_err(io(out))?;
+        }
         if let Err(message) = draw_curves(&out.join(METRICS_FILE), &out.join(CURVES_FILE)) {
             tracing::warn!(message, "curves were not drawn");
         }

@@ -4,19 +4,22 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use astromech_towers::Tokenizer;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::objective::normalise;
 use crate::corpus::{CorpusError, Pictures, RecordFilter, RetrievalTask, read_records, read_retrieval_task};
-use crate::model::R2d2;
+use crate::loss::{Tokens, token_wise};
+use crate::model::{Encoded, R2d2};
 use crate::nn::{Context, Weights};
 
 /// Pictures or texts encoded at a time.
 const ENCODE_BATCH: usize = 128;
+/// Score of what the first stage left out (r2d2.md §4.1).
+const LEFT_OUT: f64 = -100.0;
 
 /// Recalls of one task, each 0..1.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recall {
     /// Task name.
     pub task: String,
@@ -28,6 +31,17 @@ pub struct Recall {
     pub text_to_image: [f64; 3],
     /// Image to text: any right text among the first 1, 5, 10.
     pub image_to_text: [f64; 3],
+    /// Text to image with the cross encoders' second stage over the first stage's best, where it was asked for.
+    pub text_to_image_reranked: Option<[f64; 3]>,
+}
+
+/// How recall is measured.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ValidateOptions {
+    /// Score pairs by their tokens, as a model trained by late interaction wants it.
+    pub token_wise: bool,
+    /// Candidates that the cross encoders re-rank; 0 leaves the second stage out.
+    pub top_k: i64,
 }
 
 struct Prepared {
@@ -92,23 +106,29 @@ impl Validator {
         Ok(Self { prepared, side })
     }
 
-    /// Recall of every task by cosine alone.
-    pub fn run(&self, model: &R2d2, w: &Weights) -> Vec<Recall> {
-        tch::no_grad(|| self.prepared.iter().map(|prepared| self.recall(prepared, model, w)).collect())
+    /// Recall of every task.
+    pub fn run(&self, model: &R2d2, w: &Weights, options: ValidateOptions) -> Vec<Recall> {
+        tch::no_grad(|| self.prepared.iter().map(|prepared| self.recall(prepared, model, w, options)).collect())
     }
 
-    fn recall(&self, prepared: &Prepared, model: &R2d2, w: &Weights) -> Recall {
-        let images: Vec<Tensor> = prepared
+    fn recall(&self, prepared: &Prepared, model: &R2d2, w: &Weights, options: ValidateOptions) -> Recall {
+        let images: Vec<Encoded> = prepared
             .pixels
             .chunks(ENCODE_BATCH)
             .map(|chunk| {
                 let bytes = chunk.concat();
                 let pixels = Tensor::from_data_size(&bytes, &[chunk.len() as i64, 3, self.side, self.side], Kind::Uint8);
-                model.encode_image(w, &normalise(&pixels), None, Context::EVAL).embedding
+                model.encode_image(w, &normalise(&pixels), None, Context::EVAL)
             })
             .collect();
-        let texts: Vec<Tensor> = prepared.tokens.chunks(ENCODE_BATCH).map(|chunk| encode_texts(chunk, model, w)).collect();
-        let scores = Tensor::cat(&texts, 0).matmul(&Tensor::cat(&images, 0).tr());
+        let texts: Vec<Texts> = prepared.tokens.chunks(ENCODE_BATCH).map(|chunk| encode_texts(chunk, model, w)).collect();
+        let scores = if options.token_wise {
+            late_interaction(model, w, &texts, &images)
+        } else {
+            let texts: Vec<&Tensor> = texts.iter().map(|chunk| &chunk.encoded.embedding).collect();
+            let images: Vec<&Tensor> = images.iter().map(|chunk| &chunk.embedding).collect();
+            Tensor::cat(&texts, 0).matmul(&Tensor::cat(&images, 0).tr())
+        };
         let mut relevant = vec![0.0f32; prepared.right.len() * prepared.pixels.len()];
         for (query, right) in prepared.right.iter().enumerate() {
             for &image in right {
@@ -116,14 +136,66 @@ impl Validator {
             }
         }
         let relevant = Tensor::from_slice(&relevant).view([prepared.right.len() as i64, -1]);
+        let reranked = (options.top_k > 0).then(|| {
+            let states: Vec<&Tensor> = images.iter().map(|chunk| &chunk.states).collect();
+            recall_at(&rerank(model, w, &texts, &Tensor::cat(&states, 0), &scores, options.top_k), &relevant)
+        });
         Recall {
             task: prepared.task.name.clone(),
             queries: prepared.right.len(),
             gallery: prepared.pixels.len(),
             text_to_image: recall_at(&scores, &relevant),
             image_to_text: recall_at(&scores.tr(), &relevant.tr()),
+            text_to_image_reranked: reranked,
         }
     }
+}
+
+/// Texts encoded at a time, with the mask of their tokens [B, L].
+struct Texts {
+    encoded: Encoded,
+    mask: Tensor,
+}
+
+/// FILIP's text view of every pair (mean over the text's tokens of the best image token), [texts, images].
+fn late_interaction(model: &R2d2, w: &Weights, texts: &[Texts], images: &[Encoded]) -> Tensor {
+    let tokens: Vec<Tokens> = images.iter().map(|chunk| model.image_tokens(w, &chunk.states)).collect();
+    let rows = texts.iter().map(|chunk| {
+        let text = model.text_tokens(w, &chunk.encoded.states, &chunk.mask);
+        let columns: Vec<Tensor> = tokens
+            .iter()
+            .map(|image| {
+                let [_, by_text] = token_wise(image, &text);
+                by_text.tr()
+            })
+            .collect();
+        Tensor::cat(&columns, 1)
+    });
+    Tensor::cat(&rows.collect::<Vec<_>>(), 0)
+}
+
+/// Second stage of r2d2.md §4.1 for every text: match + first score for its `k` best images, −100 for the rest. `states` [images, ...].
+fn rerank(model: &R2d2, w: &Weights, texts: &[Texts], states: &Tensor, scores: &Tensor, k: i64) -> Tensor {
+    let k = k.min(scores.size()[1]);
+    let mut rows = Vec::new();
+    for chunk in texts {
+        for index in 0..chunk.mask.size()[0] {
+            let row = scores.get(rows.len() as i64);
+            let (best, chosen) = row.topk(k, 0, true, true);
+            let own = Tensor::full([k], index, (Kind::Int64, tch::Device::Cpu));
+            let logits = model.match_pairs(
+                w,
+                &states.index_select(0, &chosen),
+                &chunk.encoded.states.index_select(0, &own),
+                &chunk.mask.index_select(0, &own),
+                Context::EVAL,
+            );
+            let p = |logits: &Tensor| logits.softmax(1, Kind::Float).select(1, 1);
+            let matched = (p(&logits.text) + p(&logits.image)) / 2.0 + best;
+            rows.push(row.full_like(LEFT_OUT).scatter(0, &chosen, &matched));
+        }
+    }
+    Tensor::stack(&rows, 0)
 }
 
 /// Part of rows with any relevant column among the best 1, 5, 10.
@@ -136,7 +208,7 @@ fn recall_at(scores: &Tensor, relevant: &Tensor) -> [f64; 3] {
     })
 }
 
-fn encode_texts(chunk: &[Vec<i64>], model: &R2d2, w: &Weights) -> Tensor {
+fn encode_texts(chunk: &[Vec<i64>], model: &R2d2, w: &Weights) -> Texts {
     let length = chunk.iter().map(Vec::len).max().unwrap_or(0);
     let mut ids = vec![0i64; chunk.len() * length];
     let mut mask = vec![0i64; chunk.len() * length];
@@ -145,7 +217,8 @@ fn encode_texts(chunk: &[Vec<i64>], model: &R2d2, w: &Weights) -> Tensor {
         mask[row * length..][..tokens.len()].fill(1);
     }
     let shaped = |values: &[i64]| Tensor::from_slice(values).view([chunk.len() as i64, length as i64]);
-    model.encode_text(w, &shaped(&ids), &shaped(&mask), Context::EVAL).embedding
+    let mask = shaped(&mask);
+    Texts { encoded: model.encode_text(w, &shaped(&ids), &mask, Context::EVAL), mask }
 }
 
 fn planar(rgb: &[u8]) -> Vec<u8> {
