@@ -24,6 +24,7 @@ enum Command {
     Release(cli::release::Args),
     Train(cli::train::Args),
     Import(cli::import::Args),
+    Init(cli::init::Args),
     Preview(cli::preview::Args),
 }
 
@@ -39,6 +40,7 @@ fn main() -> anyhow::Result<()> {
         Command::Release(args) => cli::release::run(&args),
         Command::Train(args) => cli::train::run(&args),
         Command::Import(args) => cli::import::run(&args),
+        Command::Init(args) => cli::init::run(&args),
         Command::Preview(args) => cli::preview::run(&args),
     }
 }

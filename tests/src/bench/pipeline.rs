@@ -12,6 +12,7 @@ use astromech_towers::{ImageLimits, PreparedImage, decode_and_squash};
 use crate::table::{Table, rate};
 use crate::{Setting, text_length};
 
+/// Items of a run; `ASTROMECH_BENCH_IMAGES` and `ASTROMECH_BENCH_TEXTS` change them (a large model needs fewer).
 const IMAGES: usize = 3000;
 const TEXTS: usize = 6000;
 /// Share of the results that come before the clock starts: queues fill, caches warm.
@@ -49,8 +50,8 @@ pub(crate) fn run(setting: &Setting) -> Result<String, String> {
         "RSS peak, MiB",
     ];
     let mut table = Table::new("End to end: Kafka in to Qdrant applied and result out", &head);
-    let images = images(corpus);
-    let pictures: Vec<_> = (0..IMAGES).map(|i| corpus.entries[i % corpus.entries.len()].bytes()).collect();
+    let images = images(corpus, count_of("ASTROMECH_BENCH_IMAGES", IMAGES)?);
+    let pictures: Vec<_> = (0..images.len()).map(|i| corpus.entries[i % corpus.entries.len()].bytes()).collect();
     let batch = setting.config.image.batch_max;
     // Before and after the daemon, so that a machine that slows down shows in both.
     let before = bare_images(setting, &pictures, batch)?;
@@ -58,7 +59,7 @@ pub(crate) fn run(setting: &Setting) -> Result<String, String> {
     let after = bare_images(setting, &pictures, batch)?;
     table.row(cells("images, inline JPEG", batch, before, after, &daemon));
 
-    let texts = texts(corpus);
+    let texts = texts(corpus, count_of("ASTROMECH_BENCH_TEXTS", TEXTS)?);
     let batch = setting.config.text.batch_max;
     let before = bare_texts(setting, &texts, batch)?;
     let daemon = self::daemon(&world, "bench-texts", &texts);
@@ -84,7 +85,7 @@ fn cells(name: &str, batch: usize, before: Bare, after: Bare, run: &Run) -> Vec<
 }
 
 /// Pictures without captions: one pass of the image tower each.
-fn images(corpus: &Corpus) -> Vec<Item> {
+fn images(corpus: &Corpus, count: usize) -> Vec<Item> {
     let one = |i: usize| {
         let mut entry = corpus.entries[i % corpus.entries.len()].clone();
         entry.id = format!("{}-{i}", entry.id);
@@ -92,17 +93,17 @@ fn images(corpus: &Corpus) -> Vec<Item> {
         item.message.as_object_mut().expect("a message is an object").remove("caption");
         item
     };
-    (0..IMAGES).map(one).collect()
+    (0..count).map(one).collect()
 }
 
 /// Articles without pictures: one pass of the text tower each.
-fn texts(corpus: &Corpus) -> Vec<Item> {
+fn texts(corpus: &Corpus, count: usize) -> Vec<Item> {
     let one = |i: usize| {
         let mut entry = corpus.entries[i % corpus.entries.len()].clone();
         entry.id = format!("{}-{i}", entry.id);
         article(&entry, 1, None)
     };
-    (0..TEXTS).map(one).collect()
+    (0..count).map(one).collect()
 }
 
 fn bare_images(setting: &Setting, pictures: &[Vec<u8>], batch: usize) -> Result<Bare, String> {
@@ -154,6 +155,12 @@ fn bare_texts(setting: &Setting, items: &[Item], batch: usize) -> Result<Bare, S
     let again = text_length::prepare(setting, &texts);
     text_length::pass(&mut graph, &again.iter().collect::<Vec<_>>(), batch, None)?;
     Ok(Bare { graph: graph_alone, whole: texts.len() as f64 / began.elapsed().as_secs_f64() })
+}
+
+fn count_of(variable: &str, default: usize) -> Result<usize, String> {
+    let Some(given) = std::env::var_os(variable) else { return Ok(default) };
+    let count = given.to_str().and_then(|text| text.parse().ok()).filter(|count| *count >= 32);
+    count.ok_or_else(|| format!("{variable} is {given:?}; give a number of items from 32 on"))
 }
 
 /// TOML to try other limits than the defaults.

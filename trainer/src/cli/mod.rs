@@ -5,6 +5,7 @@ pub mod compare;
 pub mod evaluate;
 pub mod export;
 pub mod import;
+pub mod init;
 pub mod preview;
 pub mod release;
 pub mod train;
