@@ -16,6 +16,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Evaluate(cli::evaluate::Args),
+    EvaluatePlot(cli::evaluate_plot::Args),
     Export(cli::export::Args),
     Release(cli::release::Args),
     Train(cli::train::Args),
@@ -28,6 +29,7 @@ fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match Cli::parse().command {
         Command::Evaluate(args) => cli::evaluate::run(&args),
+        Command::EvaluatePlot(args) => cli::evaluate_plot::run(&args),
         Command::Export(args) => cli::export::run(&args),
         Command::Release(args) => cli::release::run(&args),
         Command::Train(args) => cli::train::run(&args),

@@ -1,6 +1,7 @@
 //! One file a subcommand.
 
 pub mod evaluate;
+pub mod evaluate_plot;
 pub mod export;
 pub mod import;
 pub mod preview;

@@ -2,10 +2,12 @@
 
 mod fgr;
 mod gcpr;
+mod matching;
 mod mlm;
 mod queue;
 
 pub use fgr::{Negatives, POSITIVE_WEIGHT, hard_negatives, weighted_cross_entropy};
 pub use gcpr::{Gcpr, contrast, distilled_targets, gcpr, same_concept, same_concept_columns, soft_targets};
+pub use matching::averaged_cross_entropy;
 pub use mlm::{feature_distillation, masked_cross_entropy};
 pub use queue::FeatureQueue;

@@ -2,8 +2,10 @@
 
 mod config;
 mod curves;
+mod matching;
 mod objective;
 mod optimiser;
+mod pairs;
 mod run;
 mod schedule;
 mod stop;
@@ -11,9 +13,10 @@ mod validate;
 
 pub use config::{DataConfig, EvalConfig, LossConfig, OptimConfig, RunConfig, TrainConfig, TrainConfigError};
 pub use curves::draw_curves;
+pub use matching::{MatchFigures, MatchingConfig, MatchingOutcome, train_matching};
 pub use objective::{Guide, Inputs, Objective, PIXEL_MEAN, PIXEL_STD, StepLosses, normalise};
 pub use optimiser::{AdamW, AdamWSettings, Ema};
 pub use run::{Outcome, TrainError, batch_maker, train};
-pub use schedule::Schedule;
+pub use schedule::{Schedule, ScheduleKind};
 pub use stop::StopFlag;
 pub use validate::{Recall, Validator};

@@ -1,7 +1,11 @@
 //! AdamW and the moving average over flat buffers.
 
+use std::collections::HashSet;
+
 use tch::{Device, Kind, Tensor};
 
+use super::config::OptimConfig;
+use super::run::TrainError;
 use crate::nn::Params;
 
 /// Elements updated at a time: the four buffers of one chunk stay in the cache across the update's passes.
@@ -31,20 +35,73 @@ pub struct AdamW {
     pub v: Tensor,
     /// Updates done.
     pub updates: i64,
+    /// What is updated; none before the first update of an optimiser that updates everything.
+    segments: Vec<Segment>,
+}
+
+/// A range of the flat buffer that is updated in one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Segment {
+    from: i64,
+    to: i64,
+    decays: bool,
+}
+
+/// Ranges that learn, in order, neighbours of one kind joined. `frozen` are the names that do not, `no_decay` parts of names that are
+/// not decayed.
+fn segments(params: &Params, settings: &AdamWSettings, frozen: &HashSet<String>, no_decay: &[String]) -> Vec<Segment> {
+    let mut segments: Vec<Segment> = Vec::new();
+    for named in params.named().iter().filter(|named| !frozen.contains(&named.name)) {
+        let (from, to) = (named.offset, named.offset + named.numel());
+        let by_kind = from < params.matrix_numel() || settings.decay_vectors;
+        let decays = by_kind && !no_decay.iter().any(|part| named.name.contains(part.as_str()));
+        match segments.last_mut() {
+            Some(last) if last.to == from && last.decays == decays => last.to = to,
+            _ => segments.push(Segment { from, to, decays }),
+        }
+    }
+    segments
 }
 
 impl AdamW {
     /// Zero moments for `numel` parameters.
     pub fn new(numel: i64, settings: AdamWSettings) -> Self {
         let zeros = || Tensor::zeros([numel], (Kind::Float, Device::Cpu));
-        Self { settings, m: zeros(), v: zeros(), updates: 0 }
+        Self { settings, m: zeros(), v: zeros(), updates: 0, segments: Vec::new() }
+    }
+
+    /// The optimiser of a configuration. What `optim.freeze` names gets no gradient from now on and never changes.
+    ///
+    /// # Errors
+    /// `optim.freeze` names nothing of the model.
+    pub fn of(params: &mut Params, o: &OptimConfig) -> Result<Self, TrainError> {
+        let settings = AdamWSettings {
+            weight_decay: o.weight_decay,
+            decay_vectors: o.decay_vectors,
+            betas: o.betas,
+            eps: o.eps,
+            clip_norm: o.clip_norm,
+        };
+        if let Some(prefix) =
+            o.freeze.iter().find(|prefix| !params.named().iter().any(|named| named.name.starts_with(prefix.as_str())))
+        {
+            return Err(TrainError::Freeze { prefix: prefix.clone() });
+        }
+        let frozen = params.freeze(&o.freeze);
+        let mut adam = Self::new(params.numel(), settings);
+        adam.segments = segments(params, &settings, &frozen, &o.no_decay);
+        Ok(adam)
     }
 
     /// One update from the flat gradient; returns the gradient's norm before clipping. A gradient that is not finite changes nothing.
     pub fn step(&mut self, params: &Params, lr: f64) -> f64 {
         let s = self.settings;
+        if self.segments.is_empty() {
+            self.segments = segments(params, &s, &HashSet::new(), &[]);
+        }
+        let segments = self.segments.clone();
         tch::no_grad(|| {
-            let norm = params.grad().norm().double_value(&[]);
+            let norm = self.norm(params);
             if !norm.is_finite() {
                 return norm;
             }
@@ -52,20 +109,28 @@ impl AdamW {
             let scale = if s.clip_norm > 0.0 { (s.clip_norm / (norm + 1e-6)).min(1.0) } else { 1.0 };
             let step_size = lr / (1.0 - s.betas[0].powi(self.updates as i32));
             let root_correction = (1.0 - s.betas[1].powi(self.updates as i32)).sqrt();
-            let decayed = if s.decay_vectors { params.numel() } else { params.matrix_numel() };
-            for start in (0..params.numel()).step_by(CHUNK_ELEMENTS as usize) {
-                // A chunk never straddles the border between decayed and not decayed elements.
-                let mut from = start;
-                let end = (start + CHUNK_ELEMENTS).min(params.numel());
-                while from < end {
-                    let to = if from < decayed { end.min(decayed) } else { end };
-                    let decay = if from < decayed { s.weight_decay } else { 0.0 };
-                    self.update(params, from, to - from, [scale, lr * decay, step_size, root_correction]);
-                    from = to;
+            for segment in segments {
+                let decay = if segment.decays { lr * s.weight_decay } else { 0.0 };
+                for from in (segment.from..segment.to).step_by(CHUNK_ELEMENTS as usize) {
+                    let length = CHUNK_ELEMENTS.min(segment.to - from);
+                    self.update(params, from, length, [scale, decay, step_size, root_correction]);
                 }
             }
             norm
         })
+    }
+
+    /// Norm of the gradient of what learns.
+    fn norm(&self, params: &Params) -> f64 {
+        let learning: i64 = self.segments.iter().map(|segment| segment.to - segment.from).sum();
+        if learning == params.numel() {
+            return params.grad().norm().double_value(&[]);
+        }
+        let square = |segment: &Segment| {
+            let norm = params.grad().narrow(0, segment.from, segment.to - segment.from).norm();
+            norm.double_value(&[]).powi(2)
+        };
+        self.segments.iter().map(square).sum::<f64>().sqrt()
     }
 
     fn update(&mut self, params: &Params, from: i64, length: i64, [scale, decay, step_size, root_correction]: [f64; 4]) {
@@ -105,5 +170,70 @@ impl Ema {
         tch::no_grad(|| {
             let _ = self.flat.lerp_(params.flat(), 1.0 - decay);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::{Builder, Init};
+
+    fn params() -> Params {
+        let mut b = Builder::new();
+        b.matrix("a.weight".into(), &[2, 2], Init::Constant(1.0));
+        b.vector("a.bias".into(), &[2], Init::Constant(1.0));
+        b.matrix("b.weight".into(), &[3, 2], Init::Constant(1.0));
+        b.vector("b.norm".into(), &[2], Init::Constant(1.0));
+        let mut params = Params::new(b.layout());
+        params.initialise(1);
+        params
+    }
+
+    fn optim() -> OptimConfig {
+        OptimConfig { weight_decay: 0.5, lr: 0.1, clip_norm: 0.0, ..OptimConfig::default() }
+    }
+
+    fn values(params: &Params, name: &str) -> Vec<f32> {
+        params.value(name).unwrap().contiguous().view([-1]).try_into().unwrap()
+    }
+
+    #[test]
+    fn what_is_frozen_is_neither_updated_nor_decayed_nor_averaged() {
+        let mut params = params();
+        let frozen = OptimConfig { freeze: vec!["a.".into()], decay_vectors: true, ..optim() };
+        let mut adam = AdamW::of(&mut params, &frozen).unwrap();
+        let mut ema = Ema::new(&params, 0.5);
+        for _ in 0..3 {
+            let _ = params.grad().shallow_clone().fill_(2.0);
+            let norm = adam.step(&params, 0.1);
+            // The frozen six of the fourteen elements do not count.
+            assert!((norm - 2.0 * 8f64.sqrt()).abs() < 1e-6, "{norm}");
+            ema.update(&params, adam.updates);
+        }
+        assert_eq!((values(&params, "a.weight"), values(&params, "a.bias")), (vec![1.0; 4], vec![1.0; 2]));
+        assert!(values(&params, "b.weight").iter().chain(&values(&params, "b.norm")).all(|&value| value < 0.9));
+        let averaged: Vec<f32> = ema.flat.narrow(0, 0, 4).try_into().unwrap();
+        assert_eq!(averaged, [1.0; 4]);
+        assert!(adam.m.narrow(0, 0, 4).abs().max().double_value(&[]) == 0.0);
+    }
+
+    #[test]
+    fn decay_leaves_out_the_names_it_is_told_to() {
+        // Without a gradient the update is the decay alone: 1 − 0.1·0.5.
+        let of = |config: OptimConfig| {
+            let mut params = params();
+            let mut adam = AdamW::of(&mut params, &config).unwrap();
+            adam.step(&params, 0.1);
+            ["a.weight", "a.bias", "b.weight", "b.norm"].map(|name| values(&params, name)[0] < 0.96)
+        };
+        assert_eq!(of(optim()), [true, false, true, false]);
+        assert_eq!(of(OptimConfig { decay_vectors: true, ..optim() }), [true; 4]);
+        assert_eq!(of(OptimConfig { decay_vectors: true, no_decay: vec!["bias".into()], ..optim() }), [true, false, true, true]);
+    }
+
+    #[test]
+    fn a_frozen_name_that_is_none_is_told() {
+        let error = AdamW::of(&mut params(), &OptimConfig { freeze: vec!["visual.".into()], ..optim() }).err().unwrap();
+        assert!(error.to_string().contains("optim.freeze names visual."), "{error}");
     }
 }
