@@ -13,7 +13,7 @@ use astromech_trainer::corpus::{PairSource, PublishedSet, PublishedSource, Recor
 use astromech_trainer::evaluate::{EvaluateError, EvaluateOptions, Report, TaskItems, evaluate, evaluate_matching};
 use astromech_trainer::export::OPSET_DEFAULT;
 use astromech_trainer::release::{CardFacts, ReleaseOptions, Samples, release};
-use astromech_trainer::train::{Recall, StopFlag, train};
+use astromech_trainer::train::{Recall, StopFlag, TrainConfig, train};
 
 /// Records of the drawn corpus: id, text.
 fn records(corpus: &Path) -> Vec<(String, String)> {
@@ -41,7 +41,7 @@ fn write_published(corpus: &Path, data: &Path) {
         picture.save(images.join(format!("{id}.bmp"))).unwrap();
         picture.save_with_format(flickr.join(format!("{id}.jpg")), image::ImageFormat::Png).unwrap();
         let path = format!("image/deep/{id}.bmp");
-        for _ in 0..=usize::from(index % 2 == 0) {
+        for _ in 0..=usize::from(index.is_multiple_of(2)) {
             retrieval += &(serde_json::json!({ "text": text, "image_path": path }).to_string() + "\n");
         }
         let other = &records[(index + 7) % records.len()].1;
@@ -157,6 +157,22 @@ fn a_bad_row_is_named_with_its_file_line_and_field() {
     assert!(read.rows.len() == 1 && read.skipped[0].starts_with("line 2: field `image_path` names b.jpg"), "{:?}", read.skipped);
 }
 
+#[test]
+fn a_published_retrieval_set_is_trained_on_and_a_matching_set_is_refused_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (corpus, data) = (folder.path().join("corpus"), folder.path().join("zero"));
+    synthetic::write_corpus(&corpus);
+    write_published(&corpus, &data);
+    let own = format!("data.corpus={}", data.display());
+    let overrides = ["data.set=icr", "data.splits=[\"val\"]", "eval.tasks=[]", "optim.epochs=1", &own];
+    let outcome = train(&synthetic::config(&corpus, &folder.path().join("run"), &overrides), false, &StopFlag::new()).unwrap();
+    // 48 rows in batches of 16.
+    assert_eq!((outcome.steps, outcome.finished), (3, true));
+    let overrides: Vec<String> = vec!["data.set=icm".into()];
+    let error = TrainConfig::read(&corpus.join("train.toml"), &overrides).unwrap_err().to_string();
+    assert!(error.contains("data.set is icm; it must be icr, iqr or flickr30k-cna"), "{error}");
+}
+
 /// Trains a little on the drawn corpus and releases the model as a bundle.
 fn bundle(corpus: &Path, folder: &Path) -> (Bundle, Vec<Recall>) {
     let run = folder.join("run");
@@ -224,11 +240,11 @@ fn a_bundle_is_measured_on_every_task_and_the_command_writes_table_json_and_plot
     assert!(matches!(error, EvaluateError::OneLabel { matching: 32, pairs: 32, .. }), "{error}");
     drop(towers);
 
-    command(&corpus, &data, folder.path(), &matched.cosine.auc);
+    command(&corpus, &data, folder.path(), matched.cosine.auc);
 }
 
 /// The whole command, on all five sets and a task of the corpus.
-fn command(corpus: &Path, data: &Path, folder: &Path, auc: &f64) {
+fn command(corpus: &Path, data: &Path, folder: &Path, auc: f64) {
     let trainer = |arguments: &[&str]| {
         let done = std::process::Command::new(env!("CARGO_BIN_EXE_trainer")).args(arguments).output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));

@@ -134,13 +134,13 @@ type Targets = Option<Vec<(String, Slot)>>;
 const POSITIONS: &str = "embeddings.position_embedding.weight";
 const PROJECTIONS: [&str; 3] = ["q_proj", "k_proj", "v_proj"];
 
-fn one(target: &str) -> Targets {
-    Some(vec![(target.to_owned(), Slot::Whole)])
+fn one(target: &str) -> Vec<(String, Slot)> {
+    vec![(target.to_owned(), Slot::Whole)]
 }
 
 fn clip(rest: &str) -> Targets {
     let known = ["embeddings.", "pre_layrnorm.", "encoder.layers.", "post_layernorm."];
-    if known.iter().any(|start| rest.starts_with(start)) { one(rest) } else { None }
+    if known.iter().any(|start| rest.starts_with(start)) { Some(one(rest)) } else { None }
 }
 
 /// `<start><number>.<rest>`.
@@ -155,14 +155,14 @@ fn leaf(key: &str) -> Option<(&str, &str)> {
 
 fn vit(rest: &str) -> Targets {
     match rest {
-        "embeddings.cls_token" => return one("embeddings.class_embedding"),
-        "embeddings.position_embeddings" => return one(POSITIONS),
-        "embeddings.patch_embeddings.projection.weight" => return one("embeddings.patch_embedding.weight"),
+        "embeddings.cls_token" => return Some(one("embeddings.class_embedding")),
+        "embeddings.position_embeddings" => return Some(one(POSITIONS)),
+        "embeddings.patch_embeddings.projection.weight" => return Some(one("embeddings.patch_embedding.weight")),
         "embeddings.patch_embeddings.projection.bias" => return Some(vec![(POSITIONS.to_owned(), Slot::PatchBias)]),
         _ => {}
     }
     if let Some(kind) = rest.strip_prefix("layernorm.") {
-        return one(&format!("post_layernorm.{kind}"));
+        return Some(one(&format!("post_layernorm.{kind}")));
     }
     let (number, part) = layer(rest, "encoder.layer.")?;
     let (name, kind) = leaf(part)?;
@@ -177,20 +177,20 @@ fn vit(rest: &str) -> Targets {
         "output.dense" => "mlp.fc2",
         _ => return None,
     };
-    one(&format!("encoder.layers.{number}.{own}.{kind}"))
+    Some(one(&format!("encoder.layers.{number}.{own}.{kind}")))
 }
 
 fn timm(rest: &str) -> Targets {
     match rest {
-        "cls_token" => return one("embeddings.class_embedding"),
-        "pos_embed" => return one(POSITIONS),
-        "patch_embed.proj.weight" => return one("embeddings.patch_embedding.weight"),
+        "cls_token" => return Some(one("embeddings.class_embedding")),
+        "pos_embed" => return Some(one(POSITIONS)),
+        "patch_embed.proj.weight" => return Some(one("embeddings.patch_embedding.weight")),
         "patch_embed.proj.bias" => return Some(vec![(POSITIONS.to_owned(), Slot::PatchBias)]),
         _ => {}
     }
     for (start, own) in [("norm_pre.", "pre_layrnorm."), ("norm.", "post_layernorm.")] {
         if let Some(kind) = rest.strip_prefix(start) {
-            return one(&format!("{own}{kind}"));
+            return Some(one(&format!("{own}{kind}")));
         }
     }
     let (number, part) = layer(rest, "blocks.")?;
@@ -209,7 +209,7 @@ fn timm(rest: &str) -> Targets {
         "mlp.fc2" => "mlp.fc2",
         _ => return None,
     };
-    one(&format!("encoder.layers.{number}.{own}.{kind}"))
+    Some(one(&format!("encoder.layers.{number}.{own}.{kind}")))
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ mod tests {
         let ranks = [Some(0), Some(4), Some(9), Some(10), None];
         let mrr = (1.0 + 1.0 / 5.0 + 1.0 / 10.0 + 1.0 / 11.0) / 5.0;
         let found = recalls(&ranks);
-        assert_eq!(found.at(), [0.2, 0.4, 0.6]);
+        assert!(found.at().iter().zip([0.2, 0.4, 0.6]).all(|(found, expected)| (found - expected).abs() < 1e-12));
         assert!((found.mrr - mrr).abs() < 1e-12);
         assert_eq!(recalls(&[]), Recalls { r1: 0.0, r5: 0.0, r10: 0.0, mrr: 0.0 });
     }

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -340,8 +340,8 @@ struct ValidSet {
 }
 
 impl ValidSet {
-    fn read(config: &TrainConfig, matching: &MatchingConfig, path: &PathBuf) -> Result<Self, CorpusError> {
-        let mut pairs = read_all(config, matching, std::slice::from_ref(path))?;
+    fn read(config: &TrainConfig, matching: &MatchingConfig, path: &Path) -> Result<Self, CorpusError> {
+        let mut pairs = read_all(config, matching, &[path.to_path_buf()])?;
         if matching.valid_pairs_max > 0 {
             pairs.pairs.truncate(matching.valid_pairs_max);
         }

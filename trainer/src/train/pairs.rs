@@ -95,12 +95,11 @@ impl PairMaker {
             let mut rng = StdRng::seed_from_u64(self.settings.seed.rotate_left(32) ^ stream);
             let mut pixels = Vec::new();
             let mut changed = |picture: &Picture| augment(picture, self.settings.side, &augmentation, &mut rng, &mut pixels);
-            match &self.kept {
-                Some(kept) => changed(&kept[pair.picture]),
-                None => {
-                    let picture = &self.pairs.pictures[pair.picture];
-                    changed(&Picture::read(&picture.path, &picture.id, self.settings.working_px)?);
-                }
+            if let Some(kept) = &self.kept {
+                changed(&kept[pair.picture]);
+            } else {
+                let picture = &self.pairs.pictures[pair.picture];
+                changed(&Picture::read(&picture.path, &picture.id, self.settings.working_px)?);
             }
             Ok((pixels, self.tokenizer.encode(&pair.text)))
         };
