@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::report::KeyReport;
+use super::report::{KeyReport, TowerReport};
 
 /// A checkpoint that cannot be read or written.
 #[derive(Debug, Error)]
@@ -30,6 +30,16 @@ pub enum CheckpointError {
         path: PathBuf,
         /// Every difference.
         report: Box<KeyReport>,
+    },
+    /// A tower's file lacks keys, or holds them in other shapes.
+    #[error(
+        "{} does not hold this tower: {report}; give a model configuration of its sizes, or --partial to start the rest from random \
+         values",
+        .report.path.display()
+    )]
+    Tower {
+        /// Every difference.
+        report: Box<TowerReport>,
     },
     /// Its metadata describes no model.
     #[error("{path}: {source}")]

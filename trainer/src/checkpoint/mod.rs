@@ -1,13 +1,17 @@
-//! Checkpoints: native (safetensors), and the import of the official container.
+//! Checkpoints: native (safetensors), the import of the official container, and the start from Hugging Face's towers.
 
 mod atomic;
 mod container;
 mod error;
+mod filler;
 mod import;
 mod keep;
+mod maps;
 mod native;
 mod pickle;
+mod pretrained;
 mod report;
+mod source;
 
 pub use atomic::write_atomically;
 pub use error::CheckpointError;
@@ -17,4 +21,5 @@ pub use native::{
     LoadedModel, MODEL_FILE, Progress, STATE_FILE, TrainingState, load_model, read_model_config, read_state, save_model,
     write_state,
 };
-pub use report::{KeyReport, MisShaped};
+pub use pretrained::{Pretrained, PretrainedModel, PretrainedReport, Start, import_prd2, import_pretrained};
+pub use report::{KeyReport, MisShaped, TowerReport};

@@ -1,6 +1,8 @@
 //! What differs between a checkpoint and a model.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 /// A key whose shape differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,21 +72,98 @@ impl fmt::Display for KeyReport {
             list(&self.missing),
             list(&self.unexpected)
         )?;
-        if self.mis_shaped.is_empty() {
-            return write!(f, "none");
-        }
-        let shapes: Vec<String> = self
-            .mis_shaped
-            .iter()
-            .map(|key| format!("{} (model {:?}, checkpoint {:?})", key.name, key.expected, key.found))
-            .collect();
-        write!(f, "{}", shapes.join(", "))
+        f.write_str(&shapes(&self.mis_shaped))
     }
+}
+
+/// What became of the keys of a file that fills a part of a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TowerReport {
+    /// The file.
+    pub path: PathBuf,
+    /// What it was read as, such as `CLIP`.
+    pub format: &'static str,
+    /// Parameters of the model that were filled from it.
+    pub taken: usize,
+    /// Those among them that were changed on the way, each with how.
+    pub adapted: Vec<String>,
+    /// Parameters that the file should hold and does not.
+    pub missing: Vec<String>,
+    /// Parameters that files of this format may lack, and this one does: they keep their initial values.
+    pub absent: Vec<String>,
+    /// Keys of the file that the model has no place for.
+    pub extra: Vec<String>,
+    /// Keys of both with different shapes.
+    pub mis_shaped: Vec<MisShaped>,
+    /// Keys that carry no parameter of their own: `position_ids`, a decoder tied to the word table.
+    pub ignored: Vec<String>,
+    /// What a user has to know.
+    pub notes: Vec<String>,
+}
+
+impl TowerReport {
+    /// True when every parameter that the file should hold is there with its shape.
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_empty() && self.mis_shaped.is_empty()
+    }
+}
+
+impl fmt::Display for TowerReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "read as {}: {} parameters taken; missing: {}; absent: {}; extra: {}; mis-shaped: {}; ignored: {}",
+            self.format,
+            self.taken,
+            grouped(&self.missing),
+            grouped(&self.absent),
+            grouped(&self.extra),
+            shapes(&self.mis_shaped),
+            grouped(&self.ignored)
+        )?;
+        for note in self.adapted.iter().chain(&self.notes) {
+            write!(f, "; {note}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Names in a readable length: those that differ in their layer's number only become one, with how many they are.
+pub(super) fn grouped(names: &[String]) -> String {
+    let mut groups: BTreeMap<String, (usize, &str)> = BTreeMap::new();
+    for name in names {
+        let parts: Vec<&str> =
+            name.split('.').map(|part| if part.bytes().all(|byte| byte.is_ascii_digit()) { "*" } else { part }).collect();
+        groups.entry(parts.join(".")).or_insert((0, name)).0 += 1;
+    }
+    if groups.is_empty() {
+        return "none".to_owned();
+    }
+    let groups = groups.iter().map(|(pattern, (count, first))| match count {
+        1 => (*first).to_owned(),
+        count => format!("{pattern} ({count})"),
+    });
+    groups.collect::<Vec<_>>().join(", ")
+}
+
+fn shapes(mis_shaped: &[MisShaped]) -> String {
+    if mis_shaped.is_empty() {
+        return "none".to_owned();
+    }
+    let one = |key: &MisShaped| format!("{} (model {:?}, checkpoint {:?})", key.name, key.expected, key.found);
+    mis_shaped.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_that_differ_in_their_layer_only_are_told_once_with_their_number() {
+        let names = ["a.0.w", "a.11.w", "b.3.w", "c"].map(str::to_owned);
+        assert_eq!(grouped(&names), "a.*.w (2), b.3.w, c");
+        assert_eq!(grouped(&[]), "none");
+    }
 
     #[test]
     fn the_report_names_every_missing_unexpected_and_mis_shaped_key() {

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod compare;
 pub mod evaluate;
+pub mod evaluate_plot;
 pub mod export;
 pub mod import;
 pub mod init;

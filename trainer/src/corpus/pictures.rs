@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use astromech_towers::{ImageLimits, decode_and_squash};
 use rayon::prelude::*;
@@ -23,10 +24,20 @@ pub struct Picture {
     pub rgba: Vec<u8>,
 }
 
+impl Picture {
+    /// Decodes the picture of record `id` and squashes it to `side` pixels, by the code that serves.
+    ///
+    /// # Errors
+    /// It is missing or cannot be decoded; the error names the record.
+    pub fn read(path: &Path, id: &str, side: usize) -> Result<Self, CorpusError> {
+        Ok(Self { side, rgba: with_background(&square(path, id, side)?, side) })
+    }
+}
+
 /// All pictures of a set of records, in their order.
 pub struct Pictures {
-    /// One per record.
-    pub all: Vec<Picture>,
+    /// One per record; records of one file share it.
+    pub all: Vec<Arc<Picture>>,
 }
 
 impl Pictures {
@@ -35,8 +46,16 @@ impl Pictures {
     /// # Errors
     /// A picture is missing or cannot be decoded; the error names its record.
     pub fn load(folder: &Path, records: &[Record], side: usize) -> Result<Self, CorpusError> {
-        let load = |record: &Record| Ok(Picture { side, rgba: with_background(&square(folder, record, side)?, side) });
-        Ok(Self { all: records.par_iter().map(load).collect::<Result<_, CorpusError>>()? })
+        let mut first: HashMap<&str, &Record> = HashMap::new();
+        for record in records {
+            first.entry(&record.image).or_insert(record);
+        }
+        let first: Vec<(&str, &Record)> = first.into_iter().collect();
+        let read = first
+            .into_par_iter()
+            .map(|(image, record)| Ok((image, Arc::new(Picture::read(&folder.join(image), &record.id, side)?))))
+            .collect::<Result<HashMap<&str, Arc<Picture>>, CorpusError>>()?;
+        Ok(Self { all: records.iter().map(|record| Arc::clone(&read[record.image.as_str()])).collect() })
     }
 
     /// Loads pictures as plain RGB squares for evaluation: id → `side * side * 3` bytes.
@@ -44,15 +63,14 @@ impl Pictures {
     /// # Errors
     /// A picture is missing or cannot be decoded; the error names its record.
     pub fn load_rgb(folder: &Path, records: &[Record], side: usize) -> Result<HashMap<String, Vec<u8>>, CorpusError> {
-        records.par_iter().map(|record| Ok((record.id.clone(), square(folder, record, side)?))).collect()
+        records.par_iter().map(|record| Ok((record.id.clone(), square(&folder.join(&record.image), &record.id, side)?))).collect()
     }
 }
 
-/// A record's picture, squashed: `side * side * 3` bytes.
-fn square(folder: &Path, record: &Record, side: usize) -> Result<Vec<u8>, CorpusError> {
-    let path = folder.join(&record.image);
-    let bytes = std::fs::read(&path).map_err(CorpusError::io(&path))?;
-    let fail = |message| CorpusError::Picture { id: record.id.clone(), path: path.clone(), message };
+/// A picture of record `id`, squashed: `side * side * 3` bytes.
+fn square(path: &Path, id: &str, side: usize) -> Result<Vec<u8>, CorpusError> {
+    let bytes = std::fs::read(path).map_err(CorpusError::io(path))?;
+    let fail = |message| CorpusError::Picture { id: id.to_owned(), path: path.to_path_buf(), message };
     let squashed = decode_and_squash(&bytes, side as u32, &ImageLimits::default()).map_err(|error| fail(error.to_string()))?;
     Ok(squashed.pixels().to_vec())
 }

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::recall::{Recalls, best_rank, recalls};
 use super::{EvaluateError, TaskItems};
-use crate::corpus::{CorpusError, Record, RecordFilter, read_records};
+use crate::corpus::{CorpusError, RecordFilter, read_records};
 
 /// Edge of the squares that are compared.
 const SIDE: u32 = 16;
@@ -31,7 +31,10 @@ impl PixelFloor {
     pub fn load(corpus: &Path) -> Result<Self, EvaluateError> {
         let filter = RecordFilter { splits: vec!["train".to_owned()], ..RecordFilter::default() };
         let records = read_records(corpus, &filter)?;
-        let points = records.par_iter().map(|record| point(corpus, record)).collect::<Result<Vec<_>, EvaluateError>>()?;
+        let points = records
+            .par_iter()
+            .map(|record| point(&corpus.join(&record.image), &record.id))
+            .collect::<Result<Vec<_>, EvaluateError>>()?;
         let mut concepts: HashMap<String, Vec<_>> = HashMap::new();
         for (record, point) in records.iter().zip(points) {
             concepts.entry(record.concept.clone()).or_default().push(point);
@@ -39,17 +42,18 @@ impl PixelFloor {
         Ok(Self { concepts })
     }
 
-    /// Text to image, as the model is measured.
+    /// Text to image, as the model is measured. A text whose right pictures have no concept finds nothing.
     ///
     /// # Errors
     /// A picture can't be read.
-    pub fn text_to_image(&self, corpus: &Path, items: &TaskItems) -> Result<Recalls, EvaluateError> {
-        let gallery = items.records.par_iter().map(|record| point(corpus, record)).collect::<Result<Vec<_>, EvaluateError>>()?;
+    pub fn text_to_image(&self, items: &TaskItems) -> Result<Recalls, EvaluateError> {
+        let pictures = items.pictures.par_iter();
+        let gallery = pictures.map(|picture| point(&picture.path, &picture.id)).collect::<Result<Vec<_>, EvaluateError>>()?;
         let ranks: Vec<_> = items
             .right
             .par_iter()
             .map(|right| {
-                let concept = right.first().map(|&image| items.records[image].concept.as_str());
+                let concept = right.first().and_then(|&image| items.pictures[image].concept.as_deref());
                 let known = concept.and_then(|concept| self.concepts.get(concept));
                 let scores: Vec<f32> =
                     gallery.iter().map(|picture| known.map_or(UNKNOWN, |known| nearest(picture, known))).collect();
@@ -65,12 +69,11 @@ fn nearest(picture: &[f32; NUMBERS], known: &[[f32; NUMBERS]]) -> f32 {
     known.iter().map(|other| picture.iter().zip(other.iter()).map(|(a, b)| a * b).sum()).fold(f32::NEG_INFINITY, f32::max)
 }
 
-fn point(corpus: &Path, record: &Record) -> Result<[f32; NUMBERS], EvaluateError> {
-    let path = corpus.join(&record.image);
-    let bytes = std::fs::read(&path).map_err(CorpusError::io(&path))?;
+fn point(path: &Path, id: &str) -> Result<[f32; NUMBERS], EvaluateError> {
+    let bytes = std::fs::read(path).map_err(CorpusError::io(path))?;
     let square = decode_and_squash(&bytes, SIDE, &ImageLimits::default()).map_err(|error| CorpusError::Picture {
-        id: record.id.clone(),
-        path,
+        id: id.to_owned(),
+        path: path.to_path_buf(),
         message: error.to_string(),
     })?;
     let mut point = [0.0; NUMBERS];

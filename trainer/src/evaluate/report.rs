@@ -1,13 +1,14 @@
-//! Results as JSON, as a Markdown table, and as the metrics of a manifest.
+//! Results as JSON, as Markdown tables, and as the metrics of a manifest.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Recalls;
+use super::{Classification, EvaluateError, Recalls, mean_recall};
 
-/// Results of one task.
+/// Results of one retrieval task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskReport {
     /// Name of the task.
@@ -16,18 +17,86 @@ pub struct TaskReport {
     pub queries: usize,
     /// Pictures.
     pub gallery: usize,
-    /// Texts asked, pictures ranked, by cosine.
+    /// Texts asked, pictures ranked, by cosine: the dual tower alone.
     pub text_to_image: Recalls,
-    /// Pictures asked, texts ranked, by cosine.
-    pub image_to_text: Recalls,
+    /// Pictures asked, texts ranked, by cosine; none for a task asked by text alone.
+    pub image_to_text: Option<Recalls>,
     /// Candidates that the second stage re-ranked; 0 when it was left out.
     pub top_k: usize,
-    /// By match + cosine.
+    /// By match + cosine: the dual and the single tower.
     pub text_to_image_reranked: Option<Recalls>,
     /// By match + cosine.
     pub image_to_text_reranked: Option<Recalls>,
     /// Without learning: nearest training picture of the text's concept, in pixels.
     pub floor_text_to_image: Option<Recalls>,
+    /// What a reader of the figures has to know: a gallery smaller than `top_k`, rows left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+impl TaskReport {
+    /// R@M of the dual tower alone.
+    pub fn mean_recall(&self) -> f64 {
+        mean_recall(&self.text_to_image, self.image_to_text.as_ref())
+    }
+
+    /// R@M after re-ranking.
+    pub fn mean_recall_reranked(&self) -> Option<f64> {
+        Some(mean_recall(&self.text_to_image_reranked?, self.image_to_text_reranked.as_ref()))
+    }
+
+    fn row(&self, score: &str, recalls: [Option<&Recalls>; 2], mean: Option<f64>) -> String {
+        let mut row = format!("| {} | {} / {} | {score} |", self.task, self.queries, self.gallery);
+        for recalls in recalls {
+            let values = recalls.map(|r| [r.r1, r.r5, r.r10, r.mrr]);
+            for index in 0..4 {
+                row += &cell(values.map(|values| values[index]));
+            }
+        }
+        row + &cell(mean)
+    }
+
+    fn rows(&self) -> Vec<String> {
+        let dual = [Some(&self.text_to_image), self.image_to_text.as_ref()];
+        let mut rows = vec![self.row("dual tower", dual, Some(self.mean_recall()))];
+        if let Some(reranked) = &self.text_to_image_reranked {
+            let name = format!("dual + single tower, {} re-ranked", self.top_k);
+            let both = [Some(reranked), self.image_to_text_reranked.as_ref()];
+            rows.push(self.row(&name, both, self.mean_recall_reranked()));
+        }
+        if let Some(floor) = &self.floor_text_to_image {
+            rows.push(self.row("pixel floor", [Some(floor), None], None));
+        }
+        rows
+    }
+}
+
+/// Results of one matching task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MatchReport {
+    /// Name of the task.
+    pub task: String,
+    /// Pairs.
+    pub pairs: usize,
+    /// Of them, those that match.
+    pub matching: usize,
+    /// Pictures.
+    pub pictures: usize,
+    /// By the cosine of the dual tower alone.
+    pub cosine: Classification,
+    /// By the match probability of the single tower, without the cosine (r2d2.md §4.2); none when it was left out.
+    pub matched: Option<Classification>,
+    /// Rows left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+impl MatchReport {
+    /// (name for people, name in metrics, figures) of each score.
+    fn scores(&self) -> impl Iterator<Item = (&'static str, &'static str, &Classification)> {
+        let single = self.matched.as_ref().map(|figures| ("single tower, probability", "match", figures));
+        std::iter::once(("dual tower, cosine", "cosine", &self.cosine)).chain(single)
+    }
 }
 
 /// Results of a bundle.
@@ -41,56 +110,106 @@ pub struct Report {
     pub precision: String,
     /// Where they ran.
     pub provider: String,
-    /// Tasks, in the order asked.
+    /// Retrieval tasks, in the order asked.
     pub tasks: Vec<TaskReport>,
+    /// Matching tasks, in the order asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub matching: Vec<MatchReport>,
 }
 
+fn cell(value: Option<f64>) -> String {
+    value.map_or_else(|| " |".to_owned(), |value| format!(" {value:.3} |"))
+}
+
+const RETRIEVAL_HEAD: &str = "| task | texts / pictures | score | text → image R@1 | R@5 | R@10 | MRR | image → text R@1 | R@5 | R@10 \
+     | MRR | R@M |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n";
+const MATCHING_HEAD: &str = "| task | pairs, matching / all | score | AUC | average precision | accuracy at .5 | recall at .5 \
+     | best accuracy | at |\n|---|---|---|---|---|---|---|---|---|\n";
+
 impl Report {
-    /// A table for people.
+    /// Reads the JSON that `trainer evaluate --out` wrote.
+    ///
+    /// # Errors
+    /// The file can't be read or is no report.
+    pub fn read(path: &Path) -> Result<Self, EvaluateError> {
+        let fail = |message: String| EvaluateError::File { path: path.to_path_buf(), message };
+        let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
+        serde_json::from_str(&text).map_err(|error| fail(format!("{error}; give a result of `trainer evaluate --out`")))
+    }
+
+    /// Tables for people.
     pub fn to_markdown(&self) -> String {
-        let mut text = format!(
-            "{} `{}`, {} on {}\n\n| task | texts / pictures | score | R@1 | R@5 | R@10 |\n|---|---|---|---|---|---|\n",
-            self.bundle,
-            self.fingerprint.get(..12).unwrap_or(&self.fingerprint),
-            self.precision,
-            self.provider
-        );
-        for task in &self.tasks {
-            let rows = [
-                ("text → image, cosine".to_owned(), Some(task.text_to_image)),
-                (format!("text → image, re-ranked {}", task.top_k), task.text_to_image_reranked),
-                ("text → image, pixel floor".to_owned(), task.floor_text_to_image),
-                ("image → text, cosine".to_owned(), Some(task.image_to_text)),
-                (format!("image → text, re-ranked {}", task.top_k), task.image_to_text_reranked),
-            ];
-            for (score, recalls) in rows {
-                let Some(r) = recalls else { continue };
-                // Writing to a String can't fail.
+        let fingerprint = self.fingerprint.get(..12).unwrap_or(&self.fingerprint);
+        let mut text = format!("{} `{fingerprint}`, {} on {}\n", self.bundle, self.precision, self.provider);
+        // Writing to a String can't fail.
+        if !self.tasks.is_empty() {
+            let _ = write!(text, "\n{RETRIEVAL_HEAD}");
+            for row in self.tasks.iter().flat_map(TaskReport::rows) {
+                let _ = writeln!(text, "{row}");
+            }
+        }
+        if !self.matching.is_empty() {
+            let _ = write!(text, "\n{MATCHING_HEAD}");
+        }
+        for task in &self.matching {
+            for (name, _, f) in task.scores() {
                 let _ = writeln!(
                     text,
-                    "| {} | {} / {} | {score} | {:.3} | {:.3} | {:.3} |",
-                    task.task, task.queries, task.gallery, r.r1, r.r5, r.r10
+                    "| {} | {} / {} | {name} | {:.3} | {:.3} | {:.3} | {:.3} | {:.3} | {:.3} |",
+                    task.task,
+                    task.matching,
+                    task.pairs,
+                    f.auc,
+                    f.average_precision,
+                    f.accuracy,
+                    f.recall,
+                    f.best_accuracy,
+                    f.best_threshold
                 );
+            }
+        }
+        let retrieval = self.tasks.iter().map(|task| (&task.task, &task.notes));
+        for (task, notes) in retrieval.chain(self.matching.iter().map(|task| (&task.task, &task.notes))) {
+            for note in notes {
+                let _ = write!(text, "\n{task}: {note}.\n");
             }
         }
         text
     }
 
-    /// Names and values for the manifest, for example `test_unseen_render.emoji.long.t2i.r1`.
+    /// Names and values for the manifest, for example `test_unseen_render.emoji.long.t2i.r1`, `….r_mean_reranked`, `….match.auc`.
     pub fn metrics(&self) -> BTreeMap<String, f64> {
         let mut metrics = BTreeMap::new();
         for task in &self.tasks {
             let scores = [
                 ("t2i", Some(task.text_to_image)),
-                ("i2t", Some(task.image_to_text)),
+                ("i2t", task.image_to_text),
                 ("t2i_reranked", task.text_to_image_reranked),
                 ("i2t_reranked", task.image_to_text_reranked),
                 ("t2i_pixel_floor", task.floor_text_to_image),
             ];
             for (score, recalls) in scores {
                 let Some(r) = recalls else { continue };
-                for (at, value) in [("r1", r.r1), ("r5", r.r5), ("r10", r.r10)] {
+                for (at, value) in [("r1", r.r1), ("r5", r.r5), ("r10", r.r10), ("mrr", r.mrr)] {
                     metrics.insert(format!("{}.{score}.{at}", task.task), value);
+                }
+            }
+            metrics.insert(format!("{}.r_mean", task.task), task.mean_recall());
+            if let Some(mean) = task.mean_recall_reranked() {
+                metrics.insert(format!("{}.r_mean_reranked", task.task), mean);
+            }
+        }
+        for task in &self.matching {
+            for (_, score, f) in task.scores() {
+                let figures = [
+                    ("auc", f.auc),
+                    ("average_precision", f.average_precision),
+                    ("accuracy", f.accuracy),
+                    ("recall", f.recall),
+                    ("best_accuracy", f.best_accuracy),
+                ];
+                for (figure, value) in figures {
+                    metrics.insert(format!("{}.{score}.{figure}", task.task), value);
                 }
             }
         }
@@ -100,13 +219,20 @@ impl Report {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    #[test]
-    fn every_score_has_its_row_and_its_metric() {
-        let recalls = Recalls { r1: 0.25, r5: 0.5, r10: 0.75 };
-        let report = Report {
+    pub(in crate::evaluate) fn report() -> Report {
+        let recalls = Recalls { r1: 0.25, r5: 0.5, r10: 0.75, mrr: 0.4 };
+        let figures = Classification {
+            auc: 0.9,
+            average_precision: 0.8,
+            accuracy: 0.7,
+            recall: 0.6,
+            best_accuracy: 0.75,
+            best_threshold: 0.3,
+        };
+        Report {
             bundle: "demo".into(),
             fingerprint: "0123456789abcdef".into(),
             precision: "int8".into(),
@@ -116,20 +242,59 @@ mod tests {
                 queries: 4,
                 gallery: 5,
                 text_to_image: recalls,
-                image_to_text: recalls,
+                image_to_text: Some(Recalls { r1: 0.0, r5: 0.25, r10: 1.0, mrr: 0.1 }),
                 top_k: 16,
                 text_to_image_reranked: Some(recalls),
                 image_to_text_reranked: None,
                 floor_text_to_image: None,
+                notes: vec!["it is small".into()],
             }],
-        };
+            matching: vec![MatchReport {
+                task: "test.emoji.match".into(),
+                pairs: 10,
+                matching: 5,
+                pictures: 5,
+                cosine: figures,
+                matched: Some(Classification { auc: 0.95, ..figures }),
+                notes: Vec::new(),
+            }],
+        }
+    }
+
+    #[test]
+    fn every_score_has_its_row_and_its_metric() {
+        let report = report();
         let text = report.to_markdown();
-        assert!(text.contains("| test.emoji.long | 4 / 5 | text → image, re-ranked 16 | 0.250 | 0.500 | 0.750 |"), "{text}");
-        assert_eq!(text.lines().count(), 7);
+        let row =
+            "| test.emoji.long | 4 / 5 | dual tower | 0.250 | 0.500 | 0.750 | 0.400 | 0.000 | 0.250 | 1.000 | 0.100 | 0.458 |";
+        assert!(text.contains(row), "{text}");
+        let row = "| dual + single tower, 16 re-ranked | 0.250 | 0.500 | 0.750 | 0.400 | | | | | 0.500 |";
+        assert!(text.contains(row), "{text}");
+        let row = "| test.emoji.match | 5 / 10 | single tower, probability | 0.950 | 0.800 | 0.700 | 0.600 | 0.750 | 0.300 |";
+        assert!(text.contains(row), "{text}");
+        assert!(text.contains("test.emoji.long: it is small."), "{text}");
         let metrics = report.metrics();
-        assert_eq!(metrics.len(), 9);
+        assert_eq!(metrics.len(), 3 * 4 + 2 + 2 * 5);
         assert!((metrics["test.emoji.long.t2i_reranked.r10"] - 0.75).abs() < 1e-9);
+        assert!((metrics["test.emoji.long.r_mean"] - 2.75 / 6.0).abs() < 1e-9);
+        assert!((metrics["test.emoji.match.match.auc"] - 0.95).abs() < 1e-9);
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+    }
+
+    #[test]
+    fn every_row_of_a_table_has_the_cells_of_its_head() {
+        let text = report().to_markdown();
+        let cells: Vec<usize> = text.lines().filter(|line| line.starts_with('|')).map(|line| line.matches('|').count()).collect();
+        assert_eq!(cells, [13, 13, 13, 13, 10, 10, 10, 10]);
+    }
+
+    #[test]
+    fn results_of_earlier_versions_are_read() {
+        let old = r#"{"bundle":"a","fingerprint":"b","precision":"f32","provider":"cpu","tasks":[{"task":"t","queries":1,"gallery":1,
+            "text_to_image":{"r1":1.0,"r5":1.0,"r10":1.0},"image_to_text":{"r1":1.0,"r5":1.0,"r10":1.0},"top_k":0,
+            "text_to_image_reranked":null,"image_to_text_reranked":null,"floor_text_to_image":null}]}"#;
+        let report: Report = serde_json::from_str(old).unwrap();
+        assert!((report.tasks[0].mean_recall() - 1.0).abs() < 1e-12);
     }
 }

@@ -2,12 +2,14 @@
 
 mod fgr;
 mod gcpr;
+mod matching;
 mod mlm;
 mod queue;
 mod token_wise;
 
 pub use fgr::{Negatives, POSITIVE_WEIGHT, hard_negatives, weighted_cross_entropy};
 pub use gcpr::{Gcpr, contrast, distilled_targets, gcpr, same_concept, same_concept_columns, soft_targets};
+pub use matching::averaged_cross_entropy;
 pub use mlm::{feature_distillation, masked_cross_entropy};
 pub use queue::FeatureQueue;
 pub use token_wise::{Tokens, token_wise};

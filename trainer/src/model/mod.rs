@@ -2,6 +2,7 @@
 
 mod bert;
 mod config;
+mod interpolate;
 mod mimetic;
 mod vision;
 
@@ -9,6 +10,7 @@ use tch::{Kind, Tensor};
 
 pub use bert::{CrossTower, MlmHead, TextTower};
 pub use config::{ConfigError, CrossConfig, ModelConfig, TextConfig, VisionConfig};
+pub use interpolate::{grid_side, interpolate_positions};
 pub use mimetic::mimetic_vision;
 pub use vision::VisionTower;
 
@@ -82,6 +84,15 @@ impl R2d2 {
     /// Sizes that are no model.
     pub fn numel(config: &ModelConfig) -> Result<i64, ConfigError> {
         Ok(Self::declare(config)?.1.numel())
+    }
+
+    /// Official names and shapes of all parameters of a configuration, without allocating them.
+    ///
+    /// # Errors
+    /// Sizes that are no model.
+    pub fn keys(config: &ModelConfig) -> Result<Vec<(String, Vec<i64>)>, ConfigError> {
+        let layout = Self::declare(config)?.1.layout();
+        Ok(layout.named().iter().map(|named| (named.name.clone(), named.shape.clone())).collect())
     }
 
     fn declare(config: &ModelConfig) -> Result<(Self, Builder), ConfigError> {

@@ -1,6 +1,6 @@
 //! The flat parameter store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tch::{Device, Kind, Tensor};
 
@@ -127,6 +127,13 @@ pub struct Layout {
     matrix_numel: i64,
 }
 
+impl Layout {
+    /// The declared parameters, in buffer order.
+    pub fn named(&self) -> &[Named] {
+        &self.named
+    }
+}
+
 /// What matrix products are computed in. Masters, LayerNorm weights, losses and optimiser stay f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -193,6 +200,20 @@ impl Params {
             leaf.grad().set_data(&view);
         }
         let _ = self.grad.zero_();
+    }
+
+    /// Stops the gradient of every parameter whose name begins with one of `prefixes`; returns their names. A leaf that holds others too
+    /// keeps its gradient, and whoever updates must leave those ranges alone.
+    pub fn freeze(&mut self, prefixes: &[String]) -> HashSet<String> {
+        let is_frozen = |name: &str| prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()));
+        for (leaf, place) in self.leaves.iter().zip(&self.layout.leaves) {
+            let end = place.offset + place.shape.iter().product::<i64>();
+            let mut parts = self.layout.named.iter().filter(|named| (place.offset..end).contains(&named.offset));
+            if parts.all(|named| is_frozen(&named.name)) {
+                let _ = leaf.set_requires_grad(false);
+            }
+        }
+        self.layout.named.iter().map(|named| named.name.clone()).filter(|name| is_frozen(name)).collect()
     }
 
     /// Fills every parameter from its declared distribution, from one seed.

@@ -8,9 +8,10 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::TrainConfig;
 use super::objective::{Guide, Inputs, Objective};
-use super::optimiser::{AdamW, AdamWSettings};
+use super::optimiser::AdamW;
+use super::run::TrainError;
 use crate::corpus::Batch;
-use crate::model::{ConfigError, ModelConfig, R2d2};
+use crate::model::{ModelConfig, R2d2};
 
 /// Steps before the clock starts.
 const WARM_STEPS: usize = 3;
@@ -43,19 +44,11 @@ impl StepTimes {
 /// Times `steps` steps of GCPR and FGR with texts of `length` tokens, whole pictures and AdamW, as `config` sizes them.
 ///
 /// # Errors
-/// Sizes that are no model.
-pub fn bench_steps(config: &TrainConfig, steps: usize, length: usize) -> Result<StepTimes, ConfigError> {
+/// Sizes that are no model, or `optim.freeze` names nothing of it.
+pub fn bench_steps(config: &TrainConfig, steps: usize, length: usize) -> Result<StepTimes, TrainError> {
     let (model, mut params) = R2d2::new(&config.model)?;
     params.initialise(1);
-    let o = &config.optim;
-    let settings = AdamWSettings {
-        weight_decay: o.weight_decay,
-        decay_vectors: o.decay_vectors,
-        betas: o.betas,
-        eps: o.eps,
-        clip_norm: o.clip_norm,
-    };
-    let mut adam = AdamW::new(params.numel(), settings);
+    let mut adam = AdamW::of(&mut params, &config.optim)?;
     let mut rng = StdRng::seed_from_u64(1);
     let mut times = Vec::with_capacity(steps);
     for step in 0..steps + WARM_STEPS {

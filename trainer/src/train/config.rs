@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::corpus::TextKindWeights;
+use super::matching::MatchingConfig;
+use super::schedule::ScheduleKind;
 use crate::corpus::augment::AugmentConfig;
+use crate::corpus::{PublishedSet, TextKindWeights};
 use crate::model::ModelConfig;
 use crate::nn::Precision;
 
@@ -30,6 +32,9 @@ pub struct TrainConfig {
     /// Optimiser and schedule.
     #[serde(default)]
     pub optim: OptimConfig,
+    /// Fine-tuning for matching: where it is given, labelled pairs are trained on in place of the corpus.
+    #[serde(default)]
+    pub matching: Option<MatchingConfig>,
     /// Periodic validation.
     #[serde(default)]
     pub eval: EvalConfig,
@@ -43,6 +48,16 @@ pub struct TrainConfig {
 pub struct DataConfig {
     /// Corpus folder with `<split>.jsonl`, `images/`, `tasks/`.
     pub corpus: PathBuf,
+    /// A published retrieval set (icr, iqr, flickr30k-cna) to train on in place of a corpus's records; `corpus` is then its folder, and
+    /// `splits` are its.
+    #[serde(default)]
+    pub set: Option<PublishedSet>,
+    /// Folder of that set's pictures, where it is not the usual one.
+    #[serde(default)]
+    pub images: Option<PathBuf>,
+    /// Leave out rows of that set whose picture is not there; else such a row is an error.
+    #[serde(default)]
+    pub skip_missing: bool,
     /// BERT vocabulary.
     pub vocabulary: PathBuf,
     /// Splits to train on.
@@ -186,8 +201,18 @@ pub struct OptimConfig {
     pub ema: f64,
     /// Steps of the whole run.
     pub steps: u64,
+    /// Passes over the data; above 0 they set the steps.
+    pub epochs: u64,
+    /// Steps of an epoch where the data does not say; 0 takes records / batch.
+    pub steps_per_epoch: u64,
+    /// Beginnings of the names of parameters that do not learn, such as `visual_encoder.`: no gradient, no decay, no averaging.
+    pub freeze: Vec<String>,
+    /// Parts of the names of parameters that are not decayed, such as `bias`.
+    pub no_decay: Vec<String>,
     /// Seconds of the whole run; the schedule follows whichever of steps and seconds is further. 0 has no limit.
     pub max_seconds: u64,
+    /// Shape of the learning rate.
+    pub schedule: ScheduleKind,
 }
 
 impl Default for OptimConfig {
@@ -205,7 +230,12 @@ impl Default for OptimConfig {
             clip_norm: 1.0,
             ema: 0.998,
             steps: 10_000,
+            epochs: 0,
+            steps_per_epoch: 0,
+            freeze: Vec::new(),
+            no_decay: Vec::new(),
             max_seconds: 0,
+            schedule: ScheduleKind::Cosine,
         }
     }
 }
@@ -423,6 +453,18 @@ impl TrainConfig {
         }
         if self.optim.lr <= 0.0 {
             return Err(TrainConfigError::Range { field: "optim.lr", value: self.optim.lr.to_string(), limit: "above 0" });
+        }
+        match self.optim.schedule {
+            ScheduleKind::Cosine => {}
+            ScheduleKind::CosinePerEpoch { warmup_from } => fraction("optim.schedule.warmup_from", warmup_from)?,
+            ScheduleKind::Triangular { up_steps, low } => {
+                fraction("optim.schedule.low", low)?;
+                at_least("optim.schedule.up_steps", up_steps as usize, "at least 1", 1)?;
+            }
+        }
+        if let Some(set) = self.data.set.filter(|set| set.is_matching()) {
+            let limit = "icr, iqr or flickr30k-cna; pairs with labels go to matching.train";
+            return Err(TrainConfigError::Range { field: "data.set", value: set.name().to_owned(), limit });
         }
         if self.optim.steps == 0 {
             return Err(TrainConfigError::Range { field: "optim.steps", value: "0".into(), limit: "at least 1" });

@@ -1,8 +1,12 @@
 //! AdamW and the moving average over flat buffers.
 
+use std::collections::HashSet;
+
 use tch::{Device, Kind, Tensor};
 
+use super::config::OptimConfig;
 use super::muon::{self, MuonSettings};
+use super::run::TrainError;
 use crate::nn::{Named, Params};
 
 /// Elements updated at a time: the four buffers of one chunk stay in the cache across the update's passes.
@@ -32,48 +36,81 @@ pub struct AdamW {
     pub v: Tensor,
     /// Updates done.
     pub updates: i64,
+    /// What AdamW updates.
+    segments: Vec<Segment>,
     /// The matrices that Muon updates instead, whose momentum lies in `m`.
     muon: Option<(MuonSettings, Vec<Named>)>,
 }
 
+/// A range of the flat buffer that is updated in one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Segment {
+    from: i64,
+    to: i64,
+    decays: bool,
+}
+
+/// Ranges that learn, in order, neighbours of one kind joined. `frozen` are the names that do not, `no_decay` parts of names that are
+/// not decayed. `muon` leaves the matrices inside the blocks out.
+fn segments(params: &Params, settings: &AdamWSettings, frozen: &HashSet<String>, no_decay: &[String], muon: bool) -> Vec<Segment> {
+    let mut segments: Vec<Segment> = Vec::new();
+    let own = |named: &&Named| !frozen.contains(&named.name) && !(muon && muon::is_hidden_matrix(named));
+    for named in params.named().iter().filter(own) {
+        let (from, to) = (named.offset, named.offset + named.numel());
+        let by_kind = from < params.matrix_numel() || settings.decay_vectors;
+        let decays = by_kind && !no_decay.iter().any(|part| named.name.contains(part.as_str()));
+        match segments.last_mut() {
+            Some(last) if last.to == from && last.decays == decays => last.to = to,
+            _ => segments.push(Segment { from, to, decays }),
+        }
+    }
+    segments
+}
+
 impl AdamW {
     /// Zero moments for `numel` parameters.
-    pub fn new(numel: i64, settings: AdamWSettings) -> Self {
+    fn new(numel: i64, settings: AdamWSettings) -> Self {
         let zeros = || Tensor::zeros([numel], (Kind::Float, Device::Cpu));
-        Self { settings, m: zeros(), v: zeros(), updates: 0, muon: None }
+        Self { settings, m: zeros(), v: zeros(), updates: 0, segments: Vec::new(), muon: None }
     }
 
-    /// Hands the matrices inside the blocks to Muon.
-    #[must_use]
-    pub fn with_muon(mut self, params: &Params, settings: MuonSettings) -> Self {
-        self.muon = Some((settings, params.named().iter().filter(|named| muon::is_hidden_matrix(named)).cloned().collect()));
-        self
-    }
-
-    /// Ranges of the flat buffer that AdamW updates, and whether they decay.
-    fn ranges(&self, numel: i64, decayed: i64) -> Vec<(i64, i64, bool)> {
-        let mut taken: Vec<(i64, i64)> =
-            self.muon.iter().flat_map(|(_, named)| named).map(|named| (named.offset, named.offset + named.numel())).collect();
-        taken.sort_unstable();
-        taken.push((numel, numel));
-        let (mut ranges, mut from) = (Vec::new(), 0);
-        for (start, end) in taken {
-            // A range never straddles the border between decayed and not decayed elements.
-            for (low, high, decay) in [(from, start.min(decayed), true), (from.max(decayed), start, false)] {
-                if low < high {
-                    ranges.push((low, high, decay));
-                }
-            }
-            from = from.max(end);
+    /// The optimiser of a configuration. What `optim.freeze` names gets no gradient from now on and never changes.
+    ///
+    /// # Errors
+    /// `optim.freeze` names nothing of the model.
+    pub fn of(params: &mut Params, o: &OptimConfig) -> Result<Self, TrainError> {
+        let settings = AdamWSettings {
+            weight_decay: o.weight_decay,
+            decay_vectors: o.decay_vectors,
+            betas: o.betas,
+            eps: o.eps,
+            clip_norm: o.clip_norm,
+        };
+        if let Some(prefix) =
+            o.freeze.iter().find(|prefix| !params.named().iter().any(|named| named.name.starts_with(prefix.as_str())))
+        {
+            return Err(TrainError::Freeze { prefix: prefix.clone() });
         }
-        ranges
+        let frozen = params.freeze(&o.freeze);
+        let mut adam = Self::new(params.numel(), settings);
+        let with_muon = o.muon_lr_scale > 0.0;
+        adam.segments = segments(params, &settings, &frozen, &o.no_decay, with_muon);
+        if with_muon {
+            // The decay is per step of the learning rate, which is larger here: the same pull to zero wants a smaller factor.
+            let weight_decay = o.weight_decay / o.muon_lr_scale;
+            let muon = MuonSettings { lr_scale: o.muon_lr_scale, momentum: o.muon_momentum, weight_decay };
+            let learns = |named: &&Named| muon::is_hidden_matrix(named) && !frozen.contains(&named.name);
+            adam.muon = Some((muon, params.named().iter().filter(learns).cloned().collect()));
+        }
+        Ok(adam)
     }
 
     /// One update from the flat gradient; returns the gradient's norm before clipping. A gradient that is not finite changes nothing.
     pub fn step(&mut self, params: &Params, lr: f64) -> f64 {
         let s = self.settings;
+        let segments = self.segments.clone();
         tch::no_grad(|| {
-            let norm = params.grad().norm().double_value(&[]);
+            let norm = self.norm(params);
             if !norm.is_finite() {
                 return norm;
             }
@@ -81,12 +118,11 @@ impl AdamW {
             let scale = if s.clip_norm > 0.0 { (s.clip_norm / (norm + 1e-6)).min(1.0) } else { 1.0 };
             let step_size = lr / (1.0 - s.betas[0].powi(self.updates as i32));
             let root_correction = (1.0 - s.betas[1].powi(self.updates as i32)).sqrt();
-            let decayed = if s.decay_vectors { params.numel() } else { params.matrix_numel() };
-            for (from, to, decays) in self.ranges(params.numel(), decayed) {
-                let decay = if decays { s.weight_decay } else { 0.0 };
-                for start in (from..to).step_by(CHUNK_ELEMENTS as usize) {
-                    let length = CHUNK_ELEMENTS.min(to - start);
-                    self.update(params, start, length, [scale, lr * decay, step_size, root_correction]);
+            for segment in segments {
+                let decay = if segment.decays { lr * s.weight_decay } else { 0.0 };
+                for from in (segment.from..segment.to).step_by(CHUNK_ELEMENTS as usize) {
+                    let length = CHUNK_ELEMENTS.min(segment.to - from);
+                    self.update(params, from, length, [scale, decay, step_size, root_correction]);
                 }
             }
             if let Some((settings, matrices)) = &self.muon {
@@ -94,6 +130,19 @@ impl AdamW {
             }
             norm
         })
+    }
+
+    /// Norm of the gradient of what learns.
+    fn norm(&self, params: &Params) -> f64 {
+        let by_muon = self.muon.iter().flat_map(|(_, matrices)| matrices).map(|named| (named.offset, named.numel()));
+        let ranges = self.segments.iter().map(|segment| (segment.from, segment.to - segment.from)).chain(by_muon);
+        let ranges: Vec<(i64, i64)> = ranges.collect();
+        let learning: i64 = ranges.iter().map(|range| range.1).sum();
+        if learning == params.numel() {
+            return params.grad().norm().double_value(&[]);
+        }
+        let square = |&(from, length): &(i64, i64)| params.grad().narrow(0, from, length).norm().double_value(&[]).powi(2);
+        ranges.iter().map(square).sum::<f64>().sqrt()
     }
 
     fn update(&mut self, params: &Params, from: i64, length: i64, [scale, decay, step_size, root_correction]: [f64; 4]) {
@@ -142,36 +191,76 @@ mod tests {
     use crate::nn::{Builder, Init};
 
     fn params() -> Params {
-        let mut builder = Builder::new();
-        builder.matrix("text_encoder.embeddings.word_embeddings.weight".into(), &[5, 4], Init::Constant(1.0));
-        builder.matrix("text_encoder.encoder.layer.0.output.dense.weight".into(), &[4, 6], Init::Constant(1.0));
-        builder.matrix("text_proj.weight".into(), &[3, 4], Init::Constant(1.0));
-        builder.vector("text_proj.bias".into(), &[3], Init::Constant(1.0));
-        let mut params = Params::new(builder.layout());
+        let mut b = Builder::new();
+        b.matrix("a.weight".into(), &[2, 2], Init::Constant(1.0));
+        b.vector("a.bias".into(), &[2], Init::Constant(1.0));
+        b.matrix("b.weight".into(), &[3, 2], Init::Constant(1.0));
+        b.vector("b.norm".into(), &[2], Init::Constant(1.0));
+        let mut params = Params::new(b.layout());
         params.initialise(1);
         params
     }
 
-    const SETTINGS: AdamWSettings =
-        AdamWSettings { weight_decay: 0.1, decay_vectors: false, betas: [0.9, 0.99], eps: 1e-8, clip_norm: 0.0 };
+    fn optim() -> OptimConfig {
+        OptimConfig { weight_decay: 0.5, lr: 0.1, clip_norm: 0.0, ..OptimConfig::default() }
+    }
 
-    #[test]
-    fn ranges_cover_what_muon_leaves_and_never_straddle_the_decay_border() {
-        let params = params();
-        let plain = AdamW::new(params.numel(), SETTINGS);
-        assert_eq!(plain.ranges(params.numel(), params.matrix_numel()), [(0, 56, true), (56, 59, false)]);
-        let muon = MuonSettings { lr_scale: 20.0, momentum: 0.95, weight_decay: 0.0 };
-        let mixed = AdamW::new(params.numel(), SETTINGS).with_muon(&params, muon);
-        assert_eq!(mixed.ranges(params.numel(), params.matrix_numel()), [(0, 20, true), (44, 56, true), (56, 59, false)]);
+    fn values(params: &Params, name: &str) -> Vec<f32> {
+        params.value(name).unwrap().contiguous().view([-1]).try_into().unwrap()
     }
 
     #[test]
-    fn the_first_adamw_step_moves_by_the_rate_after_decay() {
-        let params = params();
-        tch::no_grad(|| drop(params.grad().shallow_clone().fill_(2.0)));
-        AdamW::new(params.numel(), SETTINGS).step(&params, 0.01);
-        let value = |name: &str| params.value(name).map_or(f64::NAN, |value| value.min().double_value(&[]));
-        assert!((value("text_proj.weight") - (1.0 - 0.01 * 0.1 - 0.01)).abs() < 1e-6);
-        assert!((value("text_proj.bias") - (1.0 - 0.01)).abs() < 1e-6);
+    fn what_is_frozen_is_neither_updated_nor_decayed_nor_averaged() {
+        let mut params = params();
+        let frozen = OptimConfig { freeze: vec!["a.".into()], decay_vectors: true, ..optim() };
+        let mut adam = AdamW::of(&mut params, &frozen).unwrap();
+        let mut ema = Ema::new(&params, 0.5);
+        for _ in 0..3 {
+            let _ = params.grad().shallow_clone().fill_(2.0);
+            let norm = adam.step(&params, 0.1);
+            // The frozen six of the fourteen elements do not count.
+            assert!((norm - 2.0 * 8f64.sqrt()).abs() < 1e-6, "{norm}");
+            ema.update(&params, adam.updates);
+        }
+        assert_eq!((values(&params, "a.weight"), values(&params, "a.bias")), (vec![1.0; 4], vec![1.0; 2]));
+        assert!(values(&params, "b.weight").iter().chain(&values(&params, "b.norm")).all(|&value| value < 0.9));
+        let averaged: Vec<f32> = ema.flat.narrow(0, 0, 4).try_into().unwrap();
+        assert_eq!(averaged, [1.0; 4]);
+        assert!(adam.m.narrow(0, 0, 4).abs().max().double_value(&[]) == 0.0);
+    }
+
+    #[test]
+    fn decay_leaves_out_the_names_it_is_told_to() {
+        // Without a gradient the update is the decay alone: 1 − 0.1·0.5.
+        let of = |config: OptimConfig| {
+            let mut params = params();
+            let mut adam = AdamW::of(&mut params, &config).unwrap();
+            adam.step(&params, 0.1);
+            ["a.weight", "a.bias", "b.weight", "b.norm"].map(|name| values(&params, name)[0] < 0.96)
+        };
+        assert_eq!(of(optim()), [true, false, true, false]);
+        assert_eq!(of(OptimConfig { decay_vectors: true, ..optim() }), [true; 4]);
+        assert_eq!(of(OptimConfig { decay_vectors: true, no_decay: vec!["bias".into()], ..optim() }), [true, false, true, true]);
+    }
+
+    #[test]
+    fn muon_takes_the_matrices_inside_the_blocks_and_adamw_the_rest() {
+        let mut b = Builder::new();
+        b.matrix("text_encoder.embeddings.word_embeddings.weight".into(), &[5, 4], Init::Constant(1.0));
+        b.matrix("text_encoder.encoder.layer.0.output.dense.weight".into(), &[4, 6], Init::Constant(1.0));
+        b.matrix("text_proj.weight".into(), &[3, 4], Init::Constant(1.0));
+        b.vector("text_proj.bias".into(), &[3], Init::Constant(1.0));
+        let mut params = Params::new(b.layout());
+        params.initialise(1);
+        let adam = AdamW::of(&mut params, &OptimConfig { muon_lr_scale: 20.0, ..optim() }).unwrap();
+        let ranges: Vec<(i64, i64, bool)> = adam.segments.iter().map(|segment| (segment.from, segment.to, segment.decays)).collect();
+        assert_eq!(ranges, [(0, 20, true), (44, 56, true), (56, 59, false)]);
+        assert_eq!(adam.muon.unwrap().1.len(), 1);
+    }
+
+    #[test]
+    fn a_frozen_name_that_is_none_is_told() {
+        let error = AdamW::of(&mut params(), &OptimConfig { freeze: vec!["visual.".into()], ..optim() }).err().unwrap();
+        assert!(error.to_string().contains("optim.freeze names visual."), "{error}");
     }
 }

@@ -9,11 +9,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use thiserror::Error;
 
-use super::config::TrainConfig;
+use super::config::{DataConfig, TrainConfig};
 use super::curves::draw_curves;
-use super::muon::MuonSettings;
+use super::matching::train_matching;
 use super::objective::{Guide, Inputs, Objective, StepLosses};
-use super::optimiser::{AdamW, AdamWSettings, Ema};
+use super::optimiser::{AdamW, Ema};
 use super::schedule::Schedule;
 use super::stop::StopFlag;
 use super::validate::{Recall, ValidateOptions, Validator};
@@ -22,8 +22,8 @@ use crate::checkpoint::{
     write_state,
 };
 use crate::corpus::{
-    Batch, BatchMaker, CorpusError, Loader, MaskSettings, Pictures, PlanSettings, RecordFilter, SampleSettings, open_tokenizer,
-    read_records,
+    Batch, BatchMaker, CorpusError, Loader, MaskSettings, Pictures, PlanSettings, PublishedSet, PublishedSource, Record,
+    RecordFilter, SampleSettings, open_tokenizer, read_records,
 };
 use crate::loss::FeatureQueue;
 use crate::model::{R2d2, TEMPERATURE_BOUNDS, TEMPERATURE_KEY, mimetic_vision};
@@ -34,7 +34,7 @@ pub const METRICS_FILE: &str = "metrics.jsonl";
 /// File name of the curves inside a run's folder.
 pub const CURVES_FILE: &str = "curves.svg";
 /// Updates in a row that may be skipped for a gradient that is not finite, before the run gives up.
-const SKIPPED_STEPS_MAX: u32 = 20;
+pub(super) const SKIPPED_STEPS_MAX: u32 = 20;
 /// Weight of the newest step in the displayed rate.
 const RATE_SMOOTHING: f64 = 0.1;
 
@@ -86,6 +86,12 @@ pub enum TrainError {
         /// Configured.
         expected: u64,
     },
+    /// A frozen name that is none.
+    #[error("optim.freeze names {prefix}, with which no parameter begins; give a beginning such as visual_encoder.")]
+    Freeze {
+        /// What was given.
+        prefix: String,
+    },
     /// The batch thread ended.
     #[error("the thread that makes batches ended early")]
     LoaderGone,
@@ -126,6 +132,9 @@ struct Session<'a> {
 /// # Errors
 /// A corpus or checkpoint that cannot be used, an output that cannot be written, or a diverging loss.
 pub fn train(config: &TrainConfig, resume: bool, stop: &StopFlag) -> Result<Outcome, TrainError> {
+    if let Some(matching) = &config.matching {
+        return Ok(train_matching(config, matching, resume, stop)?.run);
+    }
     let out = &config.run.out;
     std::fs::create_dir_all(out).map_err(io(out))?;
     if config.run.threads > 0 {
@@ -138,9 +147,10 @@ pub fn train(config: &TrainConfig, resume: bool, stop: &StopFlag) -> Result<Outc
     }
     let maker = batch_maker(config)?;
     tracing::info!(records = maker.len(), steps_per_epoch = maker.steps_per_epoch, "corpus in memory");
+    let schedule = Schedule::of(&config.optim, maker.steps_per_epoch);
     let mut session = Session::open(config, resume)?;
     let loader = Loader::start(maker, session.step, config.run.data_threads).map_err(io(out))?;
-    let outcome = session.run(&loader, stop)?;
+    let outcome = session.run(&loader, &schedule, stop)?;
     if let Err(message) = draw_curves(&out.join(METRICS_FILE), &out.join(CURVES_FILE)) {
         tracing::warn!(message, "curves were not drawn");
     }
@@ -166,11 +176,14 @@ fn has_fast_bf16() -> bool {
 pub fn batch_maker(config: &TrainConfig) -> Result<BatchMaker, TrainError> {
     let data = &config.data;
     let filter = RecordFilter { splits: data.splits.clone(), licences: data.licences.clone(), domains: data.domains.clone() };
-    let records = read_records(&data.corpus, &filter)?;
+    let (folder, records) = match data.set {
+        Some(set) => published_records(data, set)?,
+        None => (data.corpus.clone(), read_records(&data.corpus, &filter)?),
+    };
     if records.len() < data.batch {
         return Err(TrainError::TooFewRecords { batch: data.batch, records: records.len() });
     }
-    let pictures = Pictures::load(&data.corpus, &records, data.working_px)?;
+    let pictures = Pictures::load(&folder, &records, data.working_px)?;
     let tokenizer = open_tokenizer(&data.vocabulary, data.max_tokens)?;
     let masking = (config.loss.mlm_weight > 0.0).then(|| MaskSettings {
         probability: config.loss.mlm_probability,
@@ -195,7 +208,20 @@ pub fn batch_maker(config: &TrainConfig) -> Result<BatchMaker, TrainError> {
     Ok(BatchMaker::new(records, pictures, tokenizer, settings))
 }
 
-fn io(path: &Path) -> impl FnOnce(std::io::Error) -> TrainError {
+/// Rows of a published set as records, all splits asked for.
+fn published_records(data: &DataConfig, set: PublishedSet) -> Result<(PathBuf, Vec<Record>), TrainError> {
+    let (mut folder, mut all) = (PathBuf::new(), Vec::new());
+    for split in &data.splits {
+        let (images, skip_missing) = (data.images.clone(), data.skip_missing);
+        let source = PublishedSource { set, folder: data.corpus.clone(), split: split.clone(), images, skip_missing };
+        let (images, records) = source.records()?;
+        folder = images;
+        all.extend(records);
+    }
+    Ok((folder, all))
+}
+
+pub(super) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> TrainError {
     let path = path.to_path_buf();
     move |source| TrainError::Io { path, source }
 }
@@ -214,23 +240,7 @@ impl<'a> Session<'a> {
             }
         }
         let o = &config.optim;
-        let settings = AdamWSettings {
-            weight_decay: o.weight_decay,
-            decay_vectors: o.decay_vectors,
-            betas: o.betas,
-            eps: o.eps,
-            clip_norm: o.clip_norm,
-        };
-        let mut adam = AdamW::new(params.numel(), settings);
-        if o.muon_lr_scale > 0.0 {
-            // The decay is per step of the learning rate, which is larger here: the same pull to zero wants a smaller factor.
-            let muon = MuonSettings {
-                lr_scale: o.muon_lr_scale,
-                momentum: o.muon_momentum,
-                weight_decay: o.weight_decay / o.muon_lr_scale,
-            };
-            adam = adam.with_muon(&params, muon);
-        }
+        let mut adam = AdamW::of(&mut params, o)?;
         let mut ema = Ema::new(&params, o.ema);
         let mut queue = FeatureQueue::new(config.loss.queue_slots, config.model.embed, config.loss.queue_decay);
         let (mut step, mut elapsed_before) = (0, 0.0);
@@ -282,12 +292,9 @@ impl<'a> Session<'a> {
         self.elapsed_before + self.started.elapsed().as_secs_f64()
     }
 
-    fn run(&mut self, loader: &Loader, stop: &StopFlag) -> Result<Outcome, TrainError> {
+    fn run(&mut self, loader: &Loader, schedule: &Schedule, stop: &StopFlag) -> Result<Outcome, TrainError> {
         let config = self.config;
-        let o = &config.optim;
-        let schedule =
-            Schedule { lr: o.lr, lr_end: o.lr_end, warmup_steps: o.warmup_steps, steps: o.steps, max_seconds: o.max_seconds };
-        let bar = progress_bar(o.steps, self.step);
+        let bar = progress_bar(schedule.steps, self.step);
         let (mut losses, mut skipped, mut rate) = (Vec::new(), 0u32, 0.0f64);
         let mut saved = Instant::now();
         let mut finished = false;
@@ -450,7 +457,7 @@ struct StepDone {
     ms: [f64; 3],
 }
 
-fn progress_bar(steps: u64, at: u64) -> ProgressBar {
+pub(super) fn progress_bar(steps: u64, at: u64) -> ProgressBar {
     let bar = ProgressBar::new(steps).with_position(at);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}") {
         bar.set_style(style);
