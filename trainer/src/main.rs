@@ -21,6 +21,8 @@ enum Command {
     Train(cli::train::Args),
     Import(cli::import::Args),
     Preview(cli::preview::Args),
+    Clicks(cli::clicks::Args),
+    StreamCheck(cli::stream_check::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -33,5 +35,7 @@ fn main() -> anyhow::Result<()> {
         Command::Train(args) => cli::train::run(&args),
         Command::Import(args) => cli::import::run(&args),
         Command::Preview(args) => cli::preview::run(&args),
+        Command::Clicks(args) => cli::clicks::run(&args),
+        Command::StreamCheck(args) => cli::stream_check::run(&args),
     }
 }

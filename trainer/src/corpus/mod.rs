@@ -10,9 +10,11 @@ mod record;
 mod tasks;
 mod texts;
 
-pub use batch::{Batch, BatchMaker, Loader, SampleSettings};
+pub use batch::{Batch, BatchMaker, BatchSource, Loader, SampleSettings};
+pub(crate) use batch::{SAMPLE_STRIDE, Sample, collate, sample};
 pub use error::CorpusError;
 pub use masking::{MaskSettings, NOT_MASKED, mask_tokens};
+pub(crate) use pictures::with_background;
 pub use pictures::{Picture, Pictures};
 pub use plan::{PlanSettings, epoch_plan};
 pub use record::{Record, RecordFilter, read_records};

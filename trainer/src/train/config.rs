@@ -9,6 +9,7 @@ use crate::corpus::TextKindWeights;
 use crate::corpus::augment::AugmentConfig;
 use crate::model::ModelConfig;
 use crate::nn::Precision;
+use crate::zero::StreamSettings;
 
 /// Everything one run is determined by.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,11 +38,29 @@ pub struct TrainConfig {
     pub run: RunConfig,
 }
 
+/// What batches are made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataSource {
+    /// The corpus, in memory: batches follow from seed and step.
+    #[default]
+    Corpus,
+    /// Shards of any size, `data.stream`.
+    Stream,
+}
+
 /// What is read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// Corpus folder with `<split>.jsonl`, `images/`, `tasks/`.
+    /// What batches are made of.
+    #[serde(default)]
+    pub source: DataSource,
+    /// Shards and how they are streamed, where the source is a stream.
+    #[serde(default)]
+    pub stream: StreamSettings,
+    /// Corpus folder with `<split>.jsonl`, `images/`, `tasks/`; a stream needs it for `eval.tasks` only.
+    #[serde(default)]
     pub corpus: PathBuf,
     /// BERT vocabulary.
     pub vocabulary: PathBuf,
@@ -395,11 +414,28 @@ impl TrainConfig {
             let value = self.data.max_tokens.to_string();
             return Err(TrainConfigError::Range { field: "data.max_tokens", value, limit: "at most model.positions" });
         }
+        self.validate_source()?;
         if self.optim.lr <= 0.0 {
             return Err(TrainConfigError::Range { field: "optim.lr", value: self.optim.lr.to_string(), limit: "above 0" });
         }
         if self.optim.steps == 0 {
             return Err(TrainConfigError::Range { field: "optim.steps", value: "0".into(), limit: "at least 1" });
+        }
+        Ok(())
+    }
+
+    fn validate_source(&self) -> Result<(), TrainConfigError> {
+        let refuse = |field, value: String, limit| Err(TrainConfigError::Range { field, value, limit });
+        let streams = self.data.source == DataSource::Stream;
+        if streams && self.data.stream.shards.is_empty() {
+            return refuse("data.stream.shards", "empty".into(), "a list of shards where data.source is stream");
+        }
+        if streams && !(0.0..=1.0).contains(&self.data.stream.fault_fraction_max) {
+            let value = self.data.stream.fault_fraction_max.to_string();
+            return refuse("data.stream.fault_fraction_max", value, "within 0 and 1");
+        }
+        if self.data.corpus.as_os_str().is_empty() && !(streams && self.eval.tasks.is_empty()) {
+            return refuse("data.corpus", "missing".into(), "the corpus folder, unless a stream trains without eval.tasks");
         }
         Ok(())
     }

@@ -5,11 +5,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use astromech_towers::Tokenizer;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use thiserror::Error;
 
-use super::config::TrainConfig;
+use super::config::{DataSource, TrainConfig};
 use super::curves::draw_curves;
 use super::objective::{Guide, Inputs, Objective, StepLosses};
 use super::optimiser::{AdamW, AdamWSettings, Ema};
@@ -20,12 +21,13 @@ use crate::checkpoint::{
     CheckpointError, MODEL_FILE, Progress, STATE_FILE, TrainingState, load_model, read_state, save_model, write_state,
 };
 use crate::corpus::{
-    Batch, BatchMaker, CorpusError, Loader, MaskSettings, Pictures, PlanSettings, RecordFilter, SampleSettings, open_tokenizer,
-    read_records,
+    Batch, BatchMaker, BatchSource, CorpusError, Loader, MaskSettings, Pictures, PlanSettings, RecordFilter, SampleSettings,
+    open_tokenizer, read_records,
 };
 use crate::loss::FeatureQueue;
 use crate::model::{R2d2, TEMPERATURE_BOUNDS, TEMPERATURE_KEY, mimetic_vision};
 use crate::nn::Params;
+use crate::zero::{Positions, StreamBatches};
 
 /// File name of the metrics inside a run's folder.
 pub const METRICS_FILE: &str = "metrics.jsonl";
@@ -115,6 +117,7 @@ struct Session<'a> {
     metrics: std::fs::File,
     validator: Validator,
     recall: Vec<Recall>,
+    positions: Positions,
 }
 
 /// Trains by a configuration; `resume` goes on from the state in `run.out`. Saves and returns when `stop` is set.
@@ -127,15 +130,31 @@ pub fn train(config: &TrainConfig, resume: bool, stop: &StopFlag) -> Result<Outc
     if config.run.threads > 0 {
         tch::set_num_threads(config.run.threads as i32);
     }
-    let maker = batch_maker(config)?;
-    tracing::info!(records = maker.len(), steps_per_epoch = maker.steps_per_epoch, "corpus in memory");
+    let mut source = batch_source(config)?;
     let mut session = Session::open(config, resume)?;
-    let loader = Loader::start(maker, session.step, config.run.data_threads).map_err(io(out))?;
+    source.begin(session.step)?;
+    let loader = Loader::start(source, session.step, config.run.data_threads).map_err(io(out))?;
     let outcome = session.run(&loader, stop)?;
     if let Err(message) = draw_curves(&out.join(METRICS_FILE), &out.join(CURVES_FILE)) {
         tracing::warn!(message, "curves were not drawn");
     }
     Ok(outcome)
+}
+
+/// What makes the batches of a configuration: the corpus in memory, or a stream.
+///
+/// # Errors
+/// As [`batch_maker`], or a stream without shards.
+pub fn batch_source(config: &TrainConfig) -> Result<Box<dyn BatchSource>, TrainError> {
+    if config.data.source == DataSource::Stream {
+        let tokenizer = open_tokenizer(&config.data.vocabulary, config.data.max_tokens)?;
+        let settings = sample_settings(config, &tokenizer);
+        let stream = config.data.stream.clone();
+        return Ok(Box::new(StreamBatches::open(stream, settings, tokenizer, config.data.working_px, &config.run.out)?));
+    }
+    let maker = batch_maker(config)?;
+    tracing::info!(records = maker.len(), steps_per_epoch = maker.steps_per_epoch, "corpus in memory");
+    Ok(Box::new(maker))
 }
 
 /// The batches of a configuration: records filtered, pictures decoded, ready to be made by step.
@@ -151,6 +170,12 @@ pub fn batch_maker(config: &TrainConfig) -> Result<BatchMaker, TrainError> {
     }
     let pictures = Pictures::load(&data.corpus, &records, data.working_px)?;
     let tokenizer = open_tokenizer(&data.vocabulary, data.max_tokens)?;
+    let settings = sample_settings(config, &tokenizer);
+    Ok(BatchMaker::new(records, pictures, tokenizer, settings))
+}
+
+fn sample_settings(config: &TrainConfig, tokenizer: &Tokenizer) -> SampleSettings {
+    let data = &config.data;
     let masking = (config.loss.mlm_weight > 0.0).then(|| MaskSettings {
         probability: config.loss.mlm_probability,
         mask: tokenizer.mask_id(),
@@ -161,7 +186,7 @@ pub fn batch_maker(config: &TrainConfig) -> Result<BatchMaker, TrainError> {
         distinct_concepts: data.distinct_concepts,
         one_domain_fraction: data.one_domain_fraction,
     };
-    let settings = SampleSettings {
+    SampleSettings {
         seed: config.run.seed,
         side: config.model.vision.image as usize,
         patches: config.model.vision.patches() as usize,
@@ -170,8 +195,7 @@ pub fn batch_maker(config: &TrainConfig) -> Result<BatchMaker, TrainError> {
         texts: config.texts,
         masking,
         augment: config.augment.clone(),
-    };
-    Ok(BatchMaker::new(records, pictures, tokenizer, settings))
+    }
 }
 
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> TrainError {
@@ -245,6 +269,7 @@ impl<'a> Session<'a> {
             metrics,
             validator,
             recall: Vec::new(),
+            positions: Positions::default(),
         })
     }
 
@@ -272,7 +297,8 @@ impl<'a> Session<'a> {
                 break;
             }
             let waited = Instant::now();
-            let batch = loader.next_batch().ok_or(TrainError::LoaderGone)?;
+            let batch = loader.next_batch().ok_or(TrainError::LoaderGone)??;
+            self.positions.note(batch.position.clone());
             let wait_ms = waited.elapsed().as_secs_f64() * 1000.0;
             let lr = schedule.lr_at(self.step, progress);
             let done = self.train_step(&batch, lr, progress);
@@ -393,6 +419,8 @@ impl<'a> Session<'a> {
             v: self.adam.v.shallow_clone(),
             queue: (self.queue.filled() > 0).then(|| self.queue.parts()),
         };
+        // Before the state: whichever state is found, its position is in the file.
+        self.positions.save(out, self.step).map_err(CorpusError::from)?;
         write_state(&out.join(STATE_FILE), &state)?;
         if let Err(message) = draw_curves(&out.join(METRICS_FILE), &out.join(CURVES_FILE)) {
             tracing::warn!(message, "curves were not drawn");
