@@ -20,7 +20,12 @@ fn row(query: &str, image: &str, text: &str, impressions: u64, clicks: u64) -> S
 
 /// A picture of stripes and blocks that follow from `seed`; `brighter` changes every pixel a little.
 fn picture(path: &Path, seed: u32, brighter: u8) {
-    let cell = |x: u32, y: u32| (seed.wrapping_mul(2_654_435_761) ^ (x * 73 + y * 179 + seed * 31) * 40_503) >> 8 & 0x7F;
+    let cell = |x: u32, y: u32| {
+        let start = seed.wrapping_mul(0x9E37_79B9) ^ (x + 1).wrapping_mul(0x85EB_CA6B) ^ (y + 1).wrapping_mul(0xC2B2_AE35);
+        let mixed = (start ^ start >> 15).wrapping_mul(0x2C1B_3C6D);
+        let mixed = (mixed ^ mixed >> 12).wrapping_mul(0x297A_2D39);
+        (mixed ^ mixed >> 15) & 0x7F
+    };
     let drawn = image::RgbImage::from_fn(64, 64, |x, y| image::Rgb([cell(x / 8, y / 8) as u8 + 40 + brighter; 3]));
     drawn.save(path).unwrap();
 }

@@ -233,9 +233,12 @@ fn a_truncated_shard_is_one_fault_and_what_is_before_the_cut_is_read() {
     let cut = |name: &str, bytes: u64| std::fs::File::options().write(true).open(at(name)).unwrap().set_len(bytes).unwrap();
     let truncated = vec![(FaultKind::Truncated, 1)];
 
-    write(folder.path(), "a.jsonl", &format!("{}\n{}", line(0), &line(1)[..40]));
-    let (records, faults, first) = read(&at("a.jsonl"), |_| {});
-    assert_eq!((records.len(), &faults), (1, &truncated), "{first}");
+    // In the middle of a string, and of a character.
+    for kept in [39, 40] {
+        std::fs::write(at("a.jsonl"), [line(0).as_bytes(), b"\n", &line(1).as_bytes()[..kept]].concat()).unwrap();
+        let (records, faults, first) = read(&at("a.jsonl"), |_| {});
+        assert_eq!((records.len(), &faults), (1, &truncated), "{first}");
+    }
 
     let mut gzip = GzEncoder::new(std::fs::File::create(at("b.jsonl.gz")).unwrap(), Compression::none());
     (0..1000).for_each(|number| writeln!(gzip, "{}", line(number)).unwrap());

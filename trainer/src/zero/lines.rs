@@ -78,8 +78,11 @@ impl Lines {
     fn parse(&mut self, complete: bool) -> Result<Option<Row>, Fault> {
         let place = Place::Line(self.line);
         let fault = |kind, message: String| Fault::new(kind, &self.shard, place.clone(), message);
-        let not_utf8 = |_| fault(FaultKind::NotUtf8, "the line is not UTF-8".to_owned());
-        let text = std::str::from_utf8(&self.buffer).map_err(not_utf8)?;
+        let text = std::str::from_utf8(&self.buffer).map_err(|error| {
+            // A last line without its end that breaks off in the middle of a character was cut.
+            let kind = if error.error_len().is_none() && !complete { FaultKind::Truncated } else { FaultKind::NotUtf8 };
+            fault(kind, "the line is not UTF-8".to_owned())
+        })?;
         let text = if self.line == 1 { text.trim_start_matches('\u{feff}') } else { text };
         match &mut self.format {
             Format::Json => {
