@@ -141,7 +141,7 @@ fn every_layout_gives_the_same_texts() {
     let mut gzip = GzEncoder::new(std::fs::File::create(at("b.jsonl.gz")).unwrap(), Compression::fast());
     gzip.write_all(lines.as_bytes()).unwrap();
     gzip.finish().unwrap();
-    let rows: String = (0..3).map(|n| format!("u\tr{n}\t查询{n}\t标题\t内容{n}\ta.png\n")).collect();
+    let rows = [0, 1, 2].map(|n| format!("u\tr{n}\t查询{n}\t标题\t内容{n}\ta.png\n")).concat();
     write(folder.path(), "c.tsv", &format!("Url\tImageKey\tImageQuery\tTitle\tContent\tImageUrl\n{rows}"));
     write(folder.path(), "d.tsv", &rows);
     let (expected, faults, _) = read(&at("a.jsonl"), |_| {});

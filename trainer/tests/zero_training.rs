@@ -89,12 +89,9 @@ fn records_of_a_group_are_positives_of_each_other() {
     let folder = tempfile::tempdir().unwrap();
     synthetic::write_corpus(folder.path());
     let text = std::fs::read_to_string(folder.path().join("train.jsonl")).unwrap();
-    let grouped: String = text
-        .lines()
-        .enumerate()
-        .map(|(index, line)| format!("{},\"group\":{}}}\n", &line[..line.len() - 1], index / 4))
-        .collect();
-    std::fs::write(folder.path().join("shard-0.jsonl"), grouped).unwrap();
+    let grouped: Vec<String> =
+        text.lines().enumerate().map(|(index, line)| format!("{},\"group\":{}}}", &line[..line.len() - 1], index / 4)).collect();
+    std::fs::write(folder.path().join("shard-0.jsonl"), grouped.join("\n")).unwrap();
     let batch = batches(&config(folder.path(), &folder.path().join("run"), &["data.batch=32"]), 1).remove(0);
     let mut concepts = batch.concepts.clone();
     concepts.sort_unstable();
@@ -126,4 +123,6 @@ fn a_stream_without_shards_or_with_tasks_but_no_corpus_is_refused() {
     assert!(read(&["data.source=stream"]).contains("data.stream.shards"));
     assert!(read(&["data.source=stream", "data.stream.shards=[\"x\"]", "data.corpus=\"\""]).contains("data.corpus"));
     assert!(read(&["data.corpus=\"\""]).contains("data.corpus"));
+    // A filter that a stream does not have must not be thought to hold.
+    assert!(read(&["data.source=stream", "data.stream.shards=[\"x\"]", "data.licences=[\"MIT\"]"]).contains("data.licences"));
 }

@@ -430,6 +430,14 @@ impl TrainConfig {
         if streams && self.data.stream.shards.is_empty() {
             return refuse("data.stream.shards", "empty".into(), "a list of shards where data.source is stream");
         }
+        let filters = [("data.licences", &self.data.licences), ("data.domains", &self.data.domains)];
+        if let Some((field, list)) = filters.into_iter().find(|(_, list)| streams && !list.is_empty()) {
+            return refuse(field, list.join(", "), "empty where data.source is stream: choose the shards instead");
+        }
+        if streams && self.data.one_domain_fraction > 0.0 {
+            let value = self.data.one_domain_fraction.to_string();
+            return refuse("data.one_domain_fraction", value, "0 where data.source is stream");
+        }
         if streams && !(0.0..=1.0).contains(&self.data.stream.fault_fraction_max) {
             let value = self.data.stream.fault_fraction_max.to_string();
             return refuse("data.stream.fault_fraction_max", value, "within 0 and 1");

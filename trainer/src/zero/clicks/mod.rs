@@ -172,7 +172,7 @@ impl Pipeline<'_> {
         let key = |pair: &Pair| pair.query.clone();
         let fold = |(impressions, best): &mut (u64, Vec<Pair>), pair: Pair| {
             *impressions = impressions.saturating_add(pair.impressions);
-            if pair.score < 0.0 { 0 } else { insert_best(best, pair, config.images_per_query).0 }
+            if pair.score < 0.0 { 0 } else { insert_best(best, pair, config.images_per_query) }
         };
         let mut chunk: Vec<Pair> = Vec::with_capacity(IDENTIFY_CHUNK);
         let mut flush = |chunk: &mut Vec<Pair>| {

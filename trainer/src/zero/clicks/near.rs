@@ -84,7 +84,7 @@ pub(super) struct Comparison<'a> {
 impl Comparison<'_> {
     /// Compares within each key and enters what is found. Removes the files. Answers how many entries met too many leaders to be compared
     /// with all.
-    pub(super) fn run(&mut self, files: Vec<PathBuf>, leaders: &mut Leaders) -> Result<u64, ZeroError> {
+    pub(super) fn run(&mut self, files: &[PathBuf], leaders: &mut Leaders) -> Result<u64, ZeroError> {
         files.iter().try_fold(0, |cut, file| Ok(cut + self.one(file, 0, leaders)?))
     }
 
@@ -229,7 +229,7 @@ mod tests {
             let mut leaders = Leaders::new(scores);
             let mut near = |_: &Entry, _: &Entry| Ok(true);
             let mut comparison = Comparison { table_bytes, compare_max: 10, near: &mut near };
-            comparison.run(bands.finish().unwrap(), &mut leaders).unwrap();
+            comparison.run(&bands.finish().unwrap(), &mut leaders).unwrap();
             (0..1000).map(|number| leaders.root(number)).collect::<Vec<u32>>()
         };
         let roots = run(1 << 20);

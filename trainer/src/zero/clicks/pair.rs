@@ -126,14 +126,13 @@ pub(super) fn score(config: &ClickConfig, clicks: u64, impressions: u64) -> f64 
     }
 }
 
-/// Puts a pair into a list of at most `most`, the best first; answers how the list's bytes changed and whether one fell out.
-pub(super) fn insert_best(list: &mut Vec<Pair>, pair: Pair, most: usize) -> (i64, bool) {
+/// Puts a pair into a list of at most `most`, the best first; answers how the list's bytes changed.
+pub(super) fn insert_best(list: &mut Vec<Pair>, pair: Pair, most: usize) -> i64 {
     let at = list.partition_point(|own| own.better(&pair).is_lt());
-    let mut change = pair.bytes();
+    let added = pair.bytes();
     list.insert(at, pair);
     let fell = if list.len() > most { list.pop() } else { None };
-    change -= fell.as_ref().map_or(0, Pair::bytes);
-    (change, fell.is_some())
+    added - fell.as_ref().map_or(0, Pair::bytes)
 }
 
 #[cfg(test)]

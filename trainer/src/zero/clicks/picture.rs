@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use astromech_schemas::manifest::hex;
 use astromech_towers::{ImageLimits, decode_and_squash};
 use sha2::{Digest as _, Sha256};
 
@@ -37,7 +38,7 @@ pub(super) fn identify(pair: &mut Pair, image_root: Option<&Path>) -> Seen {
     }
     let root = image_root.unwrap_or_else(|| Path::new(&pair.root));
     let Ok(bytes) = std::fs::read(root.join(&pair.image)) else { return Seen::Missing };
-    pair.hash = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    pair.hash = hex(&Sha256::digest(&bytes));
     match decode_and_squash(&bytes, SIDE as u32, &ImageLimits::default()) {
         Ok(square) => {
             pair.dhash = dhash(square.pixels());

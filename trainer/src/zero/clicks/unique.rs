@@ -74,7 +74,7 @@ impl Pipeline<'_> {
         let mut file = BufWriter::new(File::create(&path).map_err(ZeroError::io(&path))?);
         let mut ends = BufWriter::new(File::create(&offsets).map_err(ZeroError::io(&offsets))?);
         ends.write_all(&0u64.to_le_bytes()).map_err(ZeroError::io(&offsets))?;
-        let fold = |best: &mut Vec<Pair>, pair: Pair| insert_best(best, pair, config.queries_per_image).0;
+        let fold = |best: &mut Vec<Pair>, pair: Pair| insert_best(best, pair, config.queries_per_image);
         let grouping = Grouping { table_bytes: config.table_bytes(), key: &picture_key, fold: &fold };
         let (mut count, mut kept, mut end) = (0u64, 0u64, 0u64);
         grouping.run(ranked.files, &mut |key, pairs| {
@@ -126,7 +126,7 @@ impl Pipeline<'_> {
         let mut leaders = Leaders::new(scores);
         let mut near = |a: &Entry, b: &Entry| Ok((a.payload ^ b.payload).count_ones() <= config.hamming_max);
         let (table_bytes, compare_max) = (config.table_bytes() / 2, config.compare_max);
-        let mut cut = Comparison { table_bytes, compare_max, near: &mut near }.run(looks.finish()?, &mut leaders)?;
+        let mut cut = Comparison { table_bytes, compare_max, near: &mut near }.run(&looks.finish()?, &mut leaders)?;
         let by_look = leaders.followers();
         let read = unique.reader()?;
         let mut cache: HashMap<u32, Rc<HashSet<u64>>> = HashMap::new();
@@ -145,7 +145,7 @@ impl Pipeline<'_> {
             let (a, b) = (grams_of(a.number)?, grams_of(b.number)?);
             Ok(similarity(&a, &b) >= config.text_similarity_min)
         };
-        cut += Comparison { table_bytes, compare_max, near: &mut near }.run(texts.finish()?, &mut leaders)?;
+        cut += Comparison { table_bytes, compare_max, near: &mut near }.run(&texts.finish()?, &mut leaders)?;
         let by_text = leaders.followers() - by_look;
         self.stats.comparisons_cut = cut;
         if config.near_duplicates == NearDuplicates::Drop {
