@@ -114,7 +114,7 @@ fn the_result_does_not_depend_on_the_order_of_rows_or_on_memory() {
     let settings = |memory| move |config: &mut ClickConfig| (config.memory_max_mib, config.records) = (memory, 200);
     let (stats, first) = records(folder.path(), &rows, settings(2048));
     rows.reverse();
-    let (_, second) = records(folder.path(), &rows, settings(64));
+    let (_, second) = records(folder.path(), &rows, settings(512));
     assert_eq!(first, second);
     assert_eq!(stats.records, 200);
     assert_eq!(stats.strata.iter().map(|stratum| stratum.drawn).sum::<u64>(), 200);
@@ -240,6 +240,8 @@ fn too_many_faulty_rows_stop_the_pipeline() {
     std::fs::write(&log, format!("{}\n{}", row("猫", "https://x/a", "", 10, 5), "{}\n".repeat(50))).unwrap();
     let config = ClickConfig { faults_max: 10, ..config(&log) };
     let out = folder.path().join("out");
+    let small = ClickConfig { memory_max_mib: 16, ..config.clone() };
+    assert!(run(&small, &out).unwrap_err().to_string().contains("16 MiB are left of memory_max_mib"));
     let error = run(&config, &out).unwrap_err().to_string();
     assert!(error.contains("faults_max = 10") && error.contains("log.jsonl") && error.contains("wrong_column 11"), "{error}");
     assert!(!out.join(STATS_FILE).exists() && !out.join(".spill").exists());

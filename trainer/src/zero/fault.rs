@@ -196,13 +196,13 @@ pub enum ZeroError {
         limit: &'static str,
     },
     /// A step needs more memory than it may take.
-    #[error("{step} needs {needed_mib} MiB, memory_max_mib is {max_mib}; raise it or {fix}")]
+    #[error("{step} needs {needed_mib} MiB, {max_mib} MiB are left of memory_max_mib; raise it or {fix}")]
     Memory {
         /// The step.
         step: &'static str,
         /// What it needs.
         needed_mib: u64,
-        /// What it may take.
+        /// What there is for it.
         max_mib: u64,
         /// What else helps.
         fix: &'static str,

@@ -78,7 +78,7 @@ pub struct ClickConfig {
     pub seed: u64,
     /// Records a shard.
     pub shard_records: u64,
-    /// Memory, MiB: what does not fit goes through files. At least 64.
+    /// Memory of the whole process, MiB: what does not fit goes through files. The program and its libraries take some 120 of it.
     pub memory_max_mib: u64,
     /// Faults borne in all; see [`FaultLimits`] for this and the next two.
     pub faults_max: u64,
@@ -127,11 +127,6 @@ impl ClickConfig {
         FaultLimits { faults_max: self.faults_max, fault_fraction_max: self.fault_fraction_max, fault_window: self.fault_window }
     }
 
-    /// Bytes that tables in memory may take: half of the limit, the rest is for buffers and what the allocator adds.
-    pub(super) fn table_bytes(&self) -> u64 {
-        self.memory_max_mib * 1024 * 1024 / 2
-    }
-
     /// Checks the ranges.
     ///
     /// # Errors
@@ -150,9 +145,6 @@ impl ClickConfig {
         }
         if self.hamming_max > 7 {
             return refuse("hamming_max", self.hamming_max.to_string(), "at most 7");
-        }
-        if self.memory_max_mib < 64 {
-            return refuse("memory_max_mib", self.memory_max_mib.to_string(), "at least 64");
         }
         if self.shard_records == 0 || self.compare_max == 0 {
             return refuse("shard_records or compare_max", "0".into(), "at least 1");

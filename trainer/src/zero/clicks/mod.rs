@@ -17,9 +17,9 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use self::pair::{Pair, insert_best, score};
+use self::pair::{Pair, insert_best, keep_best, score};
 use self::picture::{Seen, identify};
-use self::spill::{Grouping, Parts, parts_for};
+use self::spill::{Grouping, MIB, Parts, TABLE_PART, parts_for};
 use super::columns::Lookup;
 use super::fault::{Ledger, ZeroError};
 use super::shards::list_shards;
@@ -31,6 +31,8 @@ pub use stats::{Stats, Step, Stratum, process_mib};
 pub const STATS_FILE: &str = "STATS.json";
 /// Folder inside the output that takes what memory does not; it is removed at the end.
 const SPILL_FOLDER: &str = ".spill";
+/// Least memory above what the program takes before it begins, MiB: a hundred open files have buffers too.
+const MEMORY_MIN_MIB: u64 = 48;
 /// Pictures identified at a time, on all threads.
 const IDENTIFY_CHUNK: usize = 256;
 
@@ -45,9 +47,17 @@ pub fn run(config: &ClickConfig, out: &Path) -> Result<Stats, ZeroError> {
         let value = out.display().to_string();
         return Err(ZeroError::Setting { field: "out", value, limit: "a new or empty folder" });
     }
+    let before_mib = process_mib("VmRSS");
+    let free_mib = config.memory_max_mib.saturating_sub(before_mib);
+    if free_mib < MEMORY_MIN_MIB {
+        let (needed_mib, max_mib) = (before_mib + MEMORY_MIN_MIB, config.memory_max_mib);
+        let fix = "nothing else helps: the program and its libraries are in it";
+        return Err(ZeroError::Memory { step: "the pipeline", needed_mib, max_mib, fix });
+    }
+    let table_bytes = free_mib * MIB / TABLE_PART;
     let spill = out.join(SPILL_FOLDER);
     std::fs::create_dir(&spill).map_err(ZeroError::io(&spill))?;
-    let mut pipeline = Pipeline { config, spill: &spill, stats: Stats::new(config) };
+    let mut pipeline = Pipeline { config, table_bytes, spill: &spill, stats: Stats::new(config) };
     let result = pipeline.steps(out);
     let removed = std::fs::remove_dir_all(&spill).map_err(ZeroError::io(&spill));
     result?;
@@ -62,6 +72,8 @@ pub fn run(config: &ClickConfig, out: &Path) -> Result<Stats, ZeroError> {
 
 struct Pipeline<'a> {
     config: &'a ClickConfig,
+    /// Bytes that tables in memory may take.
+    table_bytes: u64,
     spill: &'a Path,
     stats: Stats,
 }
@@ -83,7 +95,7 @@ impl Pipeline<'_> {
     }
 
     fn parts(&self, name: &str, bytes: u64, seed: u64) -> Result<Parts, ZeroError> {
-        Parts::create(self.spill, name, parts_for(bytes, self.config.table_bytes()), seed)
+        Parts::create(self.spill, name, parts_for(bytes, self.table_bytes), seed)
     }
 
     /// Reads the log into files by pair.
@@ -141,7 +153,7 @@ impl Pipeline<'_> {
                 sum.bytes() - before
             }
         };
-        let grouping = Grouping { table_bytes: config.table_bytes(), key: &key, fold: &fold };
+        let grouping = Grouping { table_bytes: self.table_bytes, key: &key, fold: &fold };
         grouping.run(rows.files, &mut |_, sum| {
             let Some(mut pair) = sum else { return Ok(()) };
             pairs += 1;
@@ -180,8 +192,9 @@ impl Pipeline<'_> {
             seen.iter().for_each(|&seen| pictures[seen as usize] += 1);
             chunk.drain(..).try_for_each(|pair| parts.write(&picture_key(&pair), &pair))
         };
-        let grouping = Grouping { table_bytes: config.table_bytes(), key: &key, fold: &fold };
-        grouping.run(pairs.files, &mut |_, (impressions, best)| {
+        let grouping = Grouping { table_bytes: self.table_bytes, key: &key, fold: &fold };
+        grouping.run(pairs.files, &mut |_, (impressions, mut best)| {
+            keep_best(&mut best, config.images_per_query);
             for mut pair in best {
                 pair.query_impressions = impressions;
                 kept += 1;

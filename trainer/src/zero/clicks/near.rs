@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::spill::mix;
+use super::spill::{MIB, TABLE_PART, mix};
 use crate::zero::fault::ZeroError;
 
 /// Files of one kind of bands.
@@ -92,7 +92,7 @@ impl Comparison<'_> {
         let bytes = std::fs::metadata(file).map_err(ZeroError::io(file))?.len();
         if bytes > self.table_bytes {
             if depth == DEPTH_MAX {
-                let (needed_mib, max_mib) = (bytes / (512 * 1024) + 1, self.table_bytes / (512 * 1024));
+                let (needed_mib, max_mib) = (bytes * TABLE_PART / MIB + 1, self.table_bytes * TABLE_PART / MIB);
                 let fix = "raise minhash_rows or lower hamming_max: too many records share one key";
                 return Err(ZeroError::Memory { step: "comparing near-duplicates", needed_mib, max_mib, fix });
             }

@@ -126,13 +126,19 @@ pub(super) fn score(config: &ClickConfig, clicks: u64, impressions: u64) -> f64 
     }
 }
 
-/// Puts a pair into a list of at most `most`, the best first; answers how the list's bytes changed.
+/// Puts a pair into a list that is cut to the best `most` whenever it has grown to twice as many; answers how its bytes changed.
 pub(super) fn insert_best(list: &mut Vec<Pair>, pair: Pair, most: usize) -> i64 {
-    let at = list.partition_point(|own| own.better(&pair).is_lt());
+    /// Shorter lists are not worth a cut.
+    const SLACK: usize = 8;
     let added = pair.bytes();
-    list.insert(at, pair);
-    let fell = if list.len() > most { list.pop() } else { None };
-    added - fell.as_ref().map_or(0, Pair::bytes)
+    list.push(pair);
+    if list.len() >= 2 * most + SLACK { added - keep_best(list, most) } else { added }
+}
+
+/// Sorts a list, the best first, and cuts it to `most`; answers the bytes that fell out.
+pub(super) fn keep_best(list: &mut Vec<Pair>, most: usize) -> i64 {
+    list.sort_by(Pair::better);
+    list.drain(most.min(list.len())..).map(|pair| pair.bytes()).sum()
 }
 
 #[cfg(test)]
@@ -156,6 +162,7 @@ mod tests {
             let pair = Pair { image: name.into(), score, ..Pair::default() };
             insert_best(&mut list, pair, 2);
         }
+        keep_best(&mut list, 2);
         assert_eq!(list.iter().map(|pair| pair.image.as_str()).collect::<Vec<_>>(), ["b", "d"]);
     }
 }

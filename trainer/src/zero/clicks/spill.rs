@@ -17,6 +17,11 @@ const DEPTH_MAX: u64 = 6;
 /// Most files of one step, so that they can all be open.
 const PARTS_MAX: u64 = 128;
 const BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes of a MiB.
+pub(super) const MIB: u64 = 1024 * 1024;
+/// Tables are counted by their contents, and may take one part in so many of the memory that is free: the allocator, the growing of
+/// tables and their sorting take about as much again.
+pub(super) const TABLE_PART: u64 = 4;
 
 /// A 64-bit hash that never changes between builds: FNV-1a with the finaliser of SplitMix64.
 pub(super) fn hash64(seed: u64, bytes: &[u8]) -> u64 {
@@ -129,9 +134,9 @@ impl<T: Serialize + DeserializeOwned, A: Default> Grouping<'_, T, A> {
 
     fn split(&self, file: &Path, depth: u64, each: &mut dyn FnMut(String, A) -> Result<(), ZeroError>) -> Result<(), ZeroError> {
         if depth > DEPTH_MAX {
-            let needed_mib = self.table_bytes / (1024 * 512) + 1;
+            let max_mib = self.table_bytes * TABLE_PART / MIB;
             let fix = "keep fewer images_per_query and queries_per_image";
-            return Err(ZeroError::Memory { step: "grouping", needed_mib, max_mib: needed_mib - 1, fix });
+            return Err(ZeroError::Memory { step: "the largest group", needed_mib: 2 * max_mib, max_mib, fix });
         }
         let folder = file.parent().unwrap_or_else(|| Path::new("."));
         let name = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or("part").to_owned();

@@ -10,8 +10,8 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use super::near::{Bands, Comparison, Entry, Leaders, hash_keys};
-use super::pair::{Pair, insert_best};
-use super::spill::{Grouping, items};
+use super::pair::{Pair, insert_best, keep_best};
+use super::spill::{Grouping, MIB, TABLE_PART, items};
 use super::text::{band_keys, grams, normalise, similarity};
 use super::{NearDuplicates, Pipeline, Spilled, picture_key};
 use crate::zero::fault::ZeroError;
@@ -75,9 +75,10 @@ impl Pipeline<'_> {
         let mut ends = BufWriter::new(File::create(&offsets).map_err(ZeroError::io(&offsets))?);
         ends.write_all(&0u64.to_le_bytes()).map_err(ZeroError::io(&offsets))?;
         let fold = |best: &mut Vec<Pair>, pair: Pair| insert_best(best, pair, config.queries_per_image);
-        let grouping = Grouping { table_bytes: config.table_bytes(), key: &picture_key, fold: &fold };
+        let grouping = Grouping { table_bytes: self.table_bytes, key: &picture_key, fold: &fold };
         let (mut count, mut kept, mut end) = (0u64, 0u64, 0u64);
-        grouping.run(ranked.files, &mut |key, pairs| {
+        grouping.run(ranked.files, &mut |key, mut pairs| {
+            keep_best(&mut pairs, config.queries_per_image);
             count += 1;
             kept += pairs.len() as u64;
             let mut line =
@@ -91,9 +92,10 @@ impl Pipeline<'_> {
         ends.flush().map_err(ZeroError::io(&offsets))?;
         let given = self.stats.steps.last().map_or(0, |step| step.left);
         self.stats.step("same_picture", given, kept, &[("queries_per_image", given - kept)]);
+        // Scores and leaders stay in memory, and may take half of it.
         let needed = count * 8;
-        if needed > config.table_bytes() || count > u64::from(u32::MAX) {
-            let (needed_mib, max_mib) = (needed / (512 * 1024) + 1, config.memory_max_mib);
+        if needed > self.table_bytes * TABLE_PART / 2 || count > u64::from(u32::MAX) {
+            let (needed_mib, max_mib) = (needed * 2 / MIB + 1, self.table_bytes * TABLE_PART / MIB);
             let fix = "raise score_min or impressions_min";
             return Err(ZeroError::Memory { step: "comparing near-duplicates", needed_mib, max_mib, fix });
         }
@@ -125,7 +127,7 @@ impl Pipeline<'_> {
         }
         let mut leaders = Leaders::new(scores);
         let mut near = |a: &Entry, b: &Entry| Ok((a.payload ^ b.payload).count_ones() <= config.hamming_max);
-        let (table_bytes, compare_max) = (config.table_bytes() / 2, config.compare_max);
+        let (table_bytes, compare_max) = (self.table_bytes / 2, config.compare_max);
         let mut cut = Comparison { table_bytes, compare_max, near: &mut near }.run(&looks.finish()?, &mut leaders)?;
         let by_look = leaders.followers();
         let read = unique.reader()?;
