@@ -13,3 +13,4 @@ pub mod nn;
 pub mod onnx;
 pub mod release;
 pub mod train;
+pub mod zero;

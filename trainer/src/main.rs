@@ -27,6 +27,8 @@ enum Command {
     Import(cli::import::Args),
     Init(cli::init::Args),
     Preview(cli::preview::Args),
+    Clicks(cli::clicks::Args),
+    StreamCheck(cli::stream_check::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -44,5 +46,7 @@ fn main() -> anyhow::Result<()> {
         Command::Import(args) => cli::import::run(&args),
         Command::Init(args) => cli::init::run(&args),
         Command::Preview(args) => cli::preview::run(&args),
+        Command::Clicks(args) => cli::clicks::run(&args),
+        Command::StreamCheck(args) => cli::stream_check::run(&args),
     }
 }

@@ -1,6 +1,7 @@
 //! One file a subcommand.
 
 pub mod bench;
+pub mod clicks;
 pub mod compare;
 pub mod evaluate;
 pub mod evaluate_plot;
@@ -9,4 +10,5 @@ pub mod import;
 pub mod init;
 pub mod preview;
 pub mod release;
+pub mod stream_check;
 pub mod train;

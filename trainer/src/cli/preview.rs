@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use astromech_trainer::train::{TrainConfig, batch_maker};
+use astromech_trainer::train::{TrainConfig, batch_source};
 
 /// Draws the pictures of one batch as training sees them, augmented: a PNG grid to judge `[augment]` by before hours are spent.
 #[derive(Debug, clap::Args)]
@@ -27,7 +27,7 @@ const COLUMNS: usize = 16;
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let config = TrainConfig::read(&args.config, &args.overrides)?;
     let side = config.model.vision.image as usize;
-    let batch = batch_maker(&config)?.make(args.step);
+    let batch = batch_source(&config)?.next(args.step)?;
     let rows = batch.size.div_ceil(COLUMNS);
     let mut grid = image::RgbImage::new((COLUMNS.min(batch.size) * side) as u32, (rows * side) as u32);
     for (index, planes) in batch.pixels.chunks_exact(3 * side * side).enumerate() {

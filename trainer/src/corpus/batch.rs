@@ -11,16 +11,18 @@ use rand::seq::index;
 use rayon::prelude::*;
 
 use super::augment::{AugmentConfig, augment};
+use super::error::CorpusError;
 use super::masking::{MaskSettings, NOT_MASKED, mask_tokens};
-use super::pictures::Pictures;
+use super::pictures::{Picture, Pictures};
 use super::plan::{PlanRecord, PlanSettings, epoch_plan};
 use super::record::Record;
 use super::texts::{TextKindWeights, choose_text};
+use crate::zero::Position;
 
 /// Batches that may wait for the trainer.
 const QUEUE_BATCHES_MAX: usize = 2;
 /// Separates the streams of random numbers of neighbouring samples.
-const SAMPLE_STRIDE: u64 = 0xD129_0D3A_6B5F_4E97;
+pub(crate) const SAMPLE_STRIDE: u64 = 0xD129_0D3A_6B5F_4E97;
 
 /// One batch as plain memory: it crosses a thread border.
 pub struct Batch {
@@ -42,6 +44,54 @@ pub struct Batch {
     pub keep: Option<Vec<i64>>,
     /// `ids` with some hidden, and the true ids of those ([`NOT_MASKED`] elsewhere), both [size, length].
     pub masked: Option<[Vec<i64>; 2]>,
+    /// Where the stream stands behind this batch; none for the corpus, whose batches follow from seed and step.
+    pub position: Option<Position>,
+}
+
+/// What makes the batches of a run, one after the other.
+pub trait BatchSource: Send {
+    /// Goes to the step that is asked for first; 0 needs no call.
+    ///
+    /// # Errors
+    /// Where the source stood at that step is not known.
+    fn begin(&mut self, _step: u64) -> Result<(), CorpusError> {
+        Ok(())
+    }
+
+    /// Batches of an epoch; 0 where an epoch's length is not known.
+    fn steps_per_epoch(&self) -> u64 {
+        0
+    }
+
+    /// The batch of a step. Steps are asked for in order.
+    ///
+    /// # Errors
+    /// What is read cannot be used, or too much of it.
+    fn next(&mut self, step: u64) -> Result<Batch, CorpusError>;
+}
+
+impl BatchSource for BatchMaker {
+    fn steps_per_epoch(&self) -> u64 {
+        self.steps_per_epoch
+    }
+
+    fn next(&mut self, step: u64) -> Result<Batch, CorpusError> {
+        Ok(self.make(step))
+    }
+}
+
+impl<T: BatchSource + ?Sized> BatchSource for Box<T> {
+    fn begin(&mut self, step: u64) -> Result<(), CorpusError> {
+        (**self).begin(step)
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        (**self).steps_per_epoch()
+    }
+
+    fn next(&mut self, step: u64) -> Result<Batch, CorpusError> {
+        (**self).next(step)
+    }
 }
 
 /// How samples are made.
@@ -113,60 +163,76 @@ impl BatchMaker {
             .enumerate()
             .map(|(slot, &record)| self.sample(record, &augment, step.wrapping_mul(SAMPLE_STRIDE).wrapping_add(slot as u64)))
             .collect();
-        self.collate(step, chosen, samples)
+        let concepts = chosen.iter().map(|&record| self.plan_records[record].concept as i64).collect();
+        collate(step, concepts, samples, &self.settings)
     }
 
     fn sample(&self, record: usize, picture: &AugmentConfig, stream: u64) -> Sample {
-        let s = &self.settings;
-        let mut rng = StdRng::seed_from_u64(s.seed.rotate_left(32) ^ stream);
-        let text = choose_text(&self.records[record], &s.texts, &mut rng);
-        let mut pixels = Vec::with_capacity(3 * s.side * s.side);
-        augment(&self.pictures.all[record], s.side, picture, &mut rng, &mut pixels);
-        let keep = if s.patches_kept < s.patches {
-            let mut kept: Vec<i64> =
-                index::sample(&mut rng, s.patches, s.patches_kept).into_iter().map(|patch| patch as i64).collect();
-            kept.sort_unstable();
-            kept
-        } else {
-            Vec::new()
-        };
-        let ids = self.tokenizer.encode(&text);
-        let masked = s.masking.map(|settings| mask_tokens(&ids, &settings, &mut rng));
-        Sample { pixels, ids, keep, masked }
-    }
-
-    fn collate(&self, step: u64, chosen: &[usize], samples: Vec<Sample>) -> Batch {
-        let size = samples.len();
-        let length = samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(0);
-        let mut batch = Batch {
-            step,
-            size,
-            pixels: Vec::with_capacity(samples.iter().map(|sample| sample.pixels.len()).sum()),
-            ids: vec![0; size * length],
-            mask: vec![0; size * length],
-            length,
-            concepts: chosen.iter().map(|&record| self.plan_records[record].concept as i64).collect(),
-            keep: (self.settings.patches_kept < self.settings.patches).then(Vec::new),
-            masked: self.settings.masking.map(|_| [vec![0; size * length], vec![NOT_MASKED; size * length]]),
-        };
-        for (row, sample) in samples.into_iter().enumerate() {
-            batch.pixels.extend_from_slice(&sample.pixels);
-            let at = row * length..row * length + sample.ids.len();
-            batch.ids[at.clone()].copy_from_slice(&sample.ids);
-            batch.mask[at.clone()].fill(1);
-            if let (Some([hidden, labels]), Some((own_hidden, own_labels))) = (&mut batch.masked, &sample.masked) {
-                hidden[at.clone()].copy_from_slice(own_hidden);
-                labels[at].copy_from_slice(own_labels);
-            }
-            if let Some(keep) = &mut batch.keep {
-                keep.extend(sample.keep);
-            }
-        }
-        batch
+        let own = &self.records[record];
+        sample(&self.settings, &self.tokenizer, (own, &self.settings.texts), &self.pictures.all[record], picture, stream)
     }
 }
 
-struct Sample {
+/// Makes one sample: a text chosen, the picture augmented, patches and tokens hidden, all by the random numbers of `stream`.
+pub(crate) fn sample(
+    s: &SampleSettings,
+    tokenizer: &Tokenizer,
+    (record, texts): (&Record, &TextKindWeights),
+    picture: &Picture,
+    changes: &AugmentConfig,
+    stream: u64,
+) -> Sample {
+    let mut rng = StdRng::seed_from_u64(s.seed.rotate_left(32) ^ stream);
+    let text = choose_text(record, texts, &mut rng);
+    let mut pixels = Vec::with_capacity(3 * s.side * s.side);
+    augment(picture, s.side, changes, &mut rng, &mut pixels);
+    let keep = if s.patches_kept < s.patches {
+        let mut kept: Vec<i64> =
+            index::sample(&mut rng, s.patches, s.patches_kept).into_iter().map(|patch| patch as i64).collect();
+        kept.sort_unstable();
+        kept
+    } else {
+        Vec::new()
+    };
+    let ids = tokenizer.encode(&text);
+    let masked = s.masking.map(|settings| mask_tokens(&ids, &settings, &mut rng));
+    Sample { pixels, ids, keep, masked }
+}
+
+/// Puts samples together, texts padded to the longest.
+pub(crate) fn collate(step: u64, concepts: Vec<i64>, samples: Vec<Sample>, settings: &SampleSettings) -> Batch {
+    let size = samples.len();
+    let length = samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(0);
+    let mut batch = Batch {
+        step,
+        size,
+        pixels: Vec::with_capacity(samples.iter().map(|sample| sample.pixels.len()).sum()),
+        ids: vec![0; size * length],
+        mask: vec![0; size * length],
+        length,
+        concepts,
+        keep: (settings.patches_kept < settings.patches).then(Vec::new),
+        masked: settings.masking.map(|_| [vec![0; size * length], vec![NOT_MASKED; size * length]]),
+        position: None,
+    };
+    for (row, sample) in samples.into_iter().enumerate() {
+        batch.pixels.extend_from_slice(&sample.pixels);
+        let at = row * length..row * length + sample.ids.len();
+        batch.ids[at.clone()].copy_from_slice(&sample.ids);
+        batch.mask[at.clone()].fill(1);
+        if let (Some([hidden, labels]), Some((own_hidden, own_labels))) = (&mut batch.masked, &sample.masked) {
+            hidden[at.clone()].copy_from_slice(own_hidden);
+            labels[at].copy_from_slice(own_labels);
+        }
+        if let Some(keep) = &mut batch.keep {
+            keep.extend(sample.keep);
+        }
+    }
+    batch
+}
+
+/// What one record gives to a batch.
+pub(crate) struct Sample {
     pixels: Vec<u8>,
     ids: Vec<i64>,
     keep: Vec<i64>,
@@ -186,7 +252,7 @@ fn numbers<'a>(names: impl Iterator<Item = &'a str>) -> Vec<usize> {
 
 /// A thread that keeps up to two batches ready.
 pub struct Loader {
-    batches: Option<Receiver<Batch>>,
+    batches: Option<Receiver<Result<Batch, CorpusError>>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -195,7 +261,7 @@ impl Loader {
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start(mut maker: BatchMaker, first_step: u64, threads: usize) -> std::io::Result<Self> {
+    pub fn start(mut source: impl BatchSource + 'static, first_step: u64, threads: usize) -> std::io::Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.max(1))
             .thread_name(|index| format!("augment-{index}"))
@@ -205,8 +271,9 @@ impl Loader {
         let (sender, receiver) = sync_channel(QUEUE_BATCHES_MAX);
         let thread = std::thread::Builder::new().name("loader".into()).spawn(move || {
             for step in first_step.. {
-                let batch = pool.install(|| maker.make(step));
-                if sender.send(batch).is_err() {
+                let batch = pool.install(|| source.next(step));
+                let failed = batch.is_err();
+                if sender.send(batch).is_err() || failed {
                     return;
                 }
             }
@@ -214,8 +281,8 @@ impl Loader {
         Ok(Self { batches: Some(receiver), thread: Some(thread) })
     }
 
-    /// The next batch; `None` when the thread is gone.
-    pub fn next_batch(&self) -> Option<Batch> {
+    /// The next batch, or why there is none; `None` when the thread is gone.
+    pub fn next_batch(&self) -> Option<Result<Batch, CorpusError>> {
         self.batches.as_ref()?.recv().ok()
     }
 }

@@ -45,6 +45,9 @@ pub enum CorpusError {
         /// Allowed licences; empty allows all.
         licences: Vec<String>,
     },
+    /// A stream that cannot go on.
+    #[error(transparent)]
+    Stream(#[from] crate::zero::ZeroError),
     /// The vocabulary cannot be used.
     #[error("vocabulary {path}: {message}")]
     Vocabulary {

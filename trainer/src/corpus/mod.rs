@@ -13,10 +13,12 @@ mod rows;
 mod tasks;
 mod texts;
 
-pub use batch::{Batch, BatchMaker, Loader, SampleSettings};
+pub use batch::{Batch, BatchMaker, BatchSource, Loader, SampleSettings};
+pub(crate) use batch::{SAMPLE_STRIDE, Sample, collate, sample};
 pub use error::CorpusError;
 pub use masking::{MaskSettings, NOT_MASKED, mask_tokens};
 pub use pairs::{MatchPair, MatchPairs, PairSource, TaskPicture};
+pub(crate) use pictures::with_background;
 pub use pictures::{Picture, Pictures};
 pub use plan::{PlanSettings, epoch_plan};
 pub use published::{FLICKR_IMAGES, PublishedRow, PublishedRows, PublishedSet, PublishedSource, ZERO_IMAGES};

@@ -76,7 +76,7 @@ fn square(path: &Path, id: &str, side: usize) -> Result<Vec<u8>, CorpusError> {
 }
 
 /// Marks the white region connected to the border as background.
-fn with_background(rgb: &[u8], side: usize) -> Vec<u8> {
+pub(crate) fn with_background(rgb: &[u8], side: usize) -> Vec<u8> {
     let paper = |index: usize| rgb[index * 3..index * 3 + 3].iter().all(|&value| value >= PAPER_LEVEL_MIN);
     let border: Vec<usize> = (0..side).flat_map(|i| [i, (side - 1) * side + i, i * side, i * side + side - 1]).collect();
     let mut background = vec![false; side * side];

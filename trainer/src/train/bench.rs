@@ -85,6 +85,7 @@ fn drawn_batch(config: &TrainConfig, step: u64, length: usize, rng: &mut StdRng)
         concepts: (0..size as i64).collect(),
         keep: None,
         masked: None,
+        position: None,
     }
 }
 

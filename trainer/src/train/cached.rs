@@ -100,6 +100,7 @@ mod tests {
             concepts: vec![0, 1, 2, 2, 3, 4],
             keep: None,
             masked: None,
+            position: None,
         };
         let inputs = Inputs::new(&batch, side as i64);
         let loss = LossConfig { itm_every: 0, ..LossConfig::default() };

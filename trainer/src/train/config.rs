@@ -11,6 +11,7 @@ use crate::corpus::augment::AugmentConfig;
 use crate::corpus::{PublishedSet, TextKindWeights};
 use crate::model::ModelConfig;
 use crate::nn::Precision;
+use crate::zero::StreamSettings;
 
 /// Everything one run is determined by.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,11 +43,29 @@ pub struct TrainConfig {
     pub run: RunConfig,
 }
 
+/// What batches are made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataSource {
+    /// The corpus, in memory: batches follow from seed and step.
+    #[default]
+    Corpus,
+    /// Shards of any size, `data.stream`.
+    Stream,
+}
+
 /// What is read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// Corpus folder with `<split>.jsonl`, `images/`, `tasks/`.
+    /// What batches are made of.
+    #[serde(default)]
+    pub source: DataSource,
+    /// Shards and how they are streamed, where the source is a stream.
+    #[serde(default)]
+    pub stream: StreamSettings,
+    /// Corpus folder with `<split>.jsonl`, `images/`, `tasks/`; a stream needs it for `eval.tasks` only.
+    #[serde(default)]
     pub corpus: PathBuf,
     /// A published retrieval set (icr, iqr, flickr30k-cna) to train on in place of a corpus's records; `corpus` is then its folder, and
     /// `splits` are its.
@@ -396,80 +415,6 @@ impl TrainConfig {
     pub fn patches_kept(&self) -> usize {
         let patches = self.model.vision.patches() as f64;
         ((patches * self.data.patch_keep).round() as usize).max(1)
-    }
-
-    /// Checks ranges that the types cannot.
-    ///
-    /// # Errors
-    /// The first value outside its range.
-    pub fn validate(&self) -> Result<(), TrainConfigError> {
-        self.model.validate()?;
-        let fraction = |field, value: f64| {
-            if (0.0..=1.0).contains(&value) {
-                Ok(())
-            } else {
-                Err(TrainConfigError::Range { field, value: value.to_string(), limit: "within 0 and 1" })
-            }
-        };
-        fraction("data.patch_keep", self.data.patch_keep)?;
-        fraction("data.one_domain_fraction", self.data.one_domain_fraction)?;
-        fraction("loss.label_smoothing", self.loss.label_smoothing)?;
-        fraction("loss.dropout", self.loss.dropout)?;
-        fraction("loss.queue_decay", self.loss.queue_decay)?;
-        fraction("loss.tgd_alpha", self.loss.tgd_alpha)?;
-        if self.loss.tgd_alpha > 0.0 && !self.loss.momentum {
-            let value = self.loss.tgd_alpha.to_string();
-            return Err(TrainConfigError::Range { field: "loss.tgd_alpha", value, limit: "0 without loss.momentum = true" });
-        }
-        fraction("optim.ema", self.optim.ema)?;
-        if self.loss.token_wise && self.data.micro_batch > 0 {
-            let value = self.data.micro_batch.to_string();
-            return Err(TrainConfigError::Range { field: "data.micro_batch", value, limit: "0 with loss.token_wise = true" });
-        }
-        if self.loss.token_wise && (self.loss.queue_slots > 0 || self.loss.momentum) {
-            let value = "true".to_owned();
-            let limit = "false with loss.queue_slots above 0 or loss.momentum = true";
-            return Err(TrainConfigError::Range { field: "loss.token_wise", value, limit });
-        }
-        fraction("loss.mlm_probability", self.loss.mlm_probability)?;
-        if self.loss.mlm_weight > 0.0 && !self.model.mlm_head {
-            let value = self.loss.mlm_weight.to_string();
-            return Err(TrainConfigError::Range { field: "loss.mlm_weight", value, limit: "0 without model.mlm_head = true" });
-        }
-        if self.loss.fgd_weight > 0.0 && !(self.loss.momentum && self.loss.mlm_weight > 0.0) {
-            let value = self.loss.fgd_weight.to_string();
-            let limit = "0 without loss.momentum = true and loss.mlm_weight above 0";
-            return Err(TrainConfigError::Range { field: "loss.fgd_weight", value, limit });
-        }
-        let at_least = |field, value: usize, limit, minimum: usize| {
-            if value >= minimum { Ok(()) } else { Err(TrainConfigError::Range { field, value: value.to_string(), limit }) }
-        };
-        at_least("data.batch", self.data.batch, "at least 2", 2)?;
-        at_least("data.working_px", self.data.working_px, "at least 8", 8)?;
-        at_least("data.max_tokens", self.data.max_tokens, "at least 3", 3)?;
-        if self.data.max_tokens as i64 > self.model.positions {
-            let value = self.data.max_tokens.to_string();
-            return Err(TrainConfigError::Range { field: "data.max_tokens", value, limit: "at most model.positions" });
-        }
-        if self.optim.lr <= 0.0 {
-            return Err(TrainConfigError::Range { field: "optim.lr", value: self.optim.lr.to_string(), limit: "above 0" });
-        }
-        match self.optim.schedule {
-            ScheduleKind::Cosine => {}
-            ScheduleKind::CosinePerEpoch { warmup_from } => fraction("optim.schedule.warmup_from", warmup_from)?,
-            ScheduleKind::Triangular { up_steps, low } => {
-                fraction("optim.schedule.low", low)?;
-                at_least("optim.schedule.up_steps", up_steps as usize, "at least 1", 1)?;
-            }
-        }
-        if let Some(set) = self.data.set.filter(|set| set.is_matching()) {
-            let limit = "icr, iqr or flickr30k-cna; pairs with labels go to matching.train";
-            return Err(TrainConfigError::Range { field: "data.set", value: set.name().to_owned(), limit });
-        }
-        if self.optim.steps == 0 {
-            return Err(TrainConfigError::Range { field: "optim.steps", value: "0".into(), limit: "at least 1" });
-        }
-        Ok(())
     }
 }
 

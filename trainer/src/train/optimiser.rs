@@ -52,7 +52,13 @@ struct Segment {
 
 /// Ranges that learn, in order, neighbours of one kind joined. `frozen` are the names that do not, `no_decay` parts of names that are
 /// not decayed. `muon` leaves the matrices inside the blocks out.
-fn segments(params: &Params, settings: &AdamWSettings, frozen: &HashSet<String>, no_decay: &[String], muon: bool) -> Vec<Segment> {
+fn segments(
+    params: &Params,
+    settings: &AdamWSettings,
+    frozen: &HashSet<String>,
+    no_decay: &[String],
+    muon: bool,
+) -> Vec<Segment> {
     let mut segments: Vec<Segment> = Vec::new();
     let own = |named: &&Named| !frozen.contains(&named.name) && !(muon && muon::is_hidden_matrix(named));
     for named in params.named().iter().filter(own) {
@@ -253,7 +259,8 @@ mod tests {
         let mut params = Params::new(b.layout());
         params.initialise(1);
         let adam = AdamW::of(&mut params, &OptimConfig { muon_lr_scale: 20.0, ..optim() }).unwrap();
-        let ranges: Vec<(i64, i64, bool)> = adam.segments.iter().map(|segment| (segment.from, segment.to, segment.decays)).collect();
+        let ranges: Vec<(i64, i64, bool)> =
+            adam.segments.iter().map(|segment| (segment.from, segment.to, segment.decays)).collect();
         assert_eq!(ranges, [(0, 20, true), (44, 56, true), (56, 59, false)]);
         assert_eq!(adam.muon.unwrap().1.len(), 1);
     }

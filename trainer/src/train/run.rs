@@ -9,25 +9,24 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use thiserror::Error;
 
-use super::config::{DataConfig, TrainConfig};
+use super::config::TrainConfig;
 use super::curves::draw_curves;
 use super::matching::train_matching;
 use super::objective::{Guide, Inputs, Objective, StepLosses};
 use super::optimiser::{AdamW, Ema};
 use super::schedule::Schedule;
+use super::source::batch_source;
 use super::stop::StopFlag;
 use super::validate::{Recall, ValidateOptions, Validator};
 use crate::checkpoint::{
     CheckpointError, MODEL_FILE, Progress, STATE_FILE, TrainingState, keep_checkpoint, load_model, read_state, save_model,
     write_state,
 };
-use crate::corpus::{
-    Batch, BatchMaker, CorpusError, Loader, MaskSettings, Pictures, PlanSettings, PublishedSet, PublishedSource, Record,
-    RecordFilter, SampleSettings, open_tokenizer, read_records,
-};
+use crate::corpus::{Batch, CorpusError, Loader, open_tokenizer};
 use crate::loss::FeatureQueue;
 use crate::model::{R2d2, TEMPERATURE_BOUNDS, TEMPERATURE_KEY, mimetic_vision};
 use crate::nn::{Params, Precision};
+use crate::zero::Positions;
 
 /// File name of the metrics inside a run's folder.
 pub const METRICS_FILE: &str = "metrics.jsonl";
@@ -125,6 +124,7 @@ struct Session<'a> {
     metrics: std::fs::File,
     validator: Validator,
     recall: Vec<Recall>,
+    positions: Positions,
 }
 
 /// Trains by a configuration; `resume` goes on from the state in `run.out`. Saves and returns when `stop` is set.
@@ -145,11 +145,11 @@ pub fn train(config: &TrainConfig, resume: bool, stop: &StopFlag) -> Result<Outc
             "run.precision = bf16 on a processor without AVX-512: LibTorch emulates it (17 s a step where f32 takes 0.7 s was measured); set run.precision = \"f32\""
         );
     }
-    let maker = batch_maker(config)?;
-    tracing::info!(records = maker.len(), steps_per_epoch = maker.steps_per_epoch, "corpus in memory");
-    let schedule = Schedule::of(&config.optim, maker.steps_per_epoch);
+    let mut source = batch_source(config)?;
+    let schedule = Schedule::of(&config.optim, source.steps_per_epoch());
     let mut session = Session::open(config, resume)?;
-    let loader = Loader::start(maker, session.step, config.run.data_threads).map_err(io(out))?;
+    source.begin(session.step)?;
+    let loader = Loader::start(source, session.step, config.run.data_threads).map_err(io(out))?;
     let outcome = session.run(&loader, &schedule, stop)?;
     if let Err(message) = draw_curves(&out.join(METRICS_FILE), &out.join(CURVES_FILE)) {
         tracing::warn!(message, "curves were not drawn");
@@ -167,58 +167,6 @@ fn has_fast_bf16() -> bool {
     {
         true
     }
-}
-
-/// The batches of a configuration: records filtered, pictures decoded, ready to be made by step.
-///
-/// # Errors
-/// The corpus or the vocabulary cannot be used, or holds fewer records than one batch.
-pub fn batch_maker(config: &TrainConfig) -> Result<BatchMaker, TrainError> {
-    let data = &config.data;
-    let filter = RecordFilter { splits: data.splits.clone(), licences: data.licences.clone(), domains: data.domains.clone() };
-    let (folder, records) = match data.set {
-        Some(set) => published_records(data, set)?,
-        None => (data.corpus.clone(), read_records(&data.corpus, &filter)?),
-    };
-    if records.len() < data.batch {
-        return Err(TrainError::TooFewRecords { batch: data.batch, records: records.len() });
-    }
-    let pictures = Pictures::load(&folder, &records, data.working_px)?;
-    let tokenizer = open_tokenizer(&data.vocabulary, data.max_tokens)?;
-    let masking = (config.loss.mlm_weight > 0.0).then(|| MaskSettings {
-        probability: config.loss.mlm_probability,
-        mask: tokenizer.mask_id(),
-        vocabulary: tokenizer.vocabulary() as i64,
-    });
-    let plan = PlanSettings {
-        batch: data.batch,
-        distinct_concepts: data.distinct_concepts,
-        one_domain_fraction: data.one_domain_fraction,
-    };
-    let settings = SampleSettings {
-        seed: config.run.seed,
-        side: config.model.vision.image as usize,
-        patches: config.model.vision.patches() as usize,
-        patches_kept: config.patches_kept(),
-        plan,
-        texts: config.texts,
-        masking,
-        augment: config.augment.clone(),
-    };
-    Ok(BatchMaker::new(records, pictures, tokenizer, settings))
-}
-
-/// Rows of a published set as records, all splits asked for.
-fn published_records(data: &DataConfig, set: PublishedSet) -> Result<(PathBuf, Vec<Record>), TrainError> {
-    let (mut folder, mut all) = (PathBuf::new(), Vec::new());
-    for split in &data.splits {
-        let (images, skip_missing) = (data.images.clone(), data.skip_missing);
-        let source = PublishedSource { set, folder: data.corpus.clone(), split: split.clone(), images, skip_missing };
-        let (images, records) = source.records()?;
-        folder = images;
-        all.extend(records);
-    }
-    Ok((folder, all))
 }
 
 pub(super) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> TrainError {
@@ -285,6 +233,7 @@ impl<'a> Session<'a> {
             metrics,
             validator,
             recall: Vec::new(),
+            positions: Positions::default(),
         })
     }
 
@@ -309,7 +258,8 @@ impl<'a> Session<'a> {
                 break;
             }
             let waited = Instant::now();
-            let batch = loader.next_batch().ok_or(TrainError::LoaderGone)?;
+            let batch = loader.next_batch().ok_or(TrainError::LoaderGone)??;
+            self.positions.note(batch.position.clone());
             let wait_ms = waited.elapsed().as_secs_f64() * 1000.0;
             let lr = schedule.lr_at(self.step, progress);
             let done = self.train_step(&batch, lr, progress);
@@ -439,6 +389,8 @@ impl<'a> Session<'a> {
             v: self.adam.v.shallow_clone(),
             queue: (self.queue.filled() > 0).then(|| self.queue.parts()),
         };
+        // Before the state: whichever state is found, its position is in the file.
+        self.positions.save(out, self.step).map_err(CorpusError::from)?;
         write_state(&out.join(STATE_FILE), &state)?;
         if self.config.run.keep_last > 0 {
             keep_checkpoint(out, self.step, self.config.run.keep_last).map_err(io(out))?;

@@ -1,0 +1,21 @@
+//! Zero's data (r2d2.md §6.1): records out of shards of any number, as a stream that training can be fed from, and the pipeline that
+//! makes such records of a click log.
+
+pub mod clicks;
+mod columns;
+mod fault;
+mod feed;
+mod lines;
+mod parquet;
+mod record;
+mod shards;
+mod stream;
+mod synthetic;
+mod tar;
+
+pub use columns::{Columns, Field, Lookup, Row, Value};
+pub use fault::{Fault, FaultKind, FaultLimits, Ledger, Place, ZeroError};
+pub use feed::{POSITIONS_FILE, Positions, StreamBatches};
+pub use record::{ImageSource, ZeroRecord};
+pub use shards::{Rows, Shard, list_shards, synthetic_shards};
+pub use stream::{Drawn, Position, RecordStream, StreamSettings};
