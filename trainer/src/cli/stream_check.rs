@@ -70,7 +70,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut stream = RecordStream::over(shards, settings, args.seed)?;
     let begun = Instant::now();
     let (mut records, mut decoded) = (0u64, 0u64);
-    let mut report = |records: u64, faults: &str| {
+    let report = |records: u64, faults: &str| {
         let rate = records as f64 / begun.elapsed().as_secs_f64();
         say(&format!("{records} records, {rate:.0} a second, RSS {} MiB, {faults}", process_mib("VmRSS")));
     };

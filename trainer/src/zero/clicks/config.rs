@@ -69,7 +69,7 @@ pub struct ClickConfig {
     pub text_chars_min: usize,
     /// What becomes of near-duplicates.
     pub near_duplicates: NearDuplicates,
-    /// Records that one record is compared with in a bucket.
+    /// Records that one record is compared with in a bucket; more find more and take longer, where many texts follow one template.
     pub compare_max: usize,
     /// Records of the sample; 0 keeps all. Zero's are 250M, 23M and 2.3M, the smaller ones said to be random samples of the larger
     /// (r2d2.md §6.1): with one seed a smaller sample is a part of a larger one here, up to rounding in the strata.
@@ -109,7 +109,7 @@ impl Default for ClickConfig {
             minhash_rows: 4,
             text_chars_min: 12,
             near_duplicates: NearDuplicates::Drop,
-            compare_max: 1000,
+            compare_max: 100,
             records: 0,
             seed: 0,
             shard_records: 10_000,

@@ -1,6 +1,6 @@
 //! Pictures, each once, and their near-duplicates.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::os::unix::fs::FileExt as _;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::near::{Bands, Comparison, Entry, Leaders, hash_keys};
 use super::pair::{Pair, insert_best, keep_best};
 use super::spill::{Grouping, MIB, TABLE_PART, items};
-use super::text::{band_keys, grams, normalise, similarity};
+use super::text::{band_keys, grams, normalise, similar};
 use super::{NearDuplicates, Pipeline, Spilled, picture_key};
 use crate::zero::fault::ZeroError;
 
@@ -30,7 +30,7 @@ impl Picture {
     }
 
     /// Hashes of the 3-grams of its text; none where the text is too short to be compared.
-    fn grams(&self, chars_min: usize) -> Option<HashSet<u64>> {
+    fn grams(&self, chars_min: usize) -> Option<Vec<u64>> {
         let pair = self.pairs.first()?;
         let text = normalise(&format!("{}{}", pair.title, pair.content));
         (text.len() >= chars_min.max(3)).then(|| grams(&text))
@@ -131,8 +131,8 @@ impl Pipeline<'_> {
         let mut cut = Comparison { table_bytes, compare_max, near: &mut near }.run(&looks.finish()?, &mut leaders)?;
         let by_look = leaders.followers();
         let read = unique.reader()?;
-        let mut cache: HashMap<u32, Rc<HashSet<u64>>> = HashMap::new();
-        let mut grams_of = |number: u32| -> Result<Rc<HashSet<u64>>, ZeroError> {
+        let mut cache: HashMap<u32, Rc<Vec<u64>>> = HashMap::new();
+        let mut grams_of = |number: u32| -> Result<Rc<Vec<u64>>, ZeroError> {
             if let Some(known) = cache.get(&number) {
                 return Ok(Rc::clone(known));
             }
@@ -145,7 +145,7 @@ impl Pipeline<'_> {
         };
         let mut near = |a: &Entry, b: &Entry| {
             let (a, b) = (grams_of(a.number)?, grams_of(b.number)?);
-            Ok(similarity(&a, &b) >= config.text_similarity_min)
+            Ok(similar(&a, &b, config.text_similarity_min))
         };
         cut += Comparison { table_bytes, compare_max, near: &mut near }.run(&texts.finish()?, &mut leaders)?;
         let by_text = leaders.followers() - by_look;
