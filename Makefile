@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint fmt build trainer up down clean-cache
+.PHONY: help demo test bench bench-trainer lint fmt build trainer up down clean-cache
 
 LOCAL := deploy/local
 BASE := . $(LOCAL)/common.sh;
@@ -28,6 +28,11 @@ bench: ## the figures of BENCHMARKS.md (PROFILE=release for an optimised build)
 	@$(BASE) step 'install the parts' $(LOCAL)/install.sh build onnxruntime libtorch kafka qdrant; \
 	$(ENV) step 'build' cargo build --workspace --bins --locked --profile $(PROFILE); \
 	step 'bench' "$$CARGO_TARGET_DIR/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/astromech-bench"
+
+bench-trainer: ## a training step beside the same step in PyTorch (needs PyTorch: PYTHON=… with torch 2.11)
+	@$(BASE) step 'install LibTorch' $(LOCAL)/install.sh build libtorch onnxruntime; \
+	$(ENV) step 'build' cargo build --workspace --bin trainer --locked; \
+	PYTHON=$(or $(PYTHON),python3) trainer/bench/run.sh
 
 lint: ## rustfmt and clippy, warnings are errors
 	@$(BASE) step 'install LibTorch (the trainer is checked too)' $(LOCAL)/install.sh build libtorch; \
