@@ -62,12 +62,14 @@ fn typing_a_query_shows_pictures_and_articles(browser: &Browser) {
     assert!(scores.len() >= 6 && scores.windows(2).all(|pair| pair[0] >= pair[1]), "best first: {scores:?}");
 }
 
-/// The first hit is the picture itself, at a cosine of one.
+/// The first hit is the picture itself, at a cosine of one but for int8's rounding.
 fn wait_found(browser: &Browser, id: &str) {
     let first = format!("document.querySelector('#image img')?.src.endsWith({})", json!(format!("/v1/media/image/{id}")));
     browser.wait_for("the dropped picture is the first hit", SHOWN_TIMEOUT, &format!("{first} && {SETTLED}"));
     let score = browser.run("return document.querySelector('#image .score').textContent", &[]);
-    assert_eq!(score, "1.000");
+    // In int8 a vector depends a little on its batch mates, and the picture was indexed in a full batch.
+    let cosine: f64 = score.as_str().and_then(|score| score.parse().ok()).expect("a score");
+    assert!(cosine >= 0.998, "the picture itself scores {score}");
     browser.wait_for("the query's picture shows", SHOWN_TIMEOUT, "document.getElementById('chosen-picture').naturalWidth > 0");
 }
 

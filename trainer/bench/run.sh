@@ -12,6 +12,6 @@ PYTHON=${PYTHON:-python3}
 export OMP_WAIT_POLICY=passive
 for round in $(seq "$ROUNDS"); do
   echo "round $round"
-  "$CARGO_TARGET_DIR/debug/trainer" bench --config "$CONFIG" --steps "$STEPS"
+  "$CARGO_TARGET_DIR/debug/trainer" bench --config "$CONFIG" --steps "$STEPS" --set optim.muon_lr_scale=0.0
   env -u LD_LIBRARY_PATH "$PYTHON" trainer/bench/pytorch_step.py --config "$CONFIG" --steps "$STEPS"
 done
