@@ -115,9 +115,9 @@ fn every_value_of_a_bert_is_in_its_place_whatever_its_prefix_and_its_layer_norms
         let path = folder.path().join(format!("{case}.bin"));
         // The first as safetensors, the others as the pickles that older releases are.
         if case == 0 {
-            write_safetensors(&path, &weights)
+            write_safetensors(&path, &weights);
         } else {
-            write_container(&path, &weights, false)
+            write_container(&path, &weights, false);
         }
         let imported = import_text(&path, &large(), START).unwrap();
         let mut taken = 0;

@@ -4,6 +4,7 @@
 
 mod synthetic;
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use astromech_schemas::manifest::Precision;
@@ -48,7 +49,7 @@ fn write_published(corpus: &Path, data: &Path) {
         for (text, label) in [(text, 1), (other, 0)] {
             matching += &(serde_json::json!({ "text": text, "image_path": path, "label": label }).to_string() + "\n");
         }
-        lines += &format!("{id}#0\t{text}\n{id}#1\t {text}\n");
+        writeln!(lines, "{id}#0\t{text}\n{id}#1\t {text}").unwrap();
     }
     std::fs::write(data.join("ICM/val/long_itm_val.json"), &matching).unwrap();
     std::fs::write(data.join("val/short_itm_val.json"), &matching).unwrap();

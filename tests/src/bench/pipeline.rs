@@ -160,7 +160,7 @@ fn bare_texts(setting: &Setting, items: &[Item], batch: usize) -> Result<Bare, S
 fn count_of(variable: &str, default: usize) -> Result<usize, String> {
     let Some(given) = std::env::var_os(variable) else { return Ok(default) };
     let count = given.to_str().and_then(|text| text.parse().ok()).filter(|count| *count >= 32);
-    count.ok_or_else(|| format!("{variable} is {given:?}; give a number of items from 32 on"))
+    count.ok_or_else(|| format!("{variable} is {}; give a number of items from 32 on", given.display()))
 }
 
 /// TOML to try other limits than the defaults.

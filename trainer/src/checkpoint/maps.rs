@@ -91,7 +91,7 @@ enum VisionKind {
 
 impl<'a> VisionFormat<'a> {
     /// Finds the tower by its class token.
-    pub(super) fn find(keys: impl Iterator<Item = &'a str> + Clone) -> Option<Self> {
+    pub(super) fn find(keys: &(impl Iterator<Item = &'a str> + Clone)) -> Option<Self> {
         let kinds = [
             (VisionKind::Clip, "embeddings.class_embedding"),
             (VisionKind::Vit, "embeddings.cls_token"),
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn the_towers_of_clip_vit_and_timm_are_told_apart() {
-        let of = |keys: &[&'static str]| VisionFormat::find(keys.iter().copied()).map(|format| (format.kind, format.prefix));
+        let of = |keys: &[&'static str]| VisionFormat::find(&keys.iter().copied()).map(|format| (format.kind, format.prefix));
         assert_eq!(of(&["vision_model.embeddings.class_embedding", "logit_scale"]), Some((VisionKind::Clip, "vision_model.")));
         assert_eq!(of(&["vit.embeddings.cls_token"]), Some((VisionKind::Vit, "vit.")));
         assert_eq!(of(&["embeddings.cls_token"]), Some((VisionKind::Vit, "")));
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_fused_matrix_fills_three_parameters() {
-        let format = VisionFormat::find(["cls_token"].into_iter()).unwrap();
+        let format = VisionFormat::find(&["cls_token"].into_iter()).unwrap();
         let Fate::Take(targets) = format.fate("blocks.2.attn.qkv.bias") else { panic!("it has a place") };
         assert_eq!(targets[1], ("visual_encoder.encoder.layers.2.self_attn.k_proj.bias".into(), Slot::Third(1)));
         assert_eq!(format.fate("head.weight"), Fate::Extra);

@@ -141,7 +141,7 @@ fn fill_text(path: &Path, params: &mut Params) -> Result<TowerReport, Checkpoint
 fn fill_vision(path: &Path, params: &mut Params) -> Result<TowerReport, CheckpointError> {
     let mut source = Source::open(path)?;
     let keys = source.keys.clone();
-    let format = VisionFormat::find(keys.iter().map(|(key, _)| key.as_str()))
+    let format = VisionFormat::find(&keys.iter().map(|(key, _)| key.as_str()))
         .ok_or_else(|| not_there(path, "vision transformer: no key ends in class_embedding or cls_token"))?;
     let mut filler = Filler::new(params, format.name(), &source, |name| name.starts_with(VISION));
     filler.take_all(&mut source, |key| format.fate(key))?;

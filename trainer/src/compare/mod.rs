@@ -94,7 +94,7 @@ pub enum CompareError {
         /// Arm.
         arm: String,
         /// What is wrong with it.
-        source: TrainConfigError,
+        source: Box<TrainConfigError>,
     },
     /// A training run.
     #[error("arm {arm}, seed {seed}: {source}")]
@@ -104,7 +104,7 @@ pub enum CompareError {
         /// Seed.
         seed: u64,
         /// What ended it.
-        source: TrainError,
+        source: Box<TrainError>,
     },
     /// Weights of a run.
     #[error(transparent)]
@@ -187,8 +187,8 @@ fn configure(plan: &Plan, arm: &Arm, seed: u64) -> Result<(TrainConfig, Vec<Stri
     let overrides: Vec<String> = plan.overrides.iter().chain(&plan.arms.common).chain(&arm.set).cloned().collect();
     let own = [format!("run.seed={seed}"), format!("run.out={:?}", out.display().to_string()), "eval.every_steps=0".to_owned()];
     let all: Vec<String> = overrides.iter().cloned().chain(own).collect();
-    let config =
-        TrainConfig::read(&plan.config, &all).map_err(|source| CompareError::Config { arm: arm.name.clone(), source })?;
+    let config = TrainConfig::read(&plan.config, &all)
+        .map_err(|source| CompareError::Config { arm: arm.name.clone(), source: source.into() })?;
     Ok((TrainConfig { eval: crate::train::EvalConfig { tasks: Vec::new(), ..config.eval.clone() }, ..config }, overrides))
 }
 
@@ -200,7 +200,11 @@ fn run_arm(plan: &Plan, arm: &Arm, seed: u64, stop: &StopFlag) -> Result<Option<
         tracing::info!(arm = arm.name, seed, "already measured: {}", path.display());
         return Ok(Some(result));
     }
-    let outcome = train(&config, false, stop).map_err(|source| CompareError::Train { arm: arm.name.clone(), seed, source })?;
+    let outcome = train(&config, false, stop).map_err(|source| CompareError::Train {
+        arm: arm.name.clone(),
+        seed,
+        source: source.into(),
+    })?;
     if !outcome.finished {
         return Ok(None);
     }

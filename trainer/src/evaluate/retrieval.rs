@@ -68,7 +68,7 @@ pub async fn evaluate(towers: &Towers, items: &TaskItems, options: EvaluateOptio
         let score = |image: usize, text: usize| matched.get(&(image, text)).copied();
         report.text_to_image_reranked = Some(second_stage(&by_text, items.pictures.len(), &items.right, |t, i| score(i, t)));
         report.image_to_text_reranked =
-            (!options.text_to_image_only).then(|| second_stage(&by_image, items.texts.len(), &right_texts, |i, t| score(i, t)));
+            (!options.text_to_image_only).then(|| second_stage(&by_image, items.texts.len(), &right_texts, score));
     }
     Ok(report)
 }

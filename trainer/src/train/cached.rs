@@ -44,7 +44,7 @@ impl Objective<'_> {
         let (image, text) = (leaf(&images), leaf(&texts));
         let temperature = self.temperature(w);
         let (loss, fgd) = self.contrastive(inputs, [&image, &text], with_itm, &temperature, guide);
-        let mut losses = self.first_losses(&loss, &inputs.concepts, [&image, &text], &temperature);
+        let mut losses = Self::first_losses(&loss, &inputs.concepts, [&image, &text], &temperature);
         let mut total = loss;
         if let Some(fgd) = fgd {
             losses.fgd = Some(fgd.double_value(&[]));

@@ -3,8 +3,8 @@
 use super::config::{DataSource, TrainConfig, TrainConfigError};
 use super::schedule::ScheduleKind;
 
-fn refuse<T>(field: &'static str, value: impl ToString, limit: &'static str) -> Result<T, TrainConfigError> {
-    Err(TrainConfigError::Range { field, value: value.to_string(), limit })
+fn refuse<T>(field: &'static str, value: impl std::fmt::Display, limit: &'static str) -> Result<T, TrainConfigError> {
+    Err(TrainConfigError::Range { field, value: format!("{value}"), limit })
 }
 
 fn fraction(field: &'static str, value: f64) -> Result<(), TrainConfigError> {

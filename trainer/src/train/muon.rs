@@ -75,7 +75,7 @@ pub fn orthogonal(matrices: &Tensor) -> Tensor {
     let tall = matrices.size()[1] > matrices.size()[2];
     let mut x = if tall { matrices.transpose(1, 2) } else { matrices.shallow_clone() };
     let norm = x.square().sum_dim_intlist([1i64, 2].as_slice(), true, Kind::Float).sqrt() + NORM_FLOOR;
-    x = x / norm;
+    x /= norm;
     for _ in 0..ITERATIONS {
         let gram = x.matmul(&x.transpose(1, 2));
         let polynomial = &gram * b + gram.matmul(&gram) * c;

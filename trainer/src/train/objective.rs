@@ -58,6 +58,7 @@ impl Inputs {
     }
 
     /// A part of the batch, sharing its memory.
+    #[must_use]
     pub fn narrow(&self, from: i64, length: i64) -> Self {
         let part = |tensor: &Tensor| tensor.narrow(0, from, length);
         Self {
@@ -161,7 +162,7 @@ impl Objective<'_> {
         } else {
             self.contrastive(inputs, embeddings, with_itm, &temperature, guide)
         };
-        let mut losses = self.first_losses(&total, &inputs.concepts, embeddings, &temperature);
+        let mut losses = Self::first_losses(&total, &inputs.concepts, embeddings, &temperature);
         if let Some(fgd) = fgd {
             losses.fgd = Some(fgd.double_value(&[]));
             total += fgd * self.loss.fgd_weight;
@@ -179,7 +180,6 @@ impl Objective<'_> {
 
     /// Losses of a step that so far has its contrastive part only.
     pub(super) fn first_losses(
-        &self,
         contrastive: &Tensor,
         concepts: &Tensor,
         [image, text]: [&Tensor; 2],

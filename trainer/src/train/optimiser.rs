@@ -60,7 +60,7 @@ fn segments(
     muon: bool,
 ) -> Vec<Segment> {
     let mut segments: Vec<Segment> = Vec::new();
-    let own = |named: &&Named| !frozen.contains(&named.name) && !(muon && muon::is_hidden_matrix(named));
+    let own = |named: &&Named| !(frozen.contains(&named.name) || muon && muon::is_hidden_matrix(named));
     for named in params.named().iter().filter(own) {
         let (from, to) = (named.offset, named.offset + named.numel());
         let by_kind = from < params.matrix_numel() || settings.decay_vectors;

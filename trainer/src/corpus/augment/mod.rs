@@ -110,6 +110,7 @@ impl AugmentConfig {
     }
 
     /// The configuration of one step: see `ramp_steps`.
+    #[must_use]
     pub fn at_step(&self, step: u64) -> Self {
         let part = if self.ramp_steps == 0 { 1.0 } else { (step as f64 / self.ramp_steps as f64).min(1.0) };
         let around_one = |value: f64| 1.0 + (value - 1.0) * part;

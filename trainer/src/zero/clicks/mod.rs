@@ -189,7 +189,9 @@ impl Pipeline<'_> {
         let mut chunk: Vec<Pair> = Vec::with_capacity(IDENTIFY_CHUNK);
         let mut flush = |chunk: &mut Vec<Pair>| {
             let seen: Vec<Seen> = chunk.par_iter_mut().map(|pair| identify(pair, config.image_root.as_deref())).collect();
-            seen.iter().for_each(|&seen| pictures[seen as usize] += 1);
+            for &seen in &seen {
+                pictures[seen as usize] += 1;
+            }
             chunk.drain(..).try_for_each(|pair| parts.write(&picture_key(&pair), &pair))
         };
         let grouping = Grouping { table_bytes: self.table_bytes, key: &key, fold: &fold };

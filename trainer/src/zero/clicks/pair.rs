@@ -35,7 +35,8 @@ impl Pair {
     /// Takes a row of the log.
     pub(super) fn from_row(mut row: Row, lookup: &Lookup) -> Result<Self, Fault> {
         for field in [Field::Query, Field::Image, Field::Impressions, Field::Clicks] {
-            if !row.has(field) && !(field == Field::Image && row.has(Field::ImageHash)) {
+            let hash_instead = field == Field::Image && row.has(Field::ImageHash);
+            if !(row.has(field) || hash_instead) {
                 let message = format!("none of the columns {} is there; name it in [columns]", lookup.names(field));
                 return Err(row.fault(FaultKind::WrongColumn, message));
             }

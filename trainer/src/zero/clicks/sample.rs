@@ -110,9 +110,13 @@ mod tests {
         let items: Vec<(u64, usize, u64)> =
             (0..5000u64).map(|id| (id, stratum(if id % 10 == 0 { 1000 } else { 3 }), lot(seed, &id.to_string()))).collect();
         let mut counts = Counts::new();
-        items.iter().for_each(|&(_, stratum, lot)| counts.add(stratum, lot));
+        for &(_, stratum, lot) in &items {
+            counts.add(stratum, lot);
+        }
         let mut border = counts.border(records);
-        items.iter().for_each(|&(_, stratum, lot)| border.add(stratum, lot));
+        for &(_, stratum, lot) in &items {
+            border.add(stratum, lot);
+        }
         let chosen = border.chosen();
         items.iter().filter(|&&(_, stratum, lot)| chosen.takes(stratum, lot)).map(|&(id, ..)| id).collect()
     }
