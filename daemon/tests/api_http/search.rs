@@ -25,6 +25,10 @@ async fn filled() -> Option<Server> {
     Some(server)
 }
 
+/// Cosine of one item's vectors from two batches: in int8 a vector depends a little on its batch mates (ARCHITECTURE, dynamic int8); that
+/// of two items is far below.
+const SAME: f32 = 0.998;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_text_finds_articles_by_their_text_and_pictures_by_their_picture() {
     let Some(server) = filled().await else { return };
@@ -33,7 +37,7 @@ async fn a_text_finds_articles_by_their_text_and_pictures_by_their_picture() {
     assert_eq!(&found.fingerprint, server.towers.fingerprint());
     let best = &found.hits[&Kind::Article][0];
     assert_eq!((best.id.as_str(), best.version), ("a2", 1));
-    assert!(best.score > 0.999, "{}", best.score);
+    assert!(best.score > SAME, "{}", best.score);
     assert_eq!(best.body.as_deref(), Some("正文"));
     assert_eq!(best.link.as_deref(), Some("https://example.com/"));
     assert_eq!(found.hits[&Kind::Image].len(), 2);
@@ -51,7 +55,7 @@ async fn a_picture_finds_itself_first_and_articles_too() {
         let found: SearchResponse = response.json().await.unwrap();
         let best = &found.hits[&Kind::Image][0];
         assert_eq!(best.id, id);
-        assert!(best.score > 0.999, "{}", best.score);
+        assert!(best.score > SAME, "{}", best.score);
         assert_eq!(found.hits[&Kind::Article].len(), 2);
     }
 }
@@ -75,11 +79,11 @@ async fn embeddings_are_those_that_the_index_holds_in_the_order_of_the_request()
     assert_eq!(answer.dim as usize, answer.texts[0].len());
     for (text, vector) in texts.iter().zip(&answer.texts) {
         let alone = server.towers.embed_text(server.towers.prepare_text(text)).await.unwrap().embedding;
-        assert!(cosine(&alone, vector) > 0.9999, "{text}");
+        assert!(cosine(&alone, vector) > SAME, "{text}");
     }
     for (id, vector) in [LIPS, BOWLING].iter().zip(&answer.images) {
         let alone = server.towers.embed_image(server.towers.prepare_image(&picture(id)).unwrap()).await.unwrap().embedding;
-        assert!(cosine(&alone, vector) > 0.9999, "{id}");
+        assert!(cosine(&alone, vector) > SAME, "{id}");
     }
 }
 
