@@ -1,7 +1,6 @@
 //! Batches, prepared on another thread while the step runs.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use astromech_towers::Tokenizer;
@@ -251,8 +250,8 @@ fn numbers<'a>(names: impl Iterator<Item = &'a str>) -> Vec<usize> {
 }
 
 /// A thread that keeps up to two batches ready.
-pub struct Loader {
-    batches: Option<Receiver<Result<Batch, CorpusError>>>,
+pub struct Loader<B = Batch> {
+    batches: Option<Receiver<Result<B, CorpusError>>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -262,16 +261,26 @@ impl Loader {
     /// # Errors
     /// No thread can be started.
     pub fn start(mut source: impl BatchSource + 'static, first_step: u64, threads: usize) -> std::io::Result<Self> {
+        Self::spawn(move |step| source.next(step), first_step, threads)
+    }
+}
+
+impl<B: Send + 'static> Loader<B> {
+    /// As [`Loader::start`], for batches of any kind: `make` gives that of a step, and is asked in order.
+    pub(crate) fn spawn(
+        mut make: impl FnMut(u64) -> Result<B, CorpusError> + Send + 'static,
+        first_step: u64,
+        threads: usize,
+    ) -> std::io::Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.max(1))
             .thread_name(|index| format!("augment-{index}"))
             .build()
             .map_err(std::io::Error::other)?;
-        let pool = Arc::new(pool);
         let (sender, receiver) = sync_channel(QUEUE_BATCHES_MAX);
         let thread = std::thread::Builder::new().name("loader".into()).spawn(move || {
             for step in first_step.. {
-                let batch = pool.install(|| source.next(step));
+                let batch = pool.install(|| make(step));
                 let failed = batch.is_err();
                 if sender.send(batch).is_err() || failed {
                     return;
@@ -282,12 +291,12 @@ impl Loader {
     }
 
     /// The next batch, or why there is none; `None` when the thread is gone.
-    pub fn next_batch(&self) -> Option<Result<Batch, CorpusError>> {
+    pub fn next_batch(&self) -> Option<Result<B, CorpusError>> {
         self.batches.as_ref()?.recv().ok()
     }
 }
 
-impl Drop for Loader {
+impl<B> Drop for Loader<B> {
     fn drop(&mut self) {
         // Closing the queue ends the thread at its next send.
         self.batches.take();

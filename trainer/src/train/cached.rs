@@ -6,7 +6,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::objective::{Guide, Inputs, Objective, StepLosses};
+use super::objective::{Guide, Inputs, Objective, StepLosses, batch_logits};
 use crate::loss::same_concept;
 use crate::model::Encoded;
 use crate::nn::Weights;
@@ -44,7 +44,8 @@ impl Objective<'_> {
         let (image, text) = (leaf(&images), leaf(&texts));
         let temperature = self.temperature(w);
         let (loss, fgd) = self.contrastive(inputs, [&image, &text], with_itm, &temperature, guide);
-        let mut losses = Self::first_losses(&loss, &inputs.concepts, [&image, &text], &temperature);
+        let logits = batch_logits([&image, &text], &temperature);
+        let mut losses = StepLosses::of_contrast(&loss, &logits, &same_concept(&inputs.concepts));
         let mut total = loss;
         if let Some(fgd) = fgd {
             losses.fgd = Some(fgd.double_value(&[]));
@@ -61,7 +62,7 @@ impl Objective<'_> {
             let mut surrogate = through(image, &gradients[0]) + through(text, &gradients[1]);
             if with_itm {
                 let share = length as f64 / size as f64;
-                let logits = tch::no_grad(|| image.embedding.matmul(&text.embedding.tr()) / &temperature);
+                let logits = batch_logits([&image.embedding, &text.embedding], &temperature);
                 if let Some((term, weighted)) = self.cross_terms(w, &own, [image, text], &logits, &same_concept(&own.concepts)) {
                     losses.add_cross(&term, share);
                     losses.total += weighted.double_value(&[]) * share;

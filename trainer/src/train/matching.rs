@@ -13,12 +13,12 @@ use super::config::TrainConfig;
 use super::curves::draw_curves;
 use super::objective::normalise;
 use super::optimiser::{AdamW, Ema};
-use super::pairs::{PairBatch, PairLoader, PairMaker, PairSettings};
+use super::pairs::{PairBatch, PairMaker, PairSettings};
 use super::run::{CURVES_FILE, METRICS_FILE, Outcome, SKIPPED_STEPS_MAX, TrainError, io, progress_bar};
 use super::schedule::Schedule;
 use super::stop::StopFlag;
 use crate::checkpoint::{MODEL_FILE, Progress, STATE_FILE, TrainingState, load_model, read_state, save_model, write_state};
-use crate::corpus::{CorpusError, MatchPairs, PairSource, Picture, augment, open_tokenizer};
+use crate::corpus::{CorpusError, Loader, MatchPairs, PairSource, Picture, augment, open_tokenizer};
 use crate::evaluate::{Classification, classify};
 use crate::loss::averaged_cross_entropy;
 use crate::model::R2d2;
@@ -124,7 +124,7 @@ pub fn train_matching(
     let schedule = Schedule::of(&config.optim, maker.steps_per_epoch);
     tracing::info!(pairs = records, steps_per_epoch = maker.steps_per_epoch, steps = schedule.steps, "pairs read");
     let mut session = Session::open(config, matching, resume)?;
-    let loader = PairLoader::start(maker, session.step, config.run.data_threads).map_err(io(out))?;
+    let loader = Loader::spawn(move |step| maker.make(step), session.step, config.run.data_threads).map_err(io(out))?;
     session.run(&loader, &schedule, stop)
 }
 
@@ -202,7 +202,7 @@ impl<'a> Session<'a> {
         self.elapsed_before + self.started.elapsed().as_secs_f64()
     }
 
-    fn run(&mut self, loader: &PairLoader, schedule: &Schedule, stop: &StopFlag) -> Result<MatchingOutcome, TrainError> {
+    fn run(&mut self, loader: &Loader<PairBatch>, schedule: &Schedule, stop: &StopFlag) -> Result<MatchingOutcome, TrainError> {
         let config = self.config;
         let bar = progress_bar(schedule.steps, self.step);
         let (mut losses, mut skipped, mut saved, mut finished) = (Vec::new(), 0, Instant::now(), false);

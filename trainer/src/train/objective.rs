@@ -96,6 +96,12 @@ pub(super) struct CrossTerms {
 }
 
 impl StepLosses {
+    /// Losses of a step that so far has its contrastive part only; `logits` and `same` [B, B] of the batch.
+    pub(super) fn of_contrast(loss: &Tensor, logits: &Tensor, same: &Tensor) -> Self {
+        let value = loss.double_value(&[]);
+        Self { total: value, gcpr: value, fgr: None, mlm: None, fgd: None, batch_accuracy: batch_accuracy(logits, same) }
+    }
+
     /// Adds the terms of a part that makes up `share` of the batch.
     pub(super) fn add_cross(&mut self, terms: &CrossTerms, share: f64) {
         self.fgr = Some(self.fgr.unwrap_or(0.0) + terms.fgr * share);
@@ -154,41 +160,26 @@ impl Objective<'_> {
         let temperature = self.temperature(w);
         let same = same_concept(&inputs.concepts);
         let embeddings = [&image.embedding, &text.embedding];
-        let (mut total, fgd) = if self.loss.token_wise {
+        let (mut total, fgd, logits) = if self.loss.token_wise {
             let [by_image, by_text] = self.late_interaction(w, inputs, [&image, &text]).map(|scores| scores / &temperature);
             let targets = soft_targets(&same, self.loss.label_smoothing);
             let loss = contrast(&by_image, &targets, None) + contrast(&by_text.tr(), &targets, None);
-            (loss / 2.0, None)
+            (loss / 2.0, None, by_image.detach())
         } else {
-            self.contrastive(inputs, embeddings, with_itm, &temperature, guide)
+            let (loss, fgd) = self.contrastive(inputs, embeddings, with_itm, &temperature, guide);
+            (loss, fgd, batch_logits(embeddings, &temperature))
         };
-        let mut losses = Self::first_losses(&total, &inputs.concepts, embeddings, &temperature);
+        let mut losses = StepLosses::of_contrast(&total, &logits, &same);
         if let Some(fgd) = fgd {
             losses.fgd = Some(fgd.double_value(&[]));
             total += fgd * self.loss.fgd_weight;
         }
-        if with_itm {
-            let logits = tch::no_grad(|| embeddings[0].matmul(&embeddings[1].tr()) / &temperature);
-            if let Some((terms, weighted)) = self.cross_terms(w, inputs, [&image, &text], &logits, &same) {
-                losses.add_cross(&terms, 1.0);
-                total += weighted;
-            }
+        if with_itm && let Some((terms, weighted)) = self.cross_terms(w, inputs, [&image, &text], &logits, &same) {
+            losses.add_cross(&terms, 1.0);
+            total += weighted;
         }
         losses.total = total.double_value(&[]);
         (total, losses)
-    }
-
-    /// Losses of a step that so far has its contrastive part only.
-    pub(super) fn first_losses(
-        contrastive: &Tensor,
-        concepts: &Tensor,
-        [image, text]: [&Tensor; 2],
-        temperature: &Tensor,
-    ) -> StepLosses {
-        let value = contrastive.double_value(&[]);
-        let logits = tch::no_grad(|| image.matmul(&text.tr()) / temperature);
-        let batch_accuracy = batch_accuracy(&logits, &same_concept(concepts));
-        StepLosses { total: value, gcpr: value, fgr: None, mlm: None, fgd: None, batch_accuracy }
     }
 
     /// The terms of the cross encoders, and their weighted sum; `None` where no negative can be drawn.
@@ -305,6 +296,11 @@ impl Objective<'_> {
         });
         Some(((text_loss + image_loss) / 2.0, mlm))
     }
+}
+
+/// Image-to-text logits of a batch [B, B], without gradient.
+pub(super) fn batch_logits([image, text]: [&Tensor; 2], temperature: &Tensor) -> Tensor {
+    tch::no_grad(|| image.matmul(&text.tr()) / temperature)
 }
 
 fn batch_accuracy(logits: &Tensor, same: &Tensor) -> f64 {

@@ -1,6 +1,4 @@
-//! Batches of labelled pairs, prepared on another thread while the step runs.
-
-use std::sync::mpsc::{Receiver, sync_channel};
+//! Batches of labelled pairs, to be prepared by a [`crate::corpus::Loader`] while the step runs.
 
 use astromech_towers::Tokenizer;
 use rand::SeedableRng;
@@ -11,8 +9,6 @@ use rayon::prelude::*;
 use crate::corpus::augment::{AugmentConfig, augment};
 use crate::corpus::{CorpusError, MatchPairs, Picture};
 
-/// Batches that may wait for the trainer.
-const QUEUE_BATCHES_MAX: usize = 2;
 /// Separates the streams of random numbers of neighbouring epochs and samples.
 const STRIDE: u64 = 0x9E37_79B9_7F4A_7C15;
 /// Bytes of a pixel in memory.
@@ -120,48 +116,5 @@ impl PairMaker {
             batch.mask[row * length..][..ids.len()].fill(1);
         }
         Ok(batch)
-    }
-}
-
-/// A thread that keeps up to two batches ready.
-pub(super) struct PairLoader {
-    batches: Option<Receiver<Result<PairBatch, CorpusError>>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl PairLoader {
-    /// Starts at `first_step`; samples are made on `threads` threads.
-    pub(super) fn start(maker: PairMaker, first_step: u64, threads: usize) -> std::io::Result<Self> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.max(1))
-            .thread_name(|index| format!("augment-{index}"))
-            .build()
-            .map_err(std::io::Error::other)?;
-        let (sender, receiver) = sync_channel(QUEUE_BATCHES_MAX);
-        let thread = std::thread::Builder::new().name("pair-loader".into()).spawn(move || {
-            for step in first_step.. {
-                let batch = pool.install(|| maker.make(step));
-                let failed = batch.is_err();
-                if sender.send(batch).is_err() || failed {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self { batches: Some(receiver), thread: Some(thread) })
-    }
-
-    /// The next batch; `None` when the thread is gone.
-    pub(super) fn next_batch(&self) -> Option<Result<PairBatch, CorpusError>> {
-        self.batches.as_ref()?.recv().ok()
-    }
-}
-
-impl Drop for PairLoader {
-    fn drop(&mut self) {
-        // Closing the queue ends the thread at its next send.
-        self.batches.take();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
