@@ -5,6 +5,7 @@
 pub mod checkpoint;
 pub mod compare;
 pub mod corpus;
+pub mod distil;
 pub mod evaluate;
 pub mod export;
 pub mod loss;

@@ -115,6 +115,44 @@ fn sigterm_saves_and_exits_0() {
     assert!(read_state(&out.join(STATE_FILE), numel).unwrap().progress.step > 0);
 }
 
+#[test]
+fn kill_9_while_checkpoints_are_written_leaves_a_loadable_one_that_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    synthetic::write_corpus(folder.path());
+    let (path, out) = (folder.path().join("train.toml"), folder.path().join("run"));
+    std::fs::write(&path, synthetic::config_text(folder.path(), &out)).unwrap();
+    let state = || {
+        let numel = load_model(&out.join(MODEL_FILE)).unwrap().params.numel();
+        read_state(&out.join(STATE_FILE), numel).unwrap().progress.step
+    };
+    let mut before = 0;
+    for kill in 0..6u32 {
+        // A checkpoint after every step: it is being written most of the time.
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
+        command.args(["train", "--set", "optim.steps=1000000", "--set", "run.save_every_seconds=0", "--config"]).arg(&path);
+        if kill > 0 {
+            command.arg("--resume");
+        }
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+        let begun = Instant::now();
+        // Some steps further on, at another place of the file each time.
+        let modified = || std::fs::metadata(out.join(STATE_FILE)).and_then(|file| file.modified()).ok();
+        for _ in 0..2 + kill {
+            let old = modified();
+            while modified() == old {
+                assert!(begun.elapsed() < DEADLINE && child.try_wait().unwrap().is_none(), "it wrote no checkpoint");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        std::thread::sleep(Duration::from_micros(u64::from(kill) * 700));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let after = state();
+        assert!(after > before, "from step {before} to {after}");
+        before = after;
+    }
+}
+
 /// Every term of the objective at once (r2d2.md §2.6).
 const WHOLE: [&str; 9] = [
     "model.mlm_head=true",

@@ -120,7 +120,7 @@ fn parse(bundle: &Bundle, bytes: &[u8]) -> Result<Golden, String> {
     let mask = integers(&tensors, "attention_mask", count, bundle.manifest.text.max_tokens as usize)?;
     let texts = ids.into_iter().zip(mask).map(|(ids, mask)| {
         let length = mask.iter().filter(|seen| **seen == 1).count();
-        PreparedText::new(ids.into_iter().take(length).collect())
+        PreparedText::from_ids(ids.into_iter().take(length).collect())
     });
     let column = |name| floats(&tensors, name, count, 1).map(|rows| rows.into_iter().flatten().collect());
     Ok(Golden {

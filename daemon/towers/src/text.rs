@@ -24,7 +24,8 @@ pub struct PreparedText {
 }
 
 impl PreparedText {
-    pub(crate) fn new(ids: Vec<i64>) -> Self {
+    /// A text that was tokenised elsewhere with the same vocabulary, `[CLS]` and `[SEP]` included; ids beyond it fail in the tower.
+    pub fn from_ids(ids: Vec<i64>) -> Self {
         Self { ids }
     }
 
@@ -135,7 +136,7 @@ impl Tokenizer {
 
     /// [`Tokenizer::encode`] in the form that the text tower takes.
     pub fn prepare(&self, text: &str) -> PreparedText {
-        PreparedText::new(self.encode(text))
+        PreparedText::from_ids(self.encode(text))
     }
 
     /// Longest result of [`Tokenizer::encode`].

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod clicks;
 pub mod compare;
+pub mod corpus;
 pub mod evaluate;
 pub mod evaluate_plot;
 pub mod export;

@@ -1,6 +1,8 @@
 //! Masked language modelling and feature-guided distillation (r2d2.md §2.3, §2.5).
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
+
+use super::divergence;
 
 /// Mean cross entropy of vocabulary logits [M, V] against true ids [M] i64, M the masked places of the batch.
 pub fn masked_cross_entropy(logits: &Tensor, ids: &Tensor) -> Tensor {
@@ -11,9 +13,7 @@ pub fn masked_cross_entropy(logits: &Tensor, ids: &Tensor) -> Tensor {
 /// that the masked text gives over the image columns is drawn to the momentum towers' for the whole text,
 /// mean_i KL(softmax(teacher_i) ‖ softmax(student_i)). Both [B, C]; no gradient reaches the teacher.
 pub fn feature_distillation(student_logits: &Tensor, teacher_logits: &Tensor) -> Tensor {
-    let target = teacher_logits.log_softmax(1, Kind::Float).detach();
-    let rows = student_logits.size()[0] as f64;
-    (target.exp() * (&target - student_logits.log_softmax(1, Kind::Float))).sum(Kind::Float) / rows
+    divergence(student_logits, teacher_logits)
 }
 
 #[cfg(test)]

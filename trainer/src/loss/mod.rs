@@ -1,5 +1,6 @@
 //! The terms of the objective (reference/r2d2.md §2).
 
+mod distil;
 mod fgr;
 mod gcpr;
 mod matching;
@@ -7,6 +8,7 @@ mod mlm;
 mod queue;
 mod token_wise;
 
+pub use distil::{divergence, embedding_distance, score_distance};
 pub use fgr::{Negatives, POSITIVE_WEIGHT, hard_negatives, weighted_cross_entropy};
 pub use gcpr::{Gcpr, contrast, distilled_targets, gcpr, same_concept, same_concept_columns, soft_targets};
 pub use matching::averaged_cross_entropy;

@@ -56,7 +56,7 @@ pub fn bench_steps(config: &TrainConfig, steps: usize, length: usize) -> Result<
         let began = Instant::now();
         let weights = params.weights(config.run.precision);
         let objective = Objective { model: &model, loss: &config.loss };
-        let (total, _) = objective.forward(&weights, &inputs, true, &mut Guide::default());
+        let (total, _) = objective.forward(&weights, &inputs, true, &mut Guide::default())?;
         params.zero_grad();
         total.backward();
         adam.step(&params, 1e-4);

@@ -7,6 +7,7 @@
 use tch::{Kind, Tensor};
 
 use super::objective::{Guide, Inputs, Objective, StepLosses, batch_logits};
+use crate::distil::DistilError;
 use crate::loss::same_concept;
 use crate::model::Encoded;
 use crate::nn::Weights;
@@ -14,6 +15,9 @@ use crate::nn::Weights;
 impl Objective<'_> {
     /// Adds the gradient of a step to the parameters, from parts of at most `part` pairs. The matching loss draws its negatives within a
     /// part. `seed` makes both passes of a part drop the same elements.
+    ///
+    /// # Errors
+    /// A teacher's towers failed.
     pub fn backward_cached(
         &self,
         w: &Weights,
@@ -22,7 +26,7 @@ impl Objective<'_> {
         with_itm: bool,
         guide: &mut Guide<'_>,
         seed: i64,
-    ) -> StepLosses {
+    ) -> Result<StepLosses, DistilError> {
         let size = inputs.size();
         let parts: Vec<(i64, i64)> = (0..size).step_by(part as usize).map(|from| (from, part.min(size - from))).collect();
         let encode = |index: usize| {
@@ -51,6 +55,7 @@ impl Objective<'_> {
             losses.fgd = Some(fgd.double_value(&[]));
             total += fgd * self.loss.fgd_weight;
         }
+        total += losses.add_lesson(guide.lesson, [&image, &text]);
         losses.total = total.double_value(&[]);
         total.backward();
         let gradients = [image.grad(), text.grad()];
@@ -63,7 +68,8 @@ impl Objective<'_> {
             if with_itm {
                 let share = length as f64 / size as f64;
                 let logits = batch_logits([&image.embedding, &text.embedding], &temperature);
-                if let Some((term, weighted)) = self.cross_terms(w, &own, [image, text], &logits, &same_concept(&own.concepts)) {
+                let lesson = guide.lesson.map(|lesson| (lesson, from));
+                if let Some((term, weighted)) = self.cross_terms(w, &own, [image, text], &logits, lesson)? {
                     losses.add_cross(&term, share);
                     losses.total += weighted.double_value(&[]) * share;
                     surrogate += weighted * share;
@@ -71,7 +77,7 @@ impl Objective<'_> {
             }
             surrogate.backward();
         }
-        losses
+        Ok(losses)
     }
 }
 
@@ -80,11 +86,10 @@ mod tests {
     use super::*;
     use crate::corpus::Batch;
     use crate::model::{ModelConfig, R2d2};
-    use crate::nn::Precision;
+    use crate::nn::{Params, Precision};
     use crate::train::LossConfig;
 
-    #[test]
-    fn the_gradient_from_parts_is_the_whole_batch_s() {
+    fn tiny() -> (R2d2, Params, Inputs) {
         let text = include_str!("../../../configs/models/tiny.toml");
         let mut config: ModelConfig = toml::from_str(text).unwrap();
         config.vision.image = 64;
@@ -103,18 +108,49 @@ mod tests {
             masked: None,
             position: None,
         };
-        let inputs = Inputs::new(&batch, side as i64);
+        (model, params, Inputs::new(&batch, side as i64))
+    }
+
+    /// Gradient of the contrastive loss, and its value.
+    fn whole(model: &R2d2, params: &mut Params, inputs: &Inputs, loss: &LossConfig, guide: &mut Guide<'_>) -> (Tensor, f64) {
+        params.zero_grad();
+        let (total, losses) = Objective { model, loss }.forward(&params.weights(Precision::F32), inputs, false, guide).unwrap();
+        total.backward();
+        (params.grad().copy(), losses.gcpr)
+    }
+
+    /// Largest difference, as a part of the largest element.
+    fn difference(found: &Tensor, expected: &Tensor) -> f64 {
+        (found - expected).abs().max().double_value(&[]) / expected.abs().max().double_value(&[])
+    }
+
+    #[test]
+    fn the_gradient_from_parts_is_the_whole_batch_s() {
+        let (model, mut params, inputs) = tiny();
         let loss = LossConfig { itm_every: 0, ..LossConfig::default() };
+        let (gradient, value) = whole(&model, &mut params, &inputs, &loss, &mut Guide::default());
+        params.zero_grad();
         let objective = Objective { model: &model, loss: &loss };
         let w = params.weights(Precision::F32);
-        let (total, whole_losses) = objective.forward(&w, &inputs, false, &mut Guide::default());
-        total.backward();
-        let whole = params.grad().copy();
-        params.zero_grad();
-        let losses = objective.backward_cached(&w, &inputs, 4, false, &mut Guide::default(), 1);
-        let difference = (params.grad() - &whole).abs().max().double_value(&[]);
-        let scale = whole.abs().max().double_value(&[]);
-        assert!(difference < scale * 1e-4, "{difference} beside {scale}");
-        assert!((losses.gcpr - whole_losses.gcpr).abs() < 1e-5);
+        let losses = objective.backward_cached(&w, &inputs, 4, false, &mut Guide::default(), 1).unwrap();
+        assert!(difference(params.grad(), &gradient) < 1e-4);
+        assert!((losses.gcpr - value).abs() < 1e-5);
+    }
+
+    #[test]
+    fn own_columns_give_both_sides_their_gradient_and_momentum_columns_the_row_s_alone() {
+        let (model, mut params, inputs) = tiny();
+        let loss = |momentum_columns| LossConfig { itm_every: 0, momentum: true, momentum_columns, ..LossConfig::default() };
+        let (alone, value) = whole(&model, &mut params, &inputs, &loss(true), &mut Guide::default());
+        // The momentum towers are the towers themselves here, so that the two differ in the gradient alone.
+        let teacher = params.weights_of(&params.flat().copy(), Precision::F32);
+        let mut with = |momentum_columns| {
+            let mut guide = Guide { teacher: Some(&teacher), ..Guide::default() };
+            whole(&model, &mut params, &inputs, &loss(momentum_columns), &mut guide)
+        };
+        let ((own, own_value), (one_sided, one_sided_value)) = (with(false), with(true));
+        assert!((own_value - value).abs() < 1e-5 && (one_sided_value - value).abs() < 1e-5);
+        assert!(difference(&own, &alone) < 1e-4);
+        assert!(difference(&one_sided, &alone) > 0.05);
     }
 }

@@ -9,6 +9,7 @@ use super::matching::MatchingConfig;
 use super::schedule::ScheduleKind;
 use crate::corpus::augment::AugmentConfig;
 use crate::corpus::{PublishedSet, TextKindWeights};
+use crate::distil::DistilConfig;
 use crate::model::ModelConfig;
 use crate::nn::Precision;
 use crate::zero::StreamSettings;
@@ -30,6 +31,9 @@ pub struct TrainConfig {
     /// The objective.
     #[serde(default)]
     pub loss: LossConfig,
+    /// A teacher whose view of each batch is learnt too.
+    #[serde(default)]
+    pub distil: Option<DistilConfig>,
     /// Optimiser and schedule.
     #[serde(default)]
     pub optim: OptimConfig,
@@ -131,6 +135,11 @@ pub struct LossConfig {
     /// The columns and the queue hold the features of the momentum towers (the moving average of the weights, `optim.ema`), at the
     /// cost of one more forward pass; else the towers' own.
     pub momentum: bool,
+    /// With `momentum`, whose features the batch's own columns are: true takes the momentum towers' (BriVL, ALBEF, r2d2.md §2.4), so
+    /// that gradient reaches the row's side of a similarity only; false takes the towers' own with gradient on both sides, as GCPR does
+    /// in the official fine-tuning (§2.1), and leaves the momentum towers the queue and the targets. Our choice for R2D2 is false: with
+    /// true it learns at half of CLIP's pace (trainer/results).
+    pub momentum_columns: bool,
     /// Target-guided distillation: part of the targets that comes from the momentum towers; needs `momentum` (ALBEF: 0.4).
     pub tgd_alpha: f64,
     /// Progress (0..1) over which that part grows from 0.
@@ -174,6 +183,7 @@ impl Default for LossConfig {
             queue_decay: 1.0,
             queue_start_progress: 0.0,
             momentum: false,
+            momentum_columns: true,
             tgd_alpha: 0.0,
             tgd_ramp_progress: 0.1,
             fgr_weight: 1.0,

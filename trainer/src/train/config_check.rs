@@ -32,6 +32,7 @@ impl TrainConfig {
         }
         self.validate_source()?;
         self.validate_loss()?;
+        self.validate_distil()?;
         self.validate_optim()
     }
 
@@ -58,6 +59,31 @@ impl TrainConfig {
         if loss.fgd_weight > 0.0 && !(loss.momentum && loss.mlm_weight > 0.0) {
             let limit = "0 without loss.momentum = true and loss.mlm_weight above 0";
             return refuse("loss.fgd_weight", loss.fgd_weight, limit);
+        }
+        Ok(())
+    }
+
+    fn validate_distil(&self) -> Result<(), TrainConfigError> {
+        let Some(distil) = &self.distil else { return Ok(()) };
+        let weights = [
+            ("distil.similarity_weight", distil.similarity_weight),
+            ("distil.embedding_weight", distil.embedding_weight),
+            ("distil.score_weight", distil.score_weight),
+        ];
+        if let Some((field, weight)) = weights.into_iter().find(|(_, weight)| !(weight.is_finite() && *weight >= 0.0)) {
+            return refuse(field, weight, "0 or above");
+        }
+        if weights.iter().all(|(_, weight)| *weight <= 0.0) {
+            return refuse("distil.similarity_weight", 0, "above 0 where no other weight of [distil] is");
+        }
+        if distil.temperature <= 0.0 {
+            return refuse("distil.temperature", distil.temperature, "above 0");
+        }
+        if distil.score_weight > 0.0 && self.loss.itm_every == 0 {
+            return refuse("distil.score_weight", distil.score_weight, "0 with loss.itm_every = 0");
+        }
+        if self.matching.is_some() {
+            return refuse("distil.teacher", distil.teacher.display(), "absent where [matching] is given");
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ pub fn draw_curves(metrics: &Path, target: &Path) -> Result<(), String> {
         }
     }
     let charts: Vec<(&str, Vec<Series>)> = vec![
-        ("loss", ["loss", "gcpr", "fgr"].map(|name| (name.to_owned(), of(name))).into()),
+        ("loss", ["loss", "gcpr", "fgr", "mlm", "distil"].map(|name| (name.to_owned(), of(name))).into()),
         ("recall at 1, text to image", recall),
         ("learning rate", vec![("lr".into(), of("lr"))]),
         ("temperature", vec![("temperature".into(), of("temperature"))]),

@@ -21,7 +21,7 @@ pub use config::{DataConfig, DataSource, EvalConfig, LossConfig, OptimConfig, Ru
 pub use curves::draw_curves;
 pub use matching::{MatchFigures, MatchingConfig, MatchingOutcome, train_matching};
 pub use muon::MuonSettings;
-pub use objective::{Guide, Inputs, Objective, PIXEL_MEAN, PIXEL_STD, StepLosses, normalise};
+pub use objective::{Guide, Inputs, Objective, PIXEL_MEAN, PIXEL_STD, StepLosses, denormalise, normalise};
 pub use optimiser::{AdamW, AdamWSettings, Ema};
 pub use run::{Outcome, TrainError, train};
 pub use schedule::{Schedule, ScheduleKind};

@@ -4,11 +4,12 @@ use tch::{Kind, Tensor};
 
 use super::config::LossConfig;
 use crate::corpus::{Batch, NOT_MASKED};
+use crate::distil::{DistilError, Lesson};
 use crate::loss::{
     FeatureQueue, contrast, distilled_targets, feature_distillation, hard_negatives, masked_cross_entropy, same_concept,
     same_concept_columns, soft_targets, token_wise, weighted_cross_entropy,
 };
-use crate::model::{Encoded, R2d2};
+use crate::model::{Encoded, MatchLogits, R2d2};
 use crate::nn::{Context, Weights};
 
 /// CLIP's normalisation (r2d2.md §3.4).
@@ -22,6 +23,12 @@ pub fn normalise(bytes: &Tensor) -> Tensor {
     let shift: Vec<f32> = PIXEL_MEAN.iter().zip(PIXEL_STD).map(|(mean, std)| -mean / std).collect();
     let per_channel = |values: &[f32]| Tensor::from_slice(values).view([1, 3, 1, 1]);
     bytes.to_kind(Kind::Float) * per_channel(&scale) + per_channel(&shift)
+}
+
+/// The bytes that [`normalise`] made these pixels of.
+pub fn denormalise(pixels: &Tensor) -> Tensor {
+    let per_channel = |values: &[f32]| Tensor::from_slice(values).view([1, 3, 1, 1]);
+    ((pixels * per_channel(&PIXEL_STD) + per_channel(&PIXEL_MEAN)) * 255.0).round().clamp(0.0, 255.0).to_kind(Kind::Uint8)
 }
 
 /// A batch as tensors.
@@ -57,6 +64,26 @@ impl Inputs {
         self.concepts.size()[0]
     }
 
+    /// Normalised pixels [B, 3, S, S], resized where `side` is another than the batch's.
+    pub fn pixels_at(&self, side: i64) -> Tensor {
+        if self.pixels.size()[3] == side {
+            return self.pixels.shallow_clone();
+        }
+        self.pixels.internal_upsample_bilinear2d_aa([side, side], false, None, None)
+    }
+
+    /// Ids and mask [B, L] of the texts as they are, no token hidden.
+    pub fn whole_text(&self) -> (&Tensor, &Tensor) {
+        (&self.ids, &self.mask)
+    }
+
+    /// Ids of each text at its true length.
+    pub fn texts(&self) -> Vec<Vec<i64>> {
+        let lengths = self.mask.sum_dim_intlist([1i64].as_slice(), false, Kind::Int64);
+        let row = |row: i64| (0..lengths.int64_value(&[row])).map(|at| self.ids.int64_value(&[row, at])).collect();
+        (0..self.size()).map(row).collect()
+    }
+
     /// A part of the batch, sharing its memory.
     #[must_use]
     pub fn narrow(&self, from: i64, length: i64) -> Self {
@@ -85,6 +112,8 @@ pub struct StepLosses {
     pub mlm: Option<f64>,
     /// Feature-guided distillation, where it was due.
     pub fgd: Option<f64>,
+    /// Distillation from a teacher: all its terms, weighted.
+    pub distil: Option<f64>,
     /// Part of pairs in the batch whose own text is the nearest, before the update.
     pub batch_accuracy: f64,
 }
@@ -93,13 +122,22 @@ pub struct StepLosses {
 pub(super) struct CrossTerms {
     fgr: f64,
     mlm: Option<f64>,
+    distil: Option<f64>,
 }
 
 impl StepLosses {
     /// Losses of a step that so far has its contrastive part only; `logits` and `same` [B, B] of the batch.
     pub(super) fn of_contrast(loss: &Tensor, logits: &Tensor, same: &Tensor) -> Self {
         let value = loss.double_value(&[]);
-        Self { total: value, gcpr: value, fgr: None, mlm: None, fgd: None, batch_accuracy: batch_accuracy(logits, same) }
+        Self { total: value, gcpr: value, fgr: None, mlm: None, fgd: None, distil: None, batch_accuracy: batch_accuracy(logits, same) }
+    }
+
+    /// Notes a teacher's terms over the embeddings [B, E] of the whole batch, and gives their weighted sum.
+    pub(super) fn add_lesson(&mut self, lesson: Option<&Lesson<'_>>, embeddings: [&Tensor; 2]) -> Tensor {
+        let Some(lesson) = lesson else { return Tensor::from(0.0f32) };
+        let sum = lesson.embedding_terms(embeddings);
+        self.distil = Some(sum.double_value(&[]));
+        sum
     }
 
     /// Adds the terms of a part that makes up `share` of the batch.
@@ -107,6 +145,9 @@ impl StepLosses {
         self.fgr = Some(self.fgr.unwrap_or(0.0) + terms.fgr * share);
         if let Some(mlm) = terms.mlm {
             self.mlm = Some(self.mlm.unwrap_or(0.0) + mlm * share);
+        }
+        if let Some(distil) = terms.distil {
+            self.distil = Some(self.distil.unwrap_or(0.0) + distil * share);
         }
     }
 }
@@ -121,6 +162,17 @@ pub struct Guide<'a> {
     pub queue: Option<&'a mut FeatureQueue>,
     /// Part of the targets that comes from the momentum towers (α of r2d2.md §2.4).
     pub alpha: f64,
+    /// What a teacher says of the batch.
+    pub lesson: Option<&'a Lesson<'a>>,
+}
+
+/// The matching loss, and what it was computed of.
+struct Ranked {
+    loss: Tensor,
+    mlm: Option<Tensor>,
+    /// Places of the pairs' pictures and texts, [P] each.
+    index: [Tensor; 2],
+    matched: MatchLogits,
 }
 
 /// The model and its loss settings.
@@ -155,7 +207,16 @@ impl Objective<'_> {
     }
 
     /// Forward pass; the tensor returned is to be differentiated.
-    pub fn forward(&self, w: &Weights, inputs: &Inputs, with_itm: bool, guide: &mut Guide<'_>) -> (Tensor, StepLosses) {
+    ///
+    /// # Errors
+    /// A teacher's towers failed.
+    pub fn forward(
+        &self,
+        w: &Weights,
+        inputs: &Inputs,
+        with_itm: bool,
+        guide: &mut Guide<'_>,
+    ) -> Result<(Tensor, StepLosses), DistilError> {
         let [image, text] = self.encode(w, inputs, with_itm);
         let temperature = self.temperature(w);
         let same = same_concept(&inputs.concepts);
@@ -174,28 +235,42 @@ impl Objective<'_> {
             losses.fgd = Some(fgd.double_value(&[]));
             total += fgd * self.loss.fgd_weight;
         }
-        if with_itm && let Some((terms, weighted)) = self.cross_terms(w, inputs, [&image, &text], &logits, &same) {
+        total += losses.add_lesson(guide.lesson, embeddings);
+        let lesson = guide.lesson.map(|lesson| (lesson, 0));
+        if with_itm && let Some((terms, weighted)) = self.cross_terms(w, inputs, [&image, &text], &logits, lesson)? {
             losses.add_cross(&terms, 1.0);
             total += weighted;
         }
         losses.total = total.double_value(&[]);
-        (total, losses)
+        Ok((total, losses))
     }
 
-    /// The terms of the cross encoders, and their weighted sum; `None` where no negative can be drawn.
+    /// The terms of the cross encoders, and their weighted sum; `None` where no negative can be drawn. `lesson` comes with the place of
+    /// this part in its batch.
     pub(super) fn cross_terms(
         &self,
         w: &Weights,
         inputs: &Inputs,
         encoded: [&Encoded; 2],
         logits: &Tensor,
-        same: &Tensor,
-    ) -> Option<(CrossTerms, Tensor)> {
-        let (fgr, mlm) = self.fgr(w, inputs, encoded, logits, same, self.context())?;
-        let terms = CrossTerms { fgr: fgr.double_value(&[]), mlm: mlm.as_ref().map(|mlm| mlm.double_value(&[])) };
-        let weighted = fgr * self.loss.fgr_weight;
-        let weighted = if let Some(mlm) = mlm { weighted + mlm * self.loss.mlm_weight } else { weighted };
-        Some((terms, weighted))
+        lesson: Option<(&Lesson<'_>, i64)>,
+    ) -> Result<Option<(CrossTerms, Tensor)>, DistilError> {
+        let Some(Ranked { loss, mlm, index: [image_index, text_index], matched }) = self.fgr(w, inputs, encoded, logits) else {
+            return Ok(None);
+        };
+        let value = |term: &Tensor| term.double_value(&[]);
+        let mut terms = CrossTerms { fgr: value(&loss), mlm: mlm.as_ref().map(value), distil: None };
+        let mut weighted = loss * self.loss.fgr_weight;
+        if let Some(mlm) = mlm {
+            weighted += mlm * self.loss.mlm_weight;
+        }
+        if let Some((lesson, offset)) = lesson
+            && let Some(taught) = lesson.score_term(offset, [&image_index, &text_index], &matched)?
+        {
+            terms.distil = Some(value(&taught));
+            weighted += taught;
+        }
+        Ok(Some((terms, weighted)))
     }
 
     /// FILIP's similarities of the batch, both views [B, B] with images as rows.
@@ -225,13 +300,15 @@ impl Objective<'_> {
     ) -> (Tensor, Option<Tensor>) {
         let taught = guide.teacher.map(|teacher| self.teach(teacher, inputs));
         let [batch_images, batch_texts] = taught.as_ref().map_or([image, text], |[image, text]| [image, text]);
+        let own_columns = !self.loss.momentum_columns;
+        let [column_images, column_texts] = if own_columns { [image, text] } else { [batch_images, batch_texts] };
         let held = guide.queue.as_deref().filter(|queue| queue.filled() > 0);
         let join = |own: &Tensor, queued: Option<&Tensor>| match queued {
             Some(queued) => Tensor::cat(&[own, queued], 0),
             None => own.shallow_clone(),
         };
-        let image_columns = join(batch_images, held.map(|queue| &queue.image));
-        let text_columns = join(batch_texts, held.map(|queue| &queue.text));
+        let image_columns = join(column_images, held.map(|queue| &queue.image));
+        let text_columns = join(column_texts, held.map(|queue| &queue.text));
         let concepts = join(&inputs.concepts, held.map(|queue| &queue.concepts));
         let own_weights = Tensor::ones([inputs.concepts.size()[0]], (Kind::Float, tch::Device::Cpu));
         let weights = held.map(|queue| join(&own_weights, Some(&queue.weights)));
@@ -260,17 +337,9 @@ impl Objective<'_> {
 
     /// FGR over the first anchors of the batch, so that the number of pairs stays bounded; and masked language modelling over the
     /// matching ones among them.
-    fn fgr(
-        &self,
-        w: &Weights,
-        inputs: &Inputs,
-        [image, text]: [&Encoded; 2],
-        logits: &Tensor,
-        same: &Tensor,
-        context: Context,
-    ) -> Option<(Tensor, Option<Tensor>)> {
+    fn fgr(&self, w: &Weights, inputs: &Inputs, [image, text]: [&Encoded; 2], logits: &Tensor) -> Option<Ranked> {
         let anchors = logits.size()[0].min((self.loss.itm_pairs_max / 3).max(1));
-        let negatives = hard_negatives(logits, same, anchors)?;
+        let negatives = hard_negatives(logits, &same_concept(&inputs.concepts), anchors)?;
         let own = Tensor::arange(anchors, (Kind::Int64, tch::Device::Cpu));
         let image_index = Tensor::cat(&[&own, &negatives.image_of_text, &own], 0);
         let text_index = Tensor::cat(&[&own, &own, &negatives.text_of_image], 0);
@@ -282,7 +351,7 @@ impl Objective<'_> {
             &states(image).index_select(0, &image_index),
             &states(text).index_select(0, &text_index),
             &inputs.mask.index_select(0, &text_index),
-            context,
+            self.context(),
         );
         let (text_loss, image_loss) =
             (weighted_cross_entropy(&matched.text, &labels), weighted_cross_entropy(&matched.image, &labels));
@@ -294,7 +363,7 @@ impl Objective<'_> {
             let logits = self.model.guess_tokens(w, &states).filter(|_| places.size()[0] > 0)?;
             Some(masked_cross_entropy(&logits, &labels.index_select(0, &places)))
         });
-        Some(((text_loss + image_loss) / 2.0, mlm))
+        Some(Ranked { loss: (text_loss + image_loss) / 2.0, mlm, index: [image_index, text_index], matched })
     }
 }
 

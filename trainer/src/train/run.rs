@@ -23,6 +23,7 @@ use crate::checkpoint::{
     write_state,
 };
 use crate::corpus::{Batch, CorpusError, Loader, open_tokenizer};
+use crate::distil::{DistilError, Student, Teacher};
 use crate::loss::FeatureQueue;
 use crate::model::{R2d2, TEMPERATURE_BOUNDS, TEMPERATURE_KEY, mimetic_vision};
 use crate::nn::{Params, Precision};
@@ -46,6 +47,9 @@ pub enum TrainError {
     /// Checkpoints.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The teacher.
+    #[error(transparent)]
+    Distil(#[from] DistilError),
     /// Model sizes.
     #[error(transparent)]
     Config(#[from] crate::model::ConfigError),
@@ -118,6 +122,7 @@ struct Session<'a> {
     adam: AdamW,
     ema: Ema,
     queue: FeatureQueue,
+    teacher: Option<Teacher>,
     step: u64,
     elapsed_before: f64,
     started: Instant,
@@ -219,6 +224,13 @@ impl<'a> Session<'a> {
         let tokenizer = open_tokenizer(&config.data.vocabulary, config.data.max_tokens)?;
         let (corpus, side) = (&config.data.corpus, config.model.vision.image);
         let validator = Validator::new(corpus, &config.eval.tasks, side, &tokenizer, config.eval.queries_max)?;
+        let student = Student {
+            model: &config.model,
+            max_tokens: config.data.max_tokens,
+            vocabulary: &config.data.vocabulary,
+            threads: config.run.threads,
+        };
+        let teacher = config.distil.as_ref().map(|distil| Teacher::open(distil, &student)).transpose()?;
         let started = Instant::now();
         Ok(Self {
             config,
@@ -227,6 +239,7 @@ impl<'a> Session<'a> {
             adam,
             ema,
             queue,
+            teacher,
             step,
             elapsed_before,
             started,
@@ -262,7 +275,7 @@ impl<'a> Session<'a> {
             self.positions.note(batch.position.clone());
             let wait_ms = waited.elapsed().as_secs_f64() * 1000.0;
             let lr = schedule.lr_at(self.step, progress);
-            let done = self.train_step(&batch, lr, progress);
+            let done = self.train_step(&batch, lr, progress)?;
             losses.push(done.losses.total);
             skipped = if done.norm.is_finite() { 0 } else { skipped + 1 };
             if skipped >= SKIPPED_STEPS_MAX {
@@ -293,7 +306,7 @@ impl<'a> Session<'a> {
         Ok(Outcome { steps, elapsed_seconds, finished, losses, recall: std::mem::take(&mut self.recall) })
     }
 
-    fn train_step(&mut self, batch: &Batch, lr: f64, progress: f64) -> StepDone {
+    fn train_step(&mut self, batch: &Batch, lr: f64, progress: f64) -> Result<StepDone, TrainError> {
         let loss = &self.config.loss;
         // Dropout and negatives are drawn from seed and step, so a resumed run draws the same.
         let seed = self.config.run.seed.wrapping_mul(0x9E37_79B9).wrapping_add(self.step) as i64;
@@ -313,15 +326,23 @@ impl<'a> Session<'a> {
         let teacher = loss.momentum.then(|| self.params.weights_of(&self.ema.flat, self.config.run.precision));
         let queued = loss.queue_slots > 0 && progress >= loss.queue_start_progress;
         let ramp = if loss.tgd_ramp_progress > 0.0 { (progress / loss.tgd_ramp_progress).min(1.0) } else { 1.0 };
-        let mut guide =
-            Guide { teacher: teacher.as_ref(), queue: queued.then_some(&mut self.queue), alpha: loss.tgd_alpha * ramp };
+        let lesson = match (&self.teacher, &self.config.distil) {
+            (Some(teacher), Some(distil)) => Some(teacher.teach(distil, &inputs)?),
+            _ => None,
+        };
+        let mut guide = Guide {
+            teacher: teacher.as_ref(),
+            queue: queued.then_some(&mut self.queue),
+            alpha: loss.tgd_alpha * ramp,
+            lesson: lesson.as_ref(),
+        };
         let objective = Objective { model: &self.model, loss };
         self.params.zero_grad();
         let part = self.config.data.micro_batch as i64;
         let (losses, forward_ms) = if part > 0 && part < inputs.size() {
-            (objective.backward_cached(&w, &inputs, part, with_itm, &mut guide, seed), 0.0)
+            (objective.backward_cached(&w, &inputs, part, with_itm, &mut guide, seed)?, 0.0)
         } else {
-            let (total, losses) = objective.forward(&w, &inputs, with_itm, &mut guide);
+            let (total, losses) = objective.forward(&w, &inputs, with_itm, &mut guide)?;
             let forward_ms = lap_ms();
             total.backward();
             (losses, forward_ms)
@@ -332,7 +353,7 @@ impl<'a> Session<'a> {
         if norm.is_finite() {
             self.ema.update(&self.params, self.adam.updates);
         }
-        StepDone { losses, norm, ms: [forward_ms, backward_ms, lap_ms()] }
+        Ok(StepDone { losses, norm, ms: [forward_ms, backward_ms, lap_ms()] })
     }
 
     fn clamp_temperature(&mut self) {
@@ -346,7 +367,7 @@ impl<'a> Session<'a> {
         let temperature = self.params.value(TEMPERATURE_KEY).map_or(f64::NAN, |value| value.double_value(&[]));
         let l = done.losses;
         let row = json!({
-            "step": self.step, "progress": progress, "elapsed_seconds": self.elapsed(), "loss": l.total, "gcpr": l.gcpr, "fgr": l.fgr, "mlm": l.mlm, "fgd": l.fgd,
+            "step": self.step, "progress": progress, "elapsed_seconds": self.elapsed(), "loss": l.total, "gcpr": l.gcpr, "fgr": l.fgr, "mlm": l.mlm, "fgd": l.fgd, "distil": l.distil,
             "batch_accuracy": l.batch_accuracy, "lr": lr, "temperature": temperature, "grad_norm": done.norm, "pairs_per_second": rate,
             "wait_ms": wait_ms, "forward_ms": done.ms[0], "backward_ms": done.ms[1], "update_ms": done.ms[2],
         });
