@@ -29,9 +29,9 @@ const STUDENT: [&str; 6] = [
 ];
 
 struct Teachers {
-    folder: tempfile::TempDir,
     checkpoint: PathBuf,
     bundle: PathBuf,
+    folder: tempfile::TempDir,
 }
 
 impl Teachers {
@@ -73,7 +73,11 @@ impl Teachers {
         let all: Vec<&str> = STUDENT.iter().chain(overrides).copied().collect();
         train(&synthetic::config(self.corpus(), &out, &all), false, &StopFlag::new()).unwrap();
         let metrics = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
-        metrics.lines().map(|line| serde_json::from_str(line).unwrap()).filter(|row: &serde_json::Value| row["lr"].is_number()).collect()
+        metrics
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .filter(|row: &serde_json::Value| row["lr"].is_number())
+            .collect()
     }
 }
 

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[allow(dead_code, reason = "shared with init_import, which writes more formats")]
 mod init_support;
+#[allow(dead_code, reason = "the whole configuration is read by the command here")]
 mod synthetic;
 
 use std::fmt::Write as _;
@@ -88,7 +90,8 @@ fn write_configs(folder: &Path) {
     std::fs::write(at("train-compare.toml"), text.replace("tasks = [\"train.shape.long\"]", "tasks = []")).unwrap();
     let set = "[data]\nset = \"icr\"\nskip_missing = true\nsplits = [\"train\"]";
     let finetune = text.replace("[data]", set).replace("tasks = [\"train.shape.long\"]", "tasks = []");
-    std::fs::write(at("finetune-retrieval.toml"), finetune.replace("[optim]", "[optim]\nfreeze = [\"visual_encoder.\"]")).unwrap();
+    std::fs::write(at("finetune-retrieval.toml"), finetune.replace("[optim]", "[optim]\nfreeze = [\"visual_encoder.\"]"))
+        .unwrap();
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
     for name in ["compare.toml", "ablate.toml"] {
         std::fs::copy(shipped.join(name), at(name)).unwrap();

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[allow(dead_code, reason = "only its corpus is needed here")]
 mod synthetic;
 
 use std::collections::HashSet;
@@ -16,7 +17,8 @@ fn write_shard(folder: &Path) {
     std::fs::write(folder.join("images/0-0-0.png"), b"<html>").unwrap();
     let text = std::fs::read_to_string(folder.join("train.jsonl")).unwrap();
     let twice = text.lines().nth(5).unwrap();
-    std::fs::write(folder.join("shard.jsonl"), format!("{text}{twice}\n{{\"image\":\"images/1-1-1.png\",\"query\":\"\"}}\n")).unwrap();
+    std::fs::write(folder.join("shard.jsonl"), format!("{text}{twice}\n{{\"image\":\"images/1-1-1.png\",\"query\":\"\"}}\n"))
+        .unwrap();
 }
 
 fn made(shards: &Path, out: &Path, held_out: usize) -> (FolderStats, u64) {

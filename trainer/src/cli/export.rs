@@ -27,9 +27,9 @@ pub struct Args {
     /// 23 writes the Attention operator, 20 is for older runtimes.
     #[arg(long, default_value_t = OPSET_DEFAULT)]
     opset: u32,
-    /// Longest text in tokens.
-    #[arg(long, default_value_t = MAX_TOKENS_DEFAULT)]
-    max_tokens: usize,
+    /// Longest text in tokens; else 64, or as many as the model has positions.
+    #[arg(long)]
+    max_tokens: Option<usize>,
     /// Vocabulary the model was trained with.
     #[arg(long)]
     vocabulary: PathBuf,
@@ -78,7 +78,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     let loaded = load_model(&args.checkpoint)?;
     let vocabulary = std::fs::read(&args.vocabulary).with_context(|| args.vocabulary.display().to_string())?;
-    let tokenizer = Tokenizer::from_vocab_bytes(&vocabulary, args.max_tokens)?;
+    let positions = loaded.model.config.positions.max(0) as usize;
+    let max_tokens = args.max_tokens.unwrap_or(MAX_TOKENS_DEFAULT.min(positions));
+    let tokenizer = Tokenizer::from_vocab_bytes(&vocabulary, max_tokens)?;
     let filter = RecordFilter {
         splits: vec![args.samples_split.clone()],
         licences: args.samples_licences.clone(),
@@ -90,7 +92,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         parent: args.parent.clone(),
         precisions: args.precisions.clone(),
         opset: args.opset,
-        max_tokens: args.max_tokens,
+        max_tokens,
         vocabulary,
         facts,
         force: args.force,

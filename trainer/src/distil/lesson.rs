@@ -34,7 +34,8 @@ impl Teacher {
                 let w = loaded.params.weights_of(loaded.params.flat(), Precision::F32);
                 let pixels = inputs.pixels_at(loaded.model.config.vision.image);
                 let (ids, mask) = inputs.whole_text();
-                let Encoded { embedding: image, states: image_states } = loaded.model.encode_image(&w, &pixels, None, Context::EVAL);
+                let Encoded { embedding: image, states: image_states } =
+                    loaded.model.encode_image(&w, &pixels, None, Context::EVAL);
                 let Encoded { embedding: text, states: text_states } = loaded.model.encode_text(&w, ids, mask, Context::EVAL);
                 let states = States::Tensors { image: image_states, text: text_states, mask: mask.shallow_clone() };
                 ([image, text], states)

@@ -129,7 +129,15 @@ impl StepLosses {
     /// Losses of a step that so far has its contrastive part only; `logits` and `same` [B, B] of the batch.
     pub(super) fn of_contrast(loss: &Tensor, logits: &Tensor, same: &Tensor) -> Self {
         let value = loss.double_value(&[]);
-        Self { total: value, gcpr: value, fgr: None, mlm: None, fgd: None, distil: None, batch_accuracy: batch_accuracy(logits, same) }
+        Self {
+            total: value,
+            gcpr: value,
+            fgr: None,
+            mlm: None,
+            fgd: None,
+            distil: None,
+            batch_accuracy: batch_accuracy(logits, same),
+        }
     }
 
     /// Notes a teacher's terms over the embeddings [B, E] of the whole batch, and gives their weighted sum.

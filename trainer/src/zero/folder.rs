@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
+use astromech_schemas::manifest::hex;
 use astromech_towers::{ImageLimits, decode_and_squash};
 use serde::Serialize;
 use serde_json::json;
@@ -182,8 +183,4 @@ impl Folder {
         writeln!(file, "{row}").map_err(ZeroError::io(&self.out))?;
         Ok(1)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
