@@ -31,6 +31,10 @@ pub struct AugmentConfig {
     pub jitter_p: f64,
     /// Strength of the jitter: factors are within 1 ± this.
     pub jitter: f64,
+    /// Each channel stretched to 0..255, as Pillow's `autocontrast`.
+    pub auto_contrast_p: f64,
+    /// Each channel's histogram flattened, as Pillow's `equalize`.
+    pub equalize_p: f64,
     /// Rotation of the hue by any angle.
     pub hue_p: f64,
     /// Permutation of the channels or a two-colour ramp in place of the colours.
@@ -67,6 +71,8 @@ impl Default for AugmentConfig {
             shear: 0.15,
             jitter_p: 0.5,
             jitter: 0.4,
+            auto_contrast_p: 0.0,
+            equalize_p: 0.0,
             hue_p: 0.1,
             recolour_p: 0.1,
             gray_p: 0.1,
@@ -95,6 +101,8 @@ impl AugmentConfig {
             shear: 0.0,
             jitter_p: 0.0,
             jitter: 0.0,
+            auto_contrast_p: 0.0,
+            equalize_p: 0.0,
             hue_p: 0.0,
             recolour_p: 0.0,
             gray_p: 0.0,
@@ -124,6 +132,8 @@ impl AugmentConfig {
             shear: self.shear,
             jitter_p: self.jitter_p * part,
             jitter: self.jitter,
+            auto_contrast_p: self.auto_contrast_p * part,
+            equalize_p: self.equalize_p * part,
             hue_p: self.hue_p * part,
             recolour_p: self.recolour_p * part,
             gray_p: self.gray_p * part,
@@ -205,6 +215,8 @@ mod tests {
             flip_p: 1.0,
             affine_p: 1.0,
             jitter_p: 1.0,
+            auto_contrast_p: 1.0,
+            equalize_p: 1.0,
             hue_p: 1.0,
             recolour_p: 0.5,
             gray_p: 0.5,

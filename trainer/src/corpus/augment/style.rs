@@ -32,6 +32,12 @@ pub(super) fn apply(canvas: &mut Canvas, config: &AugmentConfig, rng: &mut impl 
     if chance(rng, config.jitter_p) {
         jitter(canvas, config.jitter, rng);
     }
+    if chance(rng, config.auto_contrast_p) {
+        auto_contrast(canvas);
+    }
+    if chance(rng, config.equalize_p) {
+        equalize(canvas);
+    }
     if chance(rng, config.gray_p) {
         saturate(canvas, 0.0);
     }
@@ -58,6 +64,37 @@ fn each(canvas: &mut Canvas, mut change: impl FnMut(f32) -> f32) {
         for value in plane.iter_mut() {
             *value = change(*value).clamp(0.0, 255.0);
         }
+    }
+}
+
+/// Pillow's `ImageOps.autocontrast` without cutoff.
+fn auto_contrast(canvas: &mut Canvas) {
+    for plane in &mut canvas.rgb {
+        let (low, high) = plane.iter().fold((f32::MAX, f32::MIN), |(low, high), value| (low.min(*value), high.max(*value)));
+        if high > low {
+            plane.iter_mut().for_each(|value| *value = (*value - low) * 255.0 / (high - low));
+        }
+    }
+}
+
+/// Pillow's `ImageOps.equalize`.
+fn equalize(canvas: &mut Canvas) {
+    for plane in &mut canvas.rgb {
+        let level = |value: f32| value.round().clamp(0.0, 255.0) as usize;
+        let mut histogram = [0usize; 256];
+        plane.iter().for_each(|value| histogram[level(*value)] += 1);
+        let last = histogram.iter().rev().find(|count| **count > 0).copied().unwrap_or(0);
+        let step = (plane.len() - last) / 255;
+        if step == 0 {
+            continue;
+        }
+        let mut sum = step / 2;
+        let table = histogram.map(|count| {
+            let value = (sum / step).min(255) as f32;
+            sum += count;
+            value
+        });
+        plane.iter_mut().for_each(|value| *value = table[level(*value)]);
     }
 }
 
@@ -234,5 +271,34 @@ fn erase(canvas: &mut Canvas, rng: &mut impl Rng) {
         for y in rows.clone() {
             plane[y * side..][columns.clone()].fill(colour);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn canvas(values: &[f32]) -> Canvas {
+        let side = (values.len() as f64).sqrt() as usize;
+        Canvas { side, rgb: [values.to_vec(), values.to_vec(), values.to_vec()], alpha: vec![1.0; values.len()] }
+    }
+
+    #[test]
+    fn auto_contrast_stretches_each_channel_and_leaves_a_flat_one() {
+        let mut stretched = canvas(&[50.0, 100.0, 75.0, 150.0]);
+        stretched.rgb[2] = vec![7.0; 4];
+        auto_contrast(&mut stretched);
+        assert_eq!(stretched.rgb[0], [0.0, 127.5, 63.75, 255.0]);
+        assert_eq!(stretched.rgb[2], [7.0; 4]);
+    }
+
+    /// Expected values from Pillow 13: `ImageOps.equalize` of 32 x 32 pixels, 256 of each of 10, 20, 30, 200.
+    #[test]
+    fn equalize_is_pillows() {
+        let values: Vec<f32> = (0..1024).map(|at| [10.0, 20.0, 30.0, 200.0][at / 256]).collect();
+        let mut flat = canvas(&values);
+        equalize(&mut flat);
+        let found: Vec<f32> = flat.rgb[0].iter().step_by(256).copied().collect();
+        assert_eq!(found, [0.0, 85.0, 171.0, 255.0]);
     }
 }
