@@ -9,5 +9,6 @@ pub mod generation;
 pub mod index;
 pub mod media;
 pub mod pipeline;
+pub mod rescore;
 pub mod source;
 pub mod telemetry;

@@ -4,7 +4,7 @@
 
 mod index_support;
 
-use astromech::index::{Change, ChangeBody, Index, IndexError, Query, VECTOR_IMAGE, VECTOR_TEXT};
+use astromech::index::{Change, ChangeBody, Index, IndexError, Query, SearchFilter, VECTOR_IMAGE, VECTOR_TEXT};
 use astromech_schemas::{Fingerprint, Kind, point_id};
 use futures::future::join_all;
 use serde_json::json;
@@ -40,6 +40,7 @@ on_both_engines!(
     promise_3_nothing_mixed_a_vector_of_another_space_is_refused_before_any_write,
     promise_3_nothing_mixed_an_index_of_another_bundle_is_refused,
     search_finds_the_nearest_and_counts_leave_tombstones_out,
+    a_search_keeps_to_its_filter,
     a_batch_of_all_kinds_lands_in_each_collection,
     reopening_keeps_everything,
     a_large_batch_is_written_whole,
@@ -121,7 +122,7 @@ async fn assert_ends(index: &dyn Index, changes: &[Change], ends: &[(String, Str
         };
         for (vector_name, wanted) in [(VECTOR_TEXT, text), (VECTOR_IMAGE, image)] {
             let vector = wanted.clone().unwrap_or_else(|| vector(1));
-            let query = Query { kind: Kind::Image, vector_name, vector, limit: 1000 };
+            let query = Query { kind: Kind::Image, vector_name, vector, limit: 1000, filter: SearchFilter::default() };
             let hit = index.search(&query).await.unwrap().into_iter().find(|hit| hit.point_id == last.point_id);
             match (wanted, hit) {
                 (Some(_), Some(hit)) => assert!(hit.score > 0.999, "{id}: {vector_name} is of another version"),
@@ -266,7 +267,8 @@ async fn promise_3_nothing_mixed_a_vector_of_another_space_is_refused_before_any
         assert!(error.to_string().contains(names) && error.to_string().contains("image `bad`"), "{error}");
         assert_eq!(title(&*index, "good").await, "absent", "nothing of the batch is written");
     }
-    let query = Query { kind: Kind::Image, vector_name: VECTOR_IMAGE, vector: vec![1.0; 3], limit: 1 };
+    let query =
+        Query { kind: Kind::Image, vector_name: VECTOR_IMAGE, vector: vec![1.0; 3], limit: 1, filter: SearchFilter::default() };
     assert!(matches!(index.search(&query).await.unwrap_err(), IndexError::Mismatch(_)));
     index.apply(&[good]).await.unwrap();
     let payload = stored(&*index, "good").await.unwrap().payload;
@@ -308,6 +310,38 @@ async fn search_finds_the_nearest_and_counts_leave_tombstones_out(engine: Engine
     index.health().await.unwrap();
 }
 
+async fn a_search_keeps_to_its_filter(engine: Engine) {
+    let index = engine.open().await;
+    let item = |id: &str, fields: serde_json::Value| {
+        let payload = fields.as_object().unwrap().clone();
+        change(Kind::Image, id, 1, ChangeBody::Upsert { text: None, image: Some(vector(1)), payload })
+    };
+    let changes = [
+        item("a", json!({"tags": ["red", "car"], "language": "zh", "time_ms": 1_700_000_000_000_i64})),
+        item("b", json!({"tags": ["red"], "language": "en", "time_ms": 1_700_000_000_001_i64})),
+        item("c", json!({"language": "ja"})),
+    ];
+    index.apply(&changes).await.unwrap();
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let any = SearchFilter::default();
+    let cases = [
+        (any.clone(), vec!["a", "b", "c"]),
+        (SearchFilter { tags: words(&["red"]), ..any.clone() }, vec!["a", "b"]),
+        (SearchFilter { tags: words(&["red", "car"]), ..any.clone() }, vec!["a"]),
+        (SearchFilter { languages: words(&["en", "ja"]), ..any.clone() }, vec!["b", "c"]),
+        (SearchFilter { time_ms_from: Some(1_700_000_000_001), ..any.clone() }, vec!["b"]),
+        (SearchFilter { time_ms_to: Some(1_700_000_000_000), ..any.clone() }, vec!["a"]),
+        (SearchFilter { tags: words(&["red"]), languages: words(&["ja"]), ..any }, vec![]),
+    ];
+    for (filter, expected) in cases {
+        let query = Query { kind: Kind::Image, vector_name: VECTOR_IMAGE, vector: vector(1), limit: 10, filter: filter.clone() };
+        let hits = index.search(&query).await.unwrap();
+        let mut found: Vec<_> = hits.iter().map(|hit| hit.payload["id"].as_str().unwrap()).collect();
+        found.sort_unstable();
+        assert_eq!(found, expected, "{filter:?}");
+    }
+}
+
 async fn a_batch_of_all_kinds_lands_in_each_collection(engine: Engine) {
     let index = engine.open().await;
     let body = || ChangeBody::Upsert {
@@ -319,7 +353,7 @@ async fn a_batch_of_all_kinds_lands_in_each_collection(engine: Engine) {
     index.apply(&batch).await.unwrap();
     for kind in Kind::ALL {
         assert_eq!(index.counts().await.unwrap()[&kind], 1);
-        let query = Query { kind, vector_name: VECTOR_TEXT, vector: vector(1), limit: 10 };
+        let query = Query { kind, vector_name: VECTOR_TEXT, vector: vector(1), limit: 10, filter: SearchFilter::default() };
         let hits = index.search(&query).await.unwrap();
         assert_eq!(hits.len(), 1);
         assert_eq!((&hits[0].payload["kind"], &hits[0].payload["title"]), (&json!(kind), &json!("同")));

@@ -2,7 +2,7 @@
 
 use schemars::{JsonSchema, generate::SchemaSettings};
 
-use crate::{http, item, manifest, results};
+use crate::{http, item, manifest, rescore, results};
 
 /// Every document of the contract as (file name, JSON Schema 2020-12), in a stable order.
 pub fn schema_documents() -> Vec<(&'static str, serde_json::Value)> {
@@ -20,6 +20,8 @@ pub fn schema_documents() -> Vec<(&'static str, serde_json::Value)> {
         ("embed-response.schema.json", of::<http::EmbedResponse>()),
         ("search-request.schema.json", of::<http::SearchRequest>()),
         ("search-response.schema.json", of::<http::SearchResponse>()),
+        ("rescore-request.schema.json", of::<rescore::RescoreRequest>()),
+        ("rescore-response.schema.json", of::<rescore::RescoreResponse>()),
         ("problem.schema.json", of::<http::Problem>()),
     ]
 }

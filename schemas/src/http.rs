@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::identity::{Fingerprint, Kind};
 use crate::item::InlineBytes;
+use crate::rescore::HitRescore;
 
 /// `POST /v1/embed`: at least one text or image.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +50,23 @@ pub struct SearchRequest {
     /// Most hits of each kind, 1 to 100; 10 where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
+    /// Only items that have every one of these tags.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Only items in one of these languages, as the items name them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub languages: Vec<String>,
+    /// Only items published then or later, milliseconds since 1970 UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_ms_from: Option<i64>,
+    /// Only items published then or earlier, milliseconds since 1970 UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_ms_to: Option<i64>,
+    /// Of each kind, how many of the best hits the single tower ranks anew, 1 to 100: pictures and advertisements for a text,
+    /// articles for a picture. None where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub rescore: Option<u32>,
 }
 
 /// One hit.
@@ -80,9 +98,13 @@ pub struct Hit {
     /// The item's own attributes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
+    /// What re-scoring says, where it was asked for and looked at this hit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rescore: Option<HitRescore>,
 }
 
-/// Answer of `POST /v1/search`: each kind's hits, best first.
+/// Answer of `POST /v1/search`: each kind's hits, best first. With re-scoring: those that were scored by their blended score, then
+/// the others by cosine.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct SearchResponse {
     /// Vector space that was searched.
@@ -93,6 +115,9 @@ pub struct SearchResponse {
     pub embed_ms: f64,
     /// Time to search all collections, milliseconds.
     pub search_ms: f64,
+    /// Time to re-score, milliseconds; absent where it was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rescore_ms: Option<f64>,
 }
 
 /// An error, in the form of RFC 9457 (`application/problem+json`).

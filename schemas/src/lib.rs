@@ -10,6 +10,7 @@ pub mod http;
 pub mod identity;
 pub mod item;
 pub mod manifest;
+pub mod rescore;
 pub mod results;
 
 mod documents;

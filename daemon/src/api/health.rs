@@ -61,6 +61,8 @@ pub struct Info {
     pub examples: Vec<String>,
     /// Largest request body, bytes.
     pub body_bytes_max: usize,
+    /// Most candidates of a re-scoring request; 0 where re-scoring is off.
+    pub rescore_candidates_max: usize,
 }
 
 /// `GET /v1/info`.
@@ -77,5 +79,6 @@ pub(super) async fn info(State(state): State<Arc<AppState>>) -> Result<Json<Info
         points,
         examples: state.examples.clone(),
         body_bytes_max: state.limits.body_bytes_max,
+        rescore_candidates_max: state.rescorer.as_ref().map_or(0, |rescorer| rescorer.config().candidates_max),
     }))
 }

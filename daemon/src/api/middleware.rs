@@ -52,8 +52,18 @@ fn is_safe_id(id: &[u8]) -> bool {
 
 /// A label from a short fixed list, whatever clients send: the paths of a scan must not become time series.
 fn route_label(path: &str) -> &'static str {
-    const ROUTES: [&str; 9] =
-        ["/", "/favicon.svg", "/openapi.json", "/healthz", "/readyz", "/metrics", "/v1/embed", "/v1/search", "/v1/info"];
+    const ROUTES: [&str; 10] = [
+        "/",
+        "/favicon.svg",
+        "/openapi.json",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/v1/embed",
+        "/v1/search",
+        "/v1/rescore",
+        "/v1/info",
+    ];
     if path.starts_with("/v1/media/") {
         return "/v1/media";
     }

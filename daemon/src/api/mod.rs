@@ -1,4 +1,4 @@
-//! The HTTP interface: embed, search, pictures, health, metrics, the OpenAPI document and the search page.
+//! The HTTP interface: embed, search, re-score, pictures, health, metrics, the OpenAPI document and the search page.
 //!
 //! Every answer that is an error is a problem document (RFC 9457) that names the field, the limit and the fix. Everything a client
 //! can make grow has a limit: see [`Limits`].
@@ -11,6 +11,8 @@ mod middleware;
 mod openapi;
 mod page;
 mod problem;
+mod rerank;
+mod rescore;
 mod search;
 
 use std::future::IntoFuture as _;
@@ -28,9 +30,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use health::Info;
 pub use openapi::openapi_document;
-pub use search::{SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX, SearchError, search};
+pub use search::{SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX, SEARCH_RESCORE_MAX, SearchError, search};
 
 use crate::index::Index;
+use crate::rescore::Rescorer;
 use crate::telemetry::{Metrics, Readiness};
 
 /// Limits of the HTTP interface.
@@ -81,6 +84,8 @@ pub struct AppState {
     pub towers: Towers,
     /// The live index.
     pub index: Arc<dyn Index>,
+    /// Re-scoring; `None` where it is off.
+    pub rescorer: Option<Arc<Rescorer>>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Conditions of `/readyz`.
@@ -132,6 +137,7 @@ pub fn router(state: Arc<AppState>) -> Router {
     let v1 = Router::new()
         .route("/v1/embed", post(embed::handle))
         .route("/v1/search", post(search::handle))
+        .route("/v1/rescore", post(rescore::handle))
         .route("/v1/media/{kind}/{*id}", get(media::handle))
         .route("/v1/info", get(health::info))
         .layer(from_fn_with_state(Arc::clone(&state), middleware::deadline))

@@ -16,11 +16,12 @@ pub fn openapi_document() -> Value {
         "info": {
             "title": "Astromech",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Search articles and pictures by Chinese text or by picture, in one vector space.",
+            "description": "Search articles and pictures by Chinese text or by picture, in one vector space, and re-score candidates.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": {
             "/v1/search": {"post": post("search", "Search by text or by picture", "SearchRequest", "SearchResponse")},
+            "/v1/rescore": {"post": rescore()},
             "/v1/embed": {"post": post("embed", "Unit vectors of texts and pictures", "EmbedRequest", "EmbedResponse")},
             "/v1/media/{kind}/{id}": {"get": media()},
             "/v1/info": {"get": get("info", "The bundle, the vector space and the number of items served", json!({
@@ -62,6 +63,19 @@ fn post(id: &str, summary: &str, request: &str, response: &str) -> Value {
     })
 }
 
+fn rescore() -> Value {
+    let mut operation =
+        post("rescore", "Scores and ranks of candidates against a text or a picture", "RescoreRequest", "RescoreResponse");
+    let responses = &mut operation["responses"];
+    responses["404"] = problem("The index holds no item of the context's id");
+    responses["422"] = problem("The context can't be scored against, or there are more than rescore.candidates_max candidates");
+    responses["501"] = problem("This daemon does not re-score: rescore.enabled is false");
+    responses["503"] =
+        problem("rescore.requests_in_flight_max or http.requests_in_flight_max requests are under way; see Retry-After");
+    responses["504"] = problem("Nothing was scored before the deadline, or no answer within http.timeout_ms");
+    operation
+}
+
 fn media() -> Value {
     let parameter = |name: &str, schema: Value| json!({"name": name, "in": "path", "required": true, "schema": schema});
     json!({
@@ -95,7 +109,7 @@ fn ready_schema() -> Value {
 fn info_schema() -> Value {
     json!({
         "type": "object",
-        "required": ["version", "bundle", "fingerprint", "dim", "precision", "provider", "points", "examples", "body_bytes_max"],
+        "required": ["version", "bundle", "fingerprint", "dim", "precision", "provider", "points", "examples", "body_bytes_max", "rescore_candidates_max"],
         "properties": {
             "version": {"type": "string"},
             "bundle": {"type": "string"},
@@ -106,17 +120,20 @@ fn info_schema() -> Value {
             "points": {"type": "object", "additionalProperties": {"type": "integer"}, "description": "Live points by kind"},
             "examples": {"type": "array", "items": {"type": "string"}},
             "body_bytes_max": {"type": "integer"},
+            "rescore_candidates_max": {"type": "integer", "description": "0 where re-scoring is off"},
         },
     })
 }
 
 /// The schemas of the HTTP bodies, each type once under its name.
 fn components() -> Map<String, Value> {
-    const BODIES: [(&str, &str); 5] = [
+    const BODIES: [(&str, &str); 7] = [
         ("search-request.schema.json", "SearchRequest"),
         ("search-response.schema.json", "SearchResponse"),
         ("embed-request.schema.json", "EmbedRequest"),
         ("embed-response.schema.json", "EmbedResponse"),
+        ("rescore-request.schema.json", "RescoreRequest"),
+        ("rescore-response.schema.json", "RescoreResponse"),
         ("problem.schema.json", "Problem"),
     ];
     let mut components = Map::new();

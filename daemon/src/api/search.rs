@@ -1,4 +1,5 @@
-//! Search: one query, each kind's best hits. The command line searches through the same function.
+//! Search: one query, each kind's best hits, and where asked the single tower's order of them. The command line searches through the
+//! same function.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,6 +7,8 @@ use std::time::Instant;
 
 use astromech_schemas::Kind;
 use astromech_schemas::http::{Hit, SearchRequest, SearchResponse};
+use astromech_schemas::item::InlineBytes;
+use astromech_schemas::rescore::RescoreContext;
 use astromech_towers::Towers;
 use axum::Json;
 use axum::extract::{Request, State};
@@ -16,12 +19,19 @@ use super::AppState;
 use super::embed::{EmbedError, check_text, embed_image, embed_text, read_body};
 use super::media::media_path;
 use super::problem::Problem;
-use crate::index::{Index, IndexError, Query, Stored, VECTOR_IMAGE, VECTOR_TEXT};
+use super::rerank::{Verdicts, rerank, verdicts};
+use crate::index::{Index, IndexError, Query, SearchFilter, Stored, VECTOR_IMAGE, VECTOR_TEXT};
+use crate::rescore::{self, RescoreError, Rescorer};
 
 /// Hits of each kind where a request names no limit.
 pub const SEARCH_LIMIT_DEFAULT: u32 = 10;
 /// Most hits of each kind.
 pub const SEARCH_LIMIT_MAX: u32 = 100;
+/// Most hits of each kind that are re-scored.
+pub const SEARCH_RESCORE_MAX: u32 = 100;
+
+/// Most tags, and most languages, of a filter.
+const FILTER_WORDS_MAX: usize = 32;
 
 /// Why a search failed.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +52,9 @@ pub enum SearchError {
     /// The index did not answer.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// The query could not be encoded for re-scoring, or too many requests re-score.
+    #[error(transparent)]
+    Rescore(#[from] RescoreError),
 }
 
 impl From<SearchError> for Problem {
@@ -50,51 +63,131 @@ impl From<SearchError> for Problem {
             SearchError::Invalid { field, problem, fix } => Self::invalid(field, &problem, fix),
             SearchError::Embed(error) => error.into(),
             SearchError::Index(error) => error.into(),
+            SearchError::Rescore(error) => error.into(),
         }
     }
 }
 
 /// Embeds the query and searches each kind asked for, all at once. Pictures and advertisements are compared by their picture,
-/// articles by their text.
+/// articles by their text. With `request.rescore` the best of those that pair with the query are ranked anew by the single tower.
 ///
 /// # Errors
-/// The request is not exactly one query with a limit in range, the query can't be embedded, or the index does not answer.
-pub async fn search(towers: &Towers, index: &dyn Index, request: SearchRequest) -> Result<SearchResponse, SearchError> {
+/// The request is not exactly one query with a limit in range, the query can't be embedded, the index does not answer, or re-scoring
+/// is asked for and off or overloaded. A hit that can't be scored is no error.
+pub async fn search(
+    towers: &Towers,
+    index: &dyn Index,
+    rescorer: Option<&Rescorer>,
+    request: SearchRequest,
+) -> Result<SearchResponse, SearchError> {
     let limit = request.limit.unwrap_or(SEARCH_LIMIT_DEFAULT);
-    if !(1..=SEARCH_LIMIT_MAX).contains(&limit) {
-        let problem = format!("{limit} is outside 1 to {SEARCH_LIMIT_MAX}");
-        return Err(SearchError::Invalid { field: "limit", problem, fix: "send a limit in that range" });
-    }
+    check_range("limit", limit, SEARCH_LIMIT_MAX)?;
+    let most = request.rescore.unwrap_or_default();
+    let filter = SearchFilter {
+        tags: request.tags,
+        languages: request.languages,
+        time_ms_from: request.time_ms_from,
+        time_ms_to: request.time_ms_to,
+    };
+    check_filter(&filter)?;
     let started = Instant::now();
-    let vector = match (request.text, request.image) {
-        (Some(text), None) => embed_text(towers, &text).await?,
-        (None, Some(image)) => embed_image(towers, image.0, "image".to_owned()).await?,
+    let query = match (request.text, request.image) {
+        (Some(text), None) => QueryInput::Text(text),
+        (None, Some(image)) => QueryInput::Image(image),
         (text, _) => {
             let problem = if text.is_some() { "both text and image" } else { "neither text nor image" }.to_owned();
             return Err(SearchError::Invalid { field: ".", problem, fix: "send exactly one of text and image" });
         }
     };
+    let rescorer = if request.rescore.is_some() { Some(able(rescorer, most)?) } else { None };
+    let (vector, second) = first_stage(towers, rescorer, query).await?;
     let embedded = Instant::now();
     let kinds: BTreeSet<Kind> = if request.kinds.is_empty() { Kind::ALL.into() } else { request.kinds.into_iter().collect() };
     let queries: Vec<Query> = kinds
         .into_iter()
         .map(|kind| {
             let vector_name = if kind == Kind::Article { VECTOR_TEXT } else { VECTOR_IMAGE };
-            Query { kind, vector_name, vector: vector.clone(), limit }
+            let recalled = if second.as_ref().is_some_and(|second| second.takes(kind)) { limit.max(most) } else { limit };
+            Query { kind, vector_name, vector: vector.clone(), limit: recalled, filter: filter.clone() }
         })
         .collect();
     let found = try_join_all(queries.iter().map(|query| index.search(query))).await?;
-    let hits: BTreeMap<Kind, Vec<Hit>> = queries
-        .iter()
-        .zip(found)
-        .map(|(query, stored)| (query.kind, stored.into_iter().map(|s| hit(query.kind, s)).collect()))
+    let search_ms = embedded.elapsed().as_secs_f64() * 1e3;
+    let found: Vec<(Kind, Vec<Stored>)> = queries.iter().map(|query| query.kind).zip(found).collect();
+    let rescoring = Instant::now();
+    let mut said = match &second {
+        Some(second) => verdicts(second, &found, most as usize).await,
+        None => Verdicts::new(),
+    };
+    let hits: BTreeMap<Kind, Vec<Hit>> = found
+        .into_iter()
+        .map(|(kind, stored)| {
+            let hits = stored.into_iter().map(|stored| hit(kind, stored)).collect();
+            (kind, rerank(hits, said.remove(&kind).unwrap_or_default(), limit as usize))
+        })
         .collect();
     Ok(SearchResponse {
         fingerprint: index.fingerprint().clone(),
         hits,
         embed_ms: (embedded - started).as_secs_f64() * 1e3,
-        search_ms: embedded.elapsed().as_secs_f64() * 1e3,
+        search_ms,
+        rescore_ms: second.map(|_| rescoring.elapsed().as_secs_f64() * 1e3),
     })
+}
+
+enum QueryInput {
+    Text(String),
+    Image(InlineBytes),
+}
+
+fn check_range(field: &'static str, value: u32, max: u32) -> Result<(), SearchError> {
+    if (1..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(SearchError::Invalid { field, problem: format!("{value} is outside 1 to {max}"), fix: "send a number in that range" })
+}
+
+/// Each word is a condition that the index looks at for each point.
+fn check_filter(filter: &SearchFilter) -> Result<(), SearchError> {
+    for (field, words) in [("tags", &filter.tags), ("languages", &filter.languages)] {
+        if words.len() > FILTER_WORDS_MAX {
+            let problem = format!("{} words are over filter_words_max = {FILTER_WORDS_MAX}", words.len());
+            return Err(SearchError::Invalid { field, problem, fix: "send fewer" });
+        }
+    }
+    Ok(())
+}
+
+/// The re-scoring service, if it is there and `most` hits may be asked of it.
+fn able(rescorer: Option<&Rescorer>, most: u32) -> Result<&Rescorer, SearchError> {
+    check_range("rescore", most, SEARCH_RESCORE_MAX)?;
+    rescorer.ok_or_else(|| SearchError::Invalid {
+        field: "rescore",
+        problem: "this daemon does not re-score".to_owned(),
+        fix: "leave it out, or set rescore.enabled = true",
+    })
+}
+
+/// The query's vector, and with a rescorer the query for the second stage. Somebody waits for it: it goes before indexing.
+async fn first_stage(
+    towers: &Towers,
+    rescorer: Option<&Rescorer>,
+    query: QueryInput,
+) -> Result<(Vec<f32>, Option<rescore::Query>), SearchError> {
+    let Some(rescorer) = rescorer else {
+        let towers = towers.live();
+        let vector = match query {
+            QueryInput::Text(text) => embed_text(&towers, &text).await?,
+            QueryInput::Image(image) => embed_image(&towers, image.0, "image".to_owned()).await?,
+        };
+        return Ok((vector, None));
+    };
+    let context = match query {
+        QueryInput::Text(text) => RescoreContext { text: Some(text), ..RescoreContext::default() },
+        QueryInput::Image(image) => RescoreContext { image: Some(image), ..RescoreContext::default() },
+    };
+    let query = rescorer.query(context).await?;
+    Ok((query.vector().to_vec(), Some(query)))
 }
 
 /// A stored point as a hit. A payload of an unexpected form loses fields, never the hit.
@@ -115,7 +208,7 @@ fn hit(kind: Kind, stored: Stored) -> Hit {
     let version = payload.get("version").and_then(Value::as_u64).unwrap_or_default();
     // Only addresses that are safe to click on.
     let link = link.filter(|link| link.starts_with("https://") || link.starts_with("http://"));
-    Hit { kind, id, version, score, title, body, image_url, link, tags, attributes }
+    Hit { kind, id, version, score, title, body, image_url, link, tags, attributes, rescore: None }
 }
 
 fn take_text(payload: &mut Map<String, Value>, field: &str) -> Option<String> {
@@ -140,7 +233,7 @@ pub(super) async fn handle(State(state): State<Arc<AppState>>, request: Request)
     if let Some(text) = &request.text {
         check_text("text", text, &state.limits)?;
     }
-    Ok(Json(search(&state.towers, &*state.index, request).await?))
+    Ok(Json(search(&state.towers, &*state.index, state.rescorer.as_deref(), request).await?))
 }
 
 #[cfg(test)]

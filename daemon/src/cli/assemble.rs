@@ -6,32 +6,44 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use astromech_towers::{BatchLimits, BatchObserver, Bundle, ImageLimits, Provider, Tower, Towers, TowersConfig, init_runtime};
 
-use super::failure::hinted;
+use super::failure::{Usage, hinted};
 use crate::api;
 use crate::config::{Config, EngineConfig, ProviderKind, TowerLimits};
 use crate::index::qdrant::QdrantOptions;
 use crate::index::{self, Index, IndexError, IndexOptions, Space};
+use crate::media::Media;
+use crate::rescore::{RescoreParts, Rescorer, StateCache};
 use crate::telemetry::Metrics;
 
+/// How the names of a bundle's cross graphs begin.
+const CROSS_PREFIX: &str = "cross.";
 /// Longest time to connect to a Qdrant server.
 const QDRANT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Opens the bundle and starts the towers, on a blocking thread: graphs load and the golden vectors are replayed. The cross tower stays
-/// out: nothing re-scores yet.
+/// Opens the bundle and starts the towers, on a blocking thread: graphs load and the golden vectors are replayed. The cross tower is
+/// loaded only where the caller re-scores.
 ///
 /// # Errors
-/// No ONNX Runtime, a damaged bundle, a provider that is not there, or vectors that differ from the bundle's.
-pub async fn start_towers(config: &Config, metrics: &Arc<Metrics>) -> Result<Towers> {
+/// No ONNX Runtime, a damaged bundle, one without the cross tower that is asked for, a provider that is not there, or vectors that
+/// differ from the bundle's.
+pub async fn start_towers(config: &Config, metrics: &Arc<Metrics>, with_cross: bool) -> Result<Towers> {
     let (config, metrics) = (config.clone(), Arc::clone(metrics));
-    tokio::task::spawn_blocking(move || start_towers_here(&config, &metrics)).await.context("the towers did not start")?
+    let start = move || start_towers_here(&config, &metrics, with_cross);
+    tokio::task::spawn_blocking(start).await.context("the towers did not start")?
 }
 
-fn start_towers_here(config: &Config, metrics: &Arc<Metrics>) -> Result<Towers> {
+fn start_towers_here(config: &Config, metrics: &Arc<Metrics>, with_cross: bool) -> Result<Towers> {
     let library = config.runtime.onnxruntime.as_deref();
     init_runtime(library).context("ONNX Runtime was not loaded")?;
     let bundle = Bundle::open(&config.bundle.path)
         .with_context(|| hinted(format!("the bundle {} was not opened", config.bundle.path.display()), "check bundle.path"))?;
-    let towers = Towers::start(&bundle, &towers_config(config)).context("the towers did not start")?;
+    if with_cross && !bundle.manifest.files.iter().any(|file| file.name.starts_with(CROSS_PREFIX)) {
+        let problem = format!("the bundle {} has no cross tower, which re-scoring needs", config.bundle.path.display());
+        let hint = "set rescore.enabled = false, or release the bundle with its cross tower".to_owned();
+        return Err(Usage { problem, hint }.into());
+    }
+    let towers_config = TowersConfig { load_cross: with_cross, ..towers_config(config) };
+    let towers = Towers::start(&bundle, &towers_config).context("the towers did not start")?;
     towers.observe(Arc::new(Batches(Arc::clone(metrics))));
     metrics.set_provider(towers.provider_in_use(), towers.precision().as_str(), towers.fingerprint().as_str());
     tracing::info!(
@@ -65,7 +77,6 @@ fn towers_config(config: &Config) -> TowersConfig {
             pixels_max: config.media.pixels_max,
             edge_max: config.media.edge_max,
         },
-        load_cross: false,
         ..TowersConfig::default()
     }
 }
@@ -97,6 +108,35 @@ pub async fn open_index(config: &Config, towers: &Towers) -> Result<Arc<dyn Inde
     let space =
         Space { fingerprint: towers.fingerprint().clone(), embedding_dim: manifest.embedding_dim, bundle: manifest.name.clone() };
     index::open(&options, &space).await
+}
+
+/// The re-scoring service over running parts, with an empty cache; `None` where it is off.
+///
+/// # Errors
+/// As [`Media::new`].
+pub fn start_rescorer(
+    config: &Config,
+    towers: &Towers,
+    index: &Arc<dyn Index>,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Arc<Rescorer>>> {
+    if !config.rescore.enabled {
+        return Ok(None);
+    }
+    let cache = StateCache::new(towers.fingerprint().clone(), &config.rescore.cache, Arc::clone(metrics));
+    let parts = RescoreParts {
+        towers: towers.clone(),
+        index: Arc::clone(index),
+        media: Arc::new(Media::new(&config.media)?),
+        cache: Arc::new(cache),
+        metrics: Arc::clone(metrics),
+    };
+    Ok(Some(Arc::new(Rescorer::new(config, parts))))
+}
+
+/// The cache that the pipeline fills while it indexes, where it is to.
+pub fn warm_cache(config: &Config, rescorer: Option<&Arc<Rescorer>>) -> Option<Arc<StateCache>> {
+    rescorer.filter(|_| config.rescore.cache.warm).map(|rescorer| Arc::clone(rescorer.cache()))
 }
 
 /// Limits of the HTTP interface, as configured.

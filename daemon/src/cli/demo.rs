@@ -16,15 +16,16 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::assemble::{api_limits, api_media, open_index, start_towers};
+use super::assemble::{api_limits, api_media, open_index, start_rescorer, start_towers, warm_cache};
 use super::failure::{EXIT_FAILED, EXIT_OK, Usage, hinted};
 use super::hits::{fit, name};
-use super::index::index_file;
+use super::index::{Indexing, index_file};
 use super::signals::stop_on_signals;
 use super::{ConfigArg, output};
 use crate::api::{self, AppState};
 use crate::config::Config;
 use crate::index::Index;
+use crate::rescore::Rescorer;
 use crate::telemetry::{Condition, Metrics, Readiness};
 
 /// Queries that are printed and that the page proposes.
@@ -60,12 +61,13 @@ pub(super) async fn run(config: Config, args: DemoArgs) -> Result<u8> {
     // First, so that a port in use is told before the work and not after it.
     let listener = if args.once { None } else { Some(bind(config.http.listen).await?) };
     let metrics = Arc::new(Metrics::new());
-    let towers = start_towers(&config, &metrics).await?;
+    let towers = start_towers(&config, &metrics, config.rescore.enabled).await?;
     let index = open_index(&config, &towers).await;
     let index = index.with_context(|| {
         hinted("the index was not opened", "stop the other demo, or remove the folder of index.embedded.path")
     })?;
-    let demo = Demo { config, towers, index, metrics };
+    let rescorer = start_rescorer(&config, &towers, &index, &metrics)?;
+    let demo = Demo { config, towers, index, rescorer, metrics };
     let ended = demo.run(&set, listener, stop).await;
     demo.index.close().await.context("the index was not closed cleanly")?;
     ended
@@ -92,6 +94,7 @@ struct Demo {
     config: Config,
     towers: Towers,
     index: Arc<dyn Index>,
+    rescorer: Option<Arc<Rescorer>>,
     metrics: Arc<Metrics>,
 }
 
@@ -115,7 +118,14 @@ impl Demo {
             return Ok(());
         }
         output::note(&format!("indexing the demo set: {total} items"));
-        let report = index_file(&self.config, &self.towers, &self.index, &self.metrics, set, None, stop).await?;
+        let indexing = Indexing {
+            config: &self.config,
+            towers: &self.towers,
+            index: &self.index,
+            metrics: &self.metrics,
+            warm: warm_cache(&self.config, self.rescorer.as_ref()),
+        };
+        let report = index_file(indexing, set, None, stop).await?;
         for (line, problem) in &report.listed {
             output::note(&format!("{}:{line}: {problem}", set.display()));
         }
@@ -157,7 +167,7 @@ impl Demo {
         for query in EXAMPLES {
             let request =
                 SearchRequest { text: Some(query.to_owned()), limit: Some(PICTURES_PRINTED), ..SearchRequest::default() };
-            let response = api::search(&self.towers, &*self.index, request).await?;
+            let response = api::search(&self.towers, &*self.index, None, request).await?;
             let words = |kind: Kind, most: usize| -> String {
                 let hits = response.hits.get(&kind).map(Vec::as_slice).unwrap_or_default();
                 let words = hits.iter().take(most).map(|hit| format!("{} {:.2}", fit(name(hit), 18).trim_end(), hit.score));
@@ -183,6 +193,7 @@ impl Demo {
         let state = AppState {
             towers: self.towers.clone(),
             index: Arc::clone(&self.index),
+            rescorer: self.rescorer.clone(),
             metrics: Arc::clone(&self.metrics),
             readiness,
             media: api_media(&self.config),

@@ -1,6 +1,7 @@
 //! Hits as lines for a terminal, where a Chinese character is two columns wide.
 
 use astromech_schemas::http::{Hit, SearchResponse};
+use astromech_schemas::rescore::HitRescore;
 
 use super::output;
 
@@ -16,13 +17,27 @@ pub(super) fn print(response: &SearchResponse) {
         output::data(&format!("{kind}"));
         for hit in hits {
             let title = fit(hit.title.as_deref().unwrap_or("-"), TITLE_COLUMNS);
-            output::data(&format!("  {:.4}  {title}  {}", hit.score, hit.id));
+            match &hit.rescore {
+                None => output::data(&format!("  {:.4}  {title}  {}", hit.score, hit.id)),
+                Some(rescore) => output::data(&format!("  {}  {title}  {}", verdict(rescore), hit.id)),
+            }
         }
     }
     if response.hits.values().all(Vec::is_empty) {
         output::note("no hits: the index is empty");
     }
-    output::note(&format!("embedded in {:.1} ms, searched in {:.1} ms", response.embed_ms, response.search_ms));
+    let rescored = response.rescore_ms.map(|ms| format!(", re-scored in {ms:.1} ms")).unwrap_or_default();
+    output::note(&format!("embedded in {:.1} ms, searched in {:.1} ms{rescored}", response.embed_ms, response.search_ms));
+}
+
+/// The blended score and its parts, and the rank by cosine alone.
+fn verdict(rescore: &HitRescore) -> String {
+    let was = format!("(was {})", rescore.dual_rank);
+    match (&rescore.scores, &rescore.problem) {
+        (Some(scores), _) => format!("{:.4} = {:.4} + {:.4}  {was:8}", scores.score, scores.itm, scores.itc),
+        (None, Some(problem)) => format!("{:24}  {was:8}", problem.kind.as_str()),
+        (None, None) => was,
+    }
 }
 
 /// The first words of a hit's title: a caption goes on with synonyms after a colon.

@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::index::Index;
 use crate::media::Media;
 use crate::pipeline::{self, Fault, Halt, Outlet, PipelineParts, PublishError, TopicRules, VersionRule};
+use crate::rescore::StateCache;
 use crate::source::{Intake, Partition, Record};
 use crate::telemetry::{Condition, Metrics, Readiness};
 
@@ -47,6 +48,20 @@ pub struct IndexReport {
     pub interrupted: bool,
 }
 
+/// What a file is indexed with.
+pub struct Indexing<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// The running towers.
+    pub towers: &'a Towers,
+    /// Where points are written.
+    pub index: &'a Arc<dyn Index>,
+    /// Counters.
+    pub metrics: &'a Arc<Metrics>,
+    /// Where states go too, for re-scoring.
+    pub warm: Option<Arc<StateCache>>,
+}
+
 /// Runs the command; returns the exit code.
 ///
 /// # Errors
@@ -59,11 +74,12 @@ pub async fn run(config: Config, file: &Path, kind: Option<Kind>) -> Result<u8> 
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone()).context("no signal handler")?;
     let metrics = Arc::new(Metrics::new());
-    let towers = start_towers(&config, &metrics).await?;
+    let towers = start_towers(&config, &metrics, false).await?;
     let index = open_index(&config, &towers).await;
     let index =
         index.with_context(|| hinted("the index was not opened", "start the server, or use index.engine = \"embedded\""))?;
-    let report = index_file(&config, &towers, &index, &metrics, file, kind, stop).await;
+    let indexing = Indexing { config: &config, towers: &towers, index: &index, metrics: &metrics, warm: None };
+    let report = index_file(indexing, file, kind, stop).await;
     index.close().await.context("the index was not closed cleanly")?;
     let report = report?;
     for (line, problem) in &report.listed {
@@ -87,15 +103,8 @@ pub async fn run(config: Config, file: &Path, kind: Option<Kind>) -> Result<u8> 
 ///
 /// # Errors
 /// The file can't be read, or the index or the towers failed for good.
-pub async fn index_file(
-    config: &Config,
-    towers: &Towers,
-    index: &Arc<dyn Index>,
-    metrics: &Arc<Metrics>,
-    file: &Path,
-    kind: Option<Kind>,
-    stop: CancellationToken,
-) -> Result<IndexReport> {
+pub async fn index_file(indexing: Indexing<'_>, file: &Path, kind: Option<Kind>, stop: CancellationToken) -> Result<IndexReport> {
+    let Indexing { config, towers, index, metrics, warm } = indexing;
     let started = Instant::now();
     let lines = count_lines(file).with_context(|| format!("{} can't be read", file.display()))?;
     let topic: Arc<str> = file.to_string_lossy().into();
@@ -112,6 +121,7 @@ pub async fn index_file(
         rules: HashMap::from([(Arc::clone(&topic), TopicRules { kind, version: VersionRule::FieldOrOffset })]),
         // Every bad line is listed, however many there are.
         poison: None,
+        warm,
     };
     let (intake, pipeline) = pipeline::start(config, parts);
     let stopped = {

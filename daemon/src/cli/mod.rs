@@ -7,6 +7,7 @@ pub mod failure;
 mod hits;
 mod index;
 pub mod output;
+mod rescore;
 mod run;
 mod schema;
 mod search;
@@ -18,8 +19,8 @@ use anyhow::{Context as _, Result};
 use astromech_schemas::Kind;
 use clap::{Args, Parser, Subcommand};
 
-pub use assemble::{api_limits, api_media, open_index, start_towers};
-pub use index::{IndexReport, index_file};
+pub use assemble::{api_limits, api_media, open_index, start_rescorer, start_towers, warm_cache};
+pub use index::{IndexReport, Indexing, index_file};
 pub use signals::stop_on_signals;
 
 use crate::config::Config;
@@ -56,6 +57,8 @@ enum Command {
     },
     /// Search the index by a text or by a picture.
     Search(search::SearchArgs),
+    /// Score candidates against a text, a picture or an item by the single tower.
+    Rescore(rescore::RescoreArgs),
     /// Index the demo set once, print example queries and their hits, and serve the search page.
     Demo(demo::DemoArgs),
     /// Check a configuration: every mistake at once, with line, field and fix. Connects to nothing.
@@ -111,6 +114,10 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Search(args) => {
             let config = args.config.load()?;
             block_on(search::run(config, args))
+        }
+        Command::Rescore(args) => {
+            let config = args.config.load()?;
+            block_on(rescore::run(config, args))
         }
         Command::Demo(args) => {
             let config = args.config.load()?;

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::assemble::{api_limits, api_media, open_index, start_towers};
+use super::assemble::{api_limits, api_media, open_index, start_rescorer, start_towers, warm_cache};
 use super::failure::{Usage, hinted};
 use super::signals::stop_on_signals;
 use crate::api::{self, AppState};
@@ -18,6 +18,7 @@ use crate::config::{Config, KafkaConfig};
 use crate::index::{Index, IndexError};
 use crate::media::Media;
 use crate::pipeline::{self, Backoff, BackoffLimits, Halt, KafkaOutlet, PipelineParts, PoisonBreaker, TopicRules};
+use crate::rescore::StateCache;
 use crate::source::{self, Drained, SourceDeps};
 use crate::telemetry::{Condition, Metrics, Readiness};
 
@@ -43,15 +44,18 @@ pub async fn run(config: Config) -> Result<()> {
     let metrics = Arc::new(Metrics::new());
     let readiness = Arc::new(Readiness::new(&[Condition::Bundle, Condition::Index, Condition::Kafka]));
 
-    let towers = start_towers(&config, &metrics).await?;
+    let towers = start_towers(&config, &metrics, config.rescore.enabled).await?;
     readiness.set_ready(Condition::Bundle);
     let Some(index) = open_patiently(&config, &towers, &readiness, &stop).await? else {
         info!("stopped before the index answered");
         return Ok(());
     };
+    let rescorer = start_rescorer(&config, &towers, &index, &metrics)?;
+    let warm = warm_cache(&config, rescorer.as_ref());
     let state = Arc::new(AppState {
         towers: towers.clone(),
         index: Arc::clone(&index),
+        rescorer,
         metrics: Arc::clone(&metrics),
         readiness: Arc::clone(&readiness),
         media: api_media(&config),
@@ -65,7 +69,7 @@ pub async fn run(config: Config) -> Result<()> {
         tokio::spawn(watch_queues(towers.clone(), Arc::clone(&metrics))),
     ];
 
-    let ingest = Ingest { config: &config, kafka: &kafka, towers, index: Arc::clone(&index), metrics, readiness };
+    let ingest = Ingest { config: &config, kafka: &kafka, towers, index: Arc::clone(&index), metrics, readiness, warm };
     let ended = ingest.run(stop).await;
     watchers.iter().for_each(JoinHandle::abort);
     served.cancel();
@@ -125,6 +129,7 @@ struct Ingest<'a> {
     index: Arc<dyn Index>,
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
+    warm: Option<Arc<StateCache>>,
 }
 
 impl Ingest<'_> {
@@ -142,6 +147,7 @@ impl Ingest<'_> {
             halt: halt.clone(),
             rules: self.kafka.topics.iter().map(|topic| (Arc::from(topic.name.as_str()), TopicRules::from(topic))).collect(),
             poison: Some(PoisonBreaker::new(limits.poison_window, limits.poison_share_max)),
+            warm: self.warm,
         };
         let (intake, pipeline) = pipeline::start(self.config, parts);
         let deps = SourceDeps { intake, metrics: self.metrics, readiness: self.readiness, stop, halt: halt.token().clone() };

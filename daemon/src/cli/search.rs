@@ -9,10 +9,10 @@ use astromech_schemas::http::SearchRequest;
 use astromech_schemas::item::InlineBytes;
 use clap::Args;
 
-use super::assemble::{open_index, start_towers};
+use super::assemble::{open_index, start_rescorer, start_towers};
 use super::failure::{EXIT_OK, Usage, hinted};
 use super::{ConfigArg, hits, output, parse_kind};
-use crate::api::{SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX, search};
+use crate::api::{SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX, SEARCH_RESCORE_MAX, search};
 use crate::config::Config;
 use crate::telemetry::Metrics;
 
@@ -26,6 +26,15 @@ pub(super) struct SearchArgs {
     /// Only this kind: article, image or ad. May be given more than once.
     #[arg(long, value_parser = parse_kind)]
     kind: Vec<Kind>,
+    /// Only items with this tag. May be given more than once: all of them.
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// Only items in this language, for example zh. May be given more than once: one of them.
+    #[arg(long, value_name = "LANGUAGE")]
+    language: Vec<String>,
+    /// Rank this many of each kind's best hits anew by the single tower: pictures and ads for a text, articles for a picture.
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=i64::from(SEARCH_RESCORE_MAX)))]
+    rescore: Option<u32>,
     /// Print the answer as JSON, as `POST /v1/search` gives it.
     #[arg(long)]
     json: bool,
@@ -43,15 +52,25 @@ pub(super) struct SearchArgs {
 pub(super) async fn run(config: Config, args: SearchArgs) -> Result<u8> {
     let image = args.image.as_deref().map(|path| read_picture(path, &config)).transpose()?;
     let metrics = Arc::new(Metrics::new());
-    let towers = start_towers(&config, &metrics).await?;
+    let towers = start_towers(&config, &metrics, args.rescore.is_some() && config.rescore.enabled).await?;
     let index = open_index(&config, &towers).await.with_context(|| {
         hinted(
             "the index was not opened",
             "start the server; an embedded index is open in one process at a time: stop the other, or search over its HTTP",
         )
     })?;
-    let request = SearchRequest { text: args.text, image, kinds: args.kind, limit: Some(args.limit) };
-    let response = search(&towers, &*index, request).await;
+    let rescorer = if args.rescore.is_some() { start_rescorer(&config, &towers, &index, &metrics)? } else { None };
+    let request = SearchRequest {
+        text: args.text,
+        image,
+        kinds: args.kind,
+        limit: Some(args.limit),
+        rescore: args.rescore,
+        tags: args.tag,
+        languages: args.language,
+        ..SearchRequest::default()
+    };
+    let response = search(&towers, &*index, rescorer.as_deref(), request).await;
     index.close().await.context("the index was not closed cleanly")?;
     let response = response?;
     if args.json {
@@ -62,7 +81,7 @@ pub(super) async fn run(config: Config, args: SearchArgs) -> Result<u8> {
     Ok(EXIT_OK)
 }
 
-fn read_picture(path: &Path, config: &Config) -> Result<InlineBytes> {
+pub(super) fn read_picture(path: &Path, config: &Config) -> Result<InlineBytes> {
     let bytes_max = config.media.bytes_max;
     let usage =
         |problem: String| Usage { problem, hint: "give a JPEG, PNG, WebP, GIF or BMP file within media.bytes_max".to_owned() };

@@ -74,7 +74,8 @@ const GIB: u64 = 1024 * MIB;
 const MINUTE_MS: u64 = 60_000;
 
 const BATCH_DOC: &str = "Most items in one batch.";
-const QUEUE_DOC: &str = "Most items waiting for a batch; when full, callers wait.";
+const QUEUE_DOC: &str = "Most items waiting for a batch, live requests and indexing each: a full backlog of indexing keeps no live \
+                         request out. When full, callers wait.";
 const WAIT_DOC: &str = "Longest wait for a batch to fill, microseconds; a batch never waits while it is full.";
 
 /// Every section, in the order of the reference file.
@@ -137,7 +138,7 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         name: "towers.cross",
-        doc: "Batching of the cross tower, in pairs.",
+        doc: "Batching of the cross tower: batches in pairs, of several requests; the queue in chunks of up to batch_max pairs.",
         form: SectionForm::Table(&[
             key("batch_max", Integer(1, 4096), Default("64"), BATCH_DOC),
             key("queue_max", Integer(1, 65_536), Default("64"), QUEUE_DOC),
@@ -346,6 +347,81 @@ pub const SECTIONS: &[Section] = &[
                 Float(0.01, 1.0),
                 Default("0.8"),
                 "Share of dead letters among them at which the daemon stops, because then the producer or the configuration is wrong.",
+            ),
+        ]),
+    },
+    Section {
+        name: "rescore",
+        doc: "Re-scoring by the single tower: POST /v1/rescore, and rescore in a search.",
+        form: SectionForm::Table(&[
+            key(
+                "enabled",
+                Bool,
+                Default("true"),
+                "Whether the cross tower is loaded and re-scoring is served; a bundle without a cross tower needs false.",
+            ),
+            key(
+                "candidates_max",
+                Integer(1, 10_000),
+                Default("200"),
+                "Most candidates of one request; beyond it the answer is 422.",
+            ),
+            key(
+                "requests_in_flight_max",
+                Integer(1, 65_536),
+                Default("32"),
+                "Most requests that re-score at once; beyond it the answer is 503.",
+            ),
+            key(
+                "deadline_ms",
+                Integer(1, 10 * MINUTE_MS),
+                Default("2000"),
+                "Time of a request that names none, milliseconds; what is not scored by then is answered as a problem of its own.",
+            ),
+            key(
+                "deadline_ms_max",
+                Integer(1, 10 * MINUTE_MS),
+                Default("10000"),
+                "Most time that a request may ask for, milliseconds. Over HTTP http.timeout_ms ends it too.",
+            ),
+            key("weight_itm", Float(-1000.0, 1000.0), Default("1.0"), "Weight of the match score in the blend."),
+            key("weight_itc", Float(-1000.0, 1000.0), Default("1.0"), "Weight of the cosine in the blend."),
+            key(
+                "weight_prior",
+                Float(-1000.0, 1000.0),
+                Default("0.1"),
+                "Weight of ln(prior) in the blend, in the mode ads: 0.1 adds 0.07 for a doubled prior.",
+            ),
+            key(
+                "weight_bid",
+                Float(-1000.0, 1000.0),
+                Default("0.1"),
+                "Weight of ln(bid) in the blend, in the mode ads: 0.1 adds 0.07 for a doubled bid.",
+            ),
+        ]),
+    },
+    Section {
+        name: "rescore.cache",
+        doc: "States of items that were encoded once, in memory, by content and bundle.",
+        form: SectionForm::Table(&[
+            key(
+                "bytes_max",
+                Integer(0, 1024 * GIB),
+                Default("268435456"),
+                "Most bytes held, the least used fall out; 0 keeps nothing. A picture of R2D2-L takes 0.5 MiB in f16, of the demo 10 KiB.",
+            ),
+            key(
+                "states",
+                Choice(&["f16", "f32"]),
+                Default("\"f16\""),
+                "How states are kept: f16 takes half the bytes and changes scores by less than 0.001.",
+            ),
+            key(
+                "warm",
+                Bool,
+                Default("false"),
+                "Whether indexing puts the states of each picture and text there. It copies them out of the towers, which costs little \
+                 on a CPU and some bandwidth on a GPU.",
             ),
         ]),
     },

@@ -20,8 +20,9 @@ use std::path::Path;
 pub use error::{ConfigError, ConfigErrors};
 pub use reference::reference_toml;
 pub use types::{
-    BundleConfig, Config, EngineConfig, HttpConfig, IndexConfig, KafkaConfig, LogConfig, MediaConfig, PipelineConfig,
-    ProviderKind, RuntimeConfig, Secret, TopicConfig, TowerLimits, TowersSection, VersionSource,
+    BundleConfig, CacheConfig, Config, EngineConfig, HttpConfig, IndexConfig, KafkaConfig, LogConfig, MediaConfig,
+    PipelineConfig, ProviderKind, RescoreConfig, RuntimeConfig, Secret, StatesForm, TopicConfig, TowerLimits, TowersSection,
+    VersionSource, WeightsConfig,
 };
 
 /// Environment variables that the program itself reads; the configuration may name any others in `${…}`.

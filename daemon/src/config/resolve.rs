@@ -12,8 +12,9 @@ use super::error::ConfigError;
 use super::keys::{Need, section};
 use super::raw::{RawConfig, RawTable, RawValue};
 use super::types::{
-    BundleConfig, Config, EngineConfig, HttpConfig, IndexConfig, KafkaConfig, LogConfig, MediaConfig, PipelineConfig,
-    ProviderKind, RuntimeConfig, Secret, TopicConfig, TowerLimits, TowersSection, VersionSource,
+    BundleConfig, CacheConfig, Config, EngineConfig, HttpConfig, IndexConfig, KafkaConfig, LogConfig, MediaConfig,
+    PipelineConfig, ProviderKind, RescoreConfig, RuntimeConfig, Secret, StatesForm, TopicConfig, TowerLimits, TowersSection,
+    VersionSource, WeightsConfig,
 };
 use crate::telemetry::LogFormat;
 
@@ -48,6 +49,7 @@ pub(super) fn resolve(raw: &RawConfig, folder: &Path, errors: &mut Vec<ConfigErr
         media: at.media(),
         record: at.record(),
         pipeline: at.pipeline(),
+        rescore: at.rescore(),
         http: at.http(),
         log: at.log(),
     };
@@ -97,6 +99,10 @@ impl View<'_> {
 
     fn flag(&self, key: &str) -> bool {
         matches!(self.value(key), Some(RawValue::Bool(true)))
+    }
+
+    fn float(&self, key: &str) -> f64 {
+        if let Some(RawValue::Float(number)) = self.value(key) { *number } else { 0.0 }
     }
 
     fn text(&self, key: &str) -> &str {
@@ -358,6 +364,34 @@ impl<'a> Resolver<'a> {
             retry_backoff_max: max,
             poison_window: view.size("poison_window"),
             poison_share_max: if let Some(RawValue::Float(share)) = view.value("poison_share_max") { *share } else { 1.0 },
+        }
+    }
+
+    fn rescore(&mut self) -> RescoreConfig {
+        let (view, cache) = (self.view("rescore"), self.view("rescore.cache"));
+        let (deadline, deadline_max) = (view.millis("deadline_ms"), view.millis("deadline_ms_max"));
+        if deadline > deadline_max {
+            let problem = format!("{} is more than deadline_ms_max = {}", deadline.as_millis(), deadline_max.as_millis());
+            self.error(view, "deadline_ms", problem, "write a usual time that is at most the longest one");
+        }
+        let weight = |key| view.float(key) as f32;
+        RescoreConfig {
+            enabled: view.flag("enabled"),
+            candidates_max: view.size("candidates_max"),
+            requests_in_flight_max: view.size("requests_in_flight_max"),
+            deadline,
+            deadline_max,
+            weights: WeightsConfig {
+                itm: weight("weight_itm"),
+                itc: weight("weight_itc"),
+                prior: weight("weight_prior"),
+                bid: weight("weight_bid"),
+            },
+            cache: CacheConfig {
+                bytes_max: cache.integer("bytes_max"),
+                states: if cache.text("states") == "f32" { StatesForm::F32 } else { StatesForm::F16 },
+                warm: cache.flag("warm"),
+            },
         }
     }
 

@@ -28,6 +28,8 @@ pub struct Config {
     pub record: RecordLimits,
     /// Limits of what is under way.
     pub pipeline: PipelineConfig,
+    /// Re-scoring by the single tower.
+    pub rescore: RescoreConfig,
     /// The HTTP interface.
     pub http: HttpConfig,
     /// Logs.
@@ -70,7 +72,7 @@ pub struct RuntimeConfig {
 pub struct TowerLimits {
     /// Most items in one batch.
     pub batch_max: usize,
-    /// Most items waiting.
+    /// Most items waiting, live requests and indexing each.
     pub queue_max: usize,
     /// Longest wait for a batch to fill, microseconds.
     pub wait_us_max: u64,
@@ -230,6 +232,58 @@ pub struct PipelineConfig {
     pub poison_window: usize,
     /// Share of dead letters among them above which the daemon stops.
     pub poison_share_max: f64,
+}
+
+/// Weights of the blend.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WeightsConfig {
+    /// Of the match score.
+    pub itm: f32,
+    /// Of the cosine.
+    pub itc: f32,
+    /// Of ln(prior), for advertisements.
+    pub prior: f32,
+    /// Of ln(bid), for advertisements.
+    pub bid: f32,
+}
+
+/// How states are kept in the feature cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatesForm {
+    /// In 16 bits.
+    F16,
+    /// In 32 bits, as the towers give them.
+    F32,
+}
+
+/// `[rescore.cache]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheConfig {
+    /// Most bytes of states and vectors; 0 keeps nothing.
+    pub bytes_max: u64,
+    /// How states are kept.
+    pub states: StatesForm,
+    /// Whether the pipeline puts the states of what it indexes there.
+    pub warm: bool,
+}
+
+/// `[rescore]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct RescoreConfig {
+    /// Whether the cross tower is loaded and re-scoring is served.
+    pub enabled: bool,
+    /// Most candidates of one request.
+    pub candidates_max: usize,
+    /// Most requests at once.
+    pub requests_in_flight_max: usize,
+    /// Time of a request that names none.
+    pub deadline: Duration,
+    /// Most time that a request may ask for.
+    pub deadline_max: Duration,
+    /// Weights of the blend.
+    pub weights: WeightsConfig,
+    /// The feature cache.
+    pub cache: CacheConfig,
 }
 
 /// `[http]`

@@ -41,6 +41,10 @@ pub(super) enum Condition {
     EqualsInteger(&'static str, i64),
     /// The payload's keyword, or one of its keywords, is equal.
     EqualsKeyword(&'static str, &'static str),
+    /// The payload's keyword, or one of its keywords, is this word of a client's.
+    IsWord(&'static str, String),
+    /// The payload's integer lies between these, both included; below 2^53, where `f64` is exact.
+    Between(&'static str, Option<i64>, Option<i64>),
     /// The payload's field is `true`.
     IsTrue(&'static str),
     /// The point holds this named vector.

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "embedded")]
 pub mod embedded;
+mod filter;
 pub mod guard;
 pub mod payload;
 pub mod qdrant;
@@ -16,6 +17,8 @@ use std::sync::Arc;
 use astromech_schemas::{Fingerprint, Kind};
 use futures::future::BoxFuture;
 use uuid::Uuid;
+
+pub use filter::SearchFilter;
 
 /// Name of the vector of an item's text.
 pub const VECTOR_TEXT: &str = "text";
@@ -66,6 +69,8 @@ pub struct Query {
     pub vector: Vec<f32>,
     /// Most hits.
     pub limit: u32,
+    /// What may be found.
+    pub filter: SearchFilter,
 }
 
 /// A stored point, as found or retrieved. Tombstones are only ever retrieved.

@@ -3,6 +3,7 @@
 //! One attempt each; whether and when to try again is the pipeline's decision. Absent here: nothing is decoded or cached.
 
 mod address;
+mod content;
 mod error;
 mod files;
 mod http;
@@ -14,6 +15,7 @@ use astromech_schemas::ImageSource;
 use url::Url;
 
 pub use address::AddressRules;
+pub use content::ContentHash;
 pub use error::MediaError;
 pub use files::FileRoots;
 pub use resolver::{Lookup, system_lookup};

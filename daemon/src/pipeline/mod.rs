@@ -36,7 +36,7 @@ pub use fault::Fault;
 pub use halt::{Halt, HaltCause};
 pub use kafka_outlet::KafkaOutlet;
 pub use outlet::{Outlet, PublishError};
-pub use payload::payload;
+pub use payload::{FIELD_IMAGE_SHA256, payload};
 pub use poison::PoisonBreaker;
 pub use prepare::Preparer;
 pub use write::{WriteReply, WriteRequest};
@@ -45,6 +45,7 @@ pub use writer::{Writer, WriterLimits};
 use crate::config::Config;
 use crate::index::Index;
 use crate::media::Media;
+use crate::rescore::StateCache;
 use crate::source::Intake;
 use crate::telemetry::{Metrics, Readiness};
 
@@ -68,6 +69,8 @@ pub struct PipelineParts {
     pub rules: HashMap<Arc<str>, TopicRules>,
     /// Whether to stop when most records are poison.
     pub poison: Option<PoisonBreaker>,
+    /// Where the states of what is indexed go too, for re-scoring.
+    pub warm: Option<Arc<StateCache>>,
 }
 
 /// Starts the pipeline. It ends when every [`Intake`] is dropped and every record under way has ended.
@@ -96,6 +99,7 @@ pub fn start(config: &Config, parts: PipelineParts) -> (Intake, JoinHandle<()>) 
         outlet: parts.outlet,
         metrics: parts.metrics,
         poison: parts.poison,
+        warm: parts.warm,
         halt: parts.halt,
         rules: parts.rules,
         limits: config.record,

@@ -5,6 +5,9 @@ use serde_json::{Map, Value, json};
 
 use crate::source::Record;
 
+/// sha-256 of the picture's bytes as they were embedded, hexadecimal; absent where there is none.
+pub const FIELD_IMAGE_SHA256: &str = "image_sha256";
+
 /// Characters of a body that are kept: enough for a result list.
 const BODY_CHARS_MAX: usize = 500;
 

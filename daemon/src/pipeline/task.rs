@@ -7,7 +7,7 @@ use std::time::Instant;
 use astromech_schemas::dead_letter::Reason;
 use astromech_schemas::results::{Operation, RESULT_SCHEMA, ResultMessage};
 use astromech_schemas::{ImageSource, RecordLimits, point_id};
-use astromech_towers::{Embedded, PreparedImage, Towers, TowersError};
+use astromech_towers::{PreparedImage, PreparedText, Towers, TowersError};
 use futures::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{debug, warn};
@@ -17,13 +17,14 @@ use super::decode::{Decoded, TopicRules, decode};
 use super::fault::Fault;
 use super::halt::{Halt, HaltCause};
 use super::outlet::{Outlet, PublishError};
-use super::payload::payload;
+use super::payload::{FIELD_IMAGE_SHA256, payload};
 use super::poison::PoisonBreaker;
 use super::prepare::Preparer;
 use super::write::{WriteReply, WriteRequest};
 use crate::generation::collection_name;
 use crate::index::{Change, ChangeBody, VECTOR_IMAGE, VECTOR_TEXT};
-use crate::media::Media;
+use crate::media::{ContentHash, Media};
+use crate::rescore::StateCache;
 use crate::source::{Delivery, FenceGuard, Record};
 use crate::telemetry::{Metrics, Stage};
 
@@ -41,6 +42,7 @@ pub(super) struct Shared {
     pub(super) outlet: Arc<dyn Outlet>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) poison: Option<PoisonBreaker>,
+    pub(super) warm: Option<Arc<StateCache>>,
     pub(super) halt: Halt,
     pub(super) rules: HashMap<Arc<str>, TopicRules>,
     pub(super) limits: RecordLimits,
@@ -71,7 +73,7 @@ impl From<Fault> for NotEmbedded {
 /// Both vectors of an item, as far as it has them.
 struct Vectors {
     text: Option<Vec<f32>>,
-    image: Option<Vec<f32>>,
+    image: Option<(Vec<f32>, ContentHash)>,
 }
 
 impl Shared {
@@ -127,10 +129,14 @@ impl Shared {
         let body = match decoded.item.take() {
             None => ChangeBody::Delete,
             Some(mut item) => {
-                let payload = payload(&item, record);
+                let mut payload = payload(&item, record);
                 let (text, image) = (item.text(), item.take_image());
                 drop(item);
                 let Vectors { text, image } = self.vectors(text, image).await?;
+                let image = image.map(|(vector, content)| {
+                    payload.insert(FIELD_IMAGE_SHA256.to_owned(), content.to_hex().into());
+                    vector
+                });
                 ChangeBody::Upsert { text, image, payload }
             }
         };
@@ -165,29 +171,45 @@ impl Shared {
         let text = async {
             let Some(text) = text else { return Ok(None) };
             let prepared = self.preparer.text(text).await?;
-            self.embedded(self.towers.embed_text(prepared)).await.map(Some)
+            self.text_vector(prepared).await.map(Some)
         };
         let image = async {
             let Some(source) = image else { return Ok(None) };
-            let prepared = self.picture(source).await?;
-            self.embedded(self.towers.embed_image(prepared)).await.map(Some)
+            let (prepared, content) = self.picture(source).await?;
+            let vector = self.image_vector(prepared, content).await?;
+            Ok(Some((vector, content)))
         };
         let (text, image) = tokio::try_join!(text, image)?;
         Ok(Vectors { text, image })
     }
 
-    async fn embedded(&self, tower: impl Future<Output = Result<Embedded, TowersError>>) -> Result<Vec<f32>, NotEmbedded> {
+    async fn text_vector(&self, prepared: PreparedText) -> Result<Vec<f32>, NotEmbedded> {
+        let Some(cache) = &self.warm else { return Ok(self.embedded(self.towers.embed_text(prepared)).await?.embedding) };
+        let key = cache.text_key(prepared.ids());
+        let encoded = self.embedded(self.towers.embed_text_states(prepared)).await?;
+        cache.put(key, &encoded);
+        Ok(encoded.embedding)
+    }
+
+    async fn image_vector(&self, prepared: PreparedImage, content: ContentHash) -> Result<Vec<f32>, NotEmbedded> {
+        let Some(cache) = &self.warm else { return Ok(self.embedded(self.towers.embed_image(prepared)).await?.embedding) };
+        let encoded = self.embedded(self.towers.embed_image_states(prepared)).await?;
+        cache.put(cache.image_key(&content), &encoded);
+        Ok(encoded.embedding)
+    }
+
+    async fn embedded<T>(&self, tower: impl Future<Output = Result<T, TowersError>>) -> Result<T, NotEmbedded> {
         let started = Instant::now();
         let embedded = tower.await;
         self.metrics.stage_time(Stage::Embed, started.elapsed());
-        embedded.map(|embedded| embedded.embedding).map_err(|e| {
+        embedded.map_err(|e| {
             // Bad input was refused when it was prepared: what fails here is the runtime.
             self.halt.halt(HaltCause::Towers(e.to_string()));
             NotEmbedded::Left(Left::Halted)
         })
     }
 
-    async fn picture(&self, source: ImageSource) -> Result<PreparedImage, NotEmbedded> {
+    async fn picture(&self, source: ImageSource) -> Result<(PreparedImage, ContentHash), NotEmbedded> {
         let (bytes, place) = match source {
             ImageSource { bytes: Some(bytes), .. } => (bytes.0, None),
             source => {
@@ -196,7 +218,7 @@ impl Shared {
             }
         };
         let started = Instant::now();
-        let prepared = self.preparer.image(bytes).await;
+        let prepared = self.preparer.picture(bytes).await;
         self.metrics.stage_time(Stage::Prepare, started.elapsed());
         drop(place);
         Ok(prepared?)

@@ -14,11 +14,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::rescore::RescoreMetrics;
+
 /// Content type of [`Metrics::encode`].
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Seconds, from a vector lookup to a slow image host.
-const SECONDS_BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+pub(super) const SECONDS_BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// Items of one batch.
 const BATCH_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
@@ -79,6 +82,8 @@ type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// Of re-scoring.
+    pub rescore: RescoreMetrics,
     records_consumed: Family<TopicLabel, Counter>,
     records_applied: Family<AppliedLabels, Counter>,
     dead_letters: Family<ReasonLabel, Counter>,
@@ -109,6 +114,7 @@ impl Metrics {
         let items: fn() -> Histogram = || Histogram::new(BATCH_BUCKETS);
         let mut metrics = Self {
             registry: Registry::with_prefix("astromech"),
+            rescore: RescoreMetrics::new(),
             records_consumed: Family::default(),
             records_applied: Family::default(),
             dead_letters: Family::default(),
@@ -155,6 +161,7 @@ impl Metrics {
         r.register_with_unit("http", "Time to answer an HTTP request", Unit::Seconds, self.http_seconds.clone());
         r.register("http_in_flight", "HTTP requests being answered", self.http_in_flight.clone());
         r.register("provider_info", "Execution provider, precision and vector space in use", self.provider.clone());
+        self.rescore.register(r);
     }
 
     fn start_at_zero(&self) {

@@ -3,7 +3,9 @@
 mod log;
 mod metrics;
 mod readiness;
+mod rescore;
 
 pub use log::{LogError, LogFormat, init_log};
 pub use metrics::{METRICS_CONTENT_TYPE, Metrics, Stage};
 pub use readiness::{Condition, Readiness};
+pub use rescore::RescoreMetrics;

@@ -7,6 +7,9 @@
 mod bodies;
 mod limits;
 mod media;
+mod parity;
+mod rescore;
+mod rescore_limits;
 mod search;
 mod service;
 mod support;

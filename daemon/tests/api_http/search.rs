@@ -4,7 +4,7 @@ use astromech_schemas::Kind;
 use astromech_schemas::http::{EmbedResponse, SearchResponse};
 use serde_json::json;
 
-use crate::support::{Server, base64, picture};
+use crate::support::{Server, base64, expect_problem, picture};
 
 /// Two pictures of the demo set.
 const LIPS: &str = "emoji-3896dd86ac";
@@ -89,4 +89,19 @@ async fn embeddings_are_those_that_the_index_holds_in_the_order_of_the_request()
 
 fn cosine(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_keeps_to_its_filter() {
+    let Some(server) = filled().await else { return };
+    let response = server.post("/v1/search", &json!({"text": "球", "tags": ["emoji"]})).await;
+    let found: SearchResponse = response.json().await.unwrap();
+    assert_eq!((found.hits[&Kind::Image].len(), found.hits[&Kind::Article].len()), (2, 0));
+    let response =
+        server.post("/v1/search", &json!({"text": "球", "tags": ["emoji"], "languages": ["zh"], "time_ms_from": 0})).await;
+    let found: SearchResponse = response.json().await.unwrap();
+    assert!(found.hits[&Kind::Image].is_empty(), "what names no language or time is not found by one");
+    let many = vec!["a"; 33];
+    let answer = server.post("/v1/search", &json!({"text": "球", "tags": many})).await;
+    expect_problem(answer, 400, "invalid-request", &["tags: 33 words", "filter_words_max = 32"]).await;
 }

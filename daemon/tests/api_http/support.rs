@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use astromech::api::{AppState, Limits, MediaRoots, serve};
+use astromech::config::Config;
 use astromech::index::{Change, ChangeBody, Index, IndexOptions, Space, open};
+use astromech::media::Media;
+use astromech::rescore::{RescoreParts, Rescorer, StateCache};
 use astromech::telemetry::{Condition, Metrics, Readiness};
 use astromech_schemas::{Kind, point_id};
 use astromech_towers::{Bundle, Towers, TowersConfig, init_runtime};
@@ -32,21 +35,26 @@ pub fn base64(bytes: &[u8]) -> String {
 /// Towers shared by the tests of this process; `None`, with the reason printed, where there is no bundle.
 pub fn towers() -> Option<Towers> {
     static TOWERS: OnceLock<Option<Towers>> = OnceLock::new();
-    let start = || {
-        let dir =
-            std::env::var_os("ASTROMECH_E2E_BUNDLE").map_or_else(|| repository().join("configs/demo/bundle"), PathBuf::from);
-        if !dir.join("manifest.json").is_file() {
-            skip(&format!("no bundle in {}; set ASTROMECH_E2E_BUNDLE to a released one", dir.display()));
-            return None;
-        }
-        init_runtime(None).unwrap();
-        Some(Towers::start(&Bundle::open(&dir).unwrap(), &TowersConfig::default()).unwrap())
-    };
-    TOWERS.get_or_init(start).clone()
+    TOWERS.get_or_init(own_towers).clone()
+}
+
+/// Towers that no other test shares: what they compute does not depend on what runs beside.
+pub fn own_towers() -> Option<Towers> {
+    let dir = std::env::var_os("ASTROMECH_E2E_BUNDLE").map_or_else(|| repository().join("configs/demo/bundle"), PathBuf::from);
+    if !dir.join("manifest.json").is_file() {
+        skip(&format!("no bundle in {}; set ASTROMECH_E2E_BUNDLE to a released one", dir.display()));
+        return None;
+    }
+    Some(start_bundle(&dir))
+}
+
+pub fn start_bundle(dir: &Path) -> Towers {
+    init_runtime(None).unwrap();
+    Towers::start(&Bundle::open(dir).unwrap(), &TowersConfig::default()).unwrap()
 }
 
 #[expect(clippy::print_stderr, reason = "a skipped test says why")]
-fn skip(reason: &str) {
+pub fn skip(reason: &str) {
     eprintln!("skipped: {reason}");
 }
 
@@ -56,6 +64,8 @@ pub struct Server {
     pub client: reqwest::Client,
     pub towers: Towers,
     pub index: Arc<dyn Index>,
+    pub rescorer: Option<Arc<Rescorer>>,
+    pub config: Config,
     pub readiness: Arc<Readiness>,
     pub metrics: Arc<Metrics>,
     pub stop: CancellationToken,
@@ -70,7 +80,12 @@ impl Server {
 
     /// `None` where there is no bundle. Pictures may be shown from the folder `root` of the server's own folder.
     pub async fn start_with(limits: Limits) -> Option<Self> {
-        let towers = towers()?;
+        Some(Self::start_configured(towers()?, limits, "").await)
+    }
+
+    /// As [`Server::start_with`], with towers of the caller's and `settings` beside what a server needs: TOML. Pictures are fetched from
+    /// the folder `root` too.
+    pub async fn start_configured(towers: Towers, limits: Limits, settings: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let manifest = towers.manifest();
         let space = Space {
@@ -82,9 +97,24 @@ impl Server {
         std::fs::create_dir(folder.path().join("root")).unwrap();
         let readiness = Arc::new(Readiness::new(&[Condition::Bundle, Condition::Index]));
         let metrics = Arc::new(Metrics::new());
+        // A process that already has a provider keeps it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = config(folder.path(), settings);
+        let rescorer = config.rescore.enabled.then(|| {
+            let cache = StateCache::new(towers.fingerprint().clone(), &config.rescore.cache, Arc::clone(&metrics));
+            let parts = RescoreParts {
+                towers: towers.clone(),
+                index: Arc::clone(&index),
+                media: Arc::new(Media::new(&config.media).unwrap()),
+                cache: Arc::new(cache),
+                metrics: Arc::clone(&metrics),
+            };
+            Arc::new(Rescorer::new(&config, parts))
+        });
         let state = AppState {
             towers: towers.clone(),
             index: Arc::clone(&index),
+            rescorer: rescorer.clone(),
             metrics: Arc::clone(&metrics),
             readiness: Arc::clone(&readiness),
             media: MediaRoots { file_roots: vec![folder.path().join("root")], bytes_max: 100_000 },
@@ -98,10 +128,8 @@ impl Server {
             let stop = stop.clone();
             async move { serve(listener, Arc::new(state), stop).await.unwrap() }
         });
-        // A process that already has a provider keeps it.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-        Some(Self { address, client, towers, index, readiness, metrics, stop, served, folder })
+        Self { address, client, towers, index, rescorer, config, readiness, metrics, stop, served, folder }
     }
 
     pub fn root(&self) -> PathBuf {
@@ -139,6 +167,14 @@ impl Server {
         let change = Change { kind, id: id.to_owned(), point_id: point_id(kind, id), version, fingerprint, body };
         self.index.apply(&[change]).await.unwrap();
     }
+}
+
+/// A configuration whose own parts the server does not use, with `settings`; `file:` pictures lie in the folder `root`.
+fn config(folder: &Path, settings: &str) -> Config {
+    // A key may be written in one place only, so a test that sets [media] names its roots itself.
+    let media = if settings.contains("[media]") { "" } else { "[media]\nfile_roots = [\"root\"]\n" };
+    let text = format!("[bundle]\npath = \"b\"\n[index.embedded]\npath = \"i\"\n{media}{settings}");
+    Config::parse(&text, folder, &|_| None).unwrap_or_else(|errors| panic!("{errors:?}"))
 }
 
 /// Asserts that `response` is a problem document with these parts in its detail; returns it.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use astromech::index::embedded::{EmbeddedIndex, Tuning};
 use astromech::index::qdrant::QdrantOptions;
 use astromech::index::{
-    self, Change, ChangeBody, Index, IndexError, IndexOptions, Query, Space, Stored, VECTOR_IMAGE, VECTOR_TEXT,
+    self, Change, ChangeBody, Index, IndexError, IndexOptions, Query, SearchFilter, Space, Stored, VECTOR_IMAGE, VECTOR_TEXT,
 };
 use astromech_schemas::{Fingerprint, Kind, point_id};
 use qdrant_client::Qdrant;
@@ -90,7 +90,7 @@ pub async fn title(index: &dyn Index, id: &str) -> String {
 
 /// Ids of the images that a search for the vector of a seed finds, best first, with their scores.
 pub async fn search(index: &dyn Index, vector_name: &'static str, seed: u64, limit: u32) -> Vec<(String, f32)> {
-    let query = Query { kind: Kind::Image, vector_name, vector: vector(seed), limit };
+    let query = Query { kind: Kind::Image, vector_name, vector: vector(seed), limit, filter: SearchFilter::default() };
     let hits = index.search(&query).await.unwrap();
     hits.into_iter().map(|hit| (hit.payload["id"].as_str().unwrap().to_owned(), hit.score)).collect()
 }

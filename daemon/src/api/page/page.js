@@ -6,8 +6,9 @@
       placeholder: '描述你要找的画面，例如：红色的汽车', search: '搜索', choose: '用图片搜索', forget: '移除图片', skip: '跳到结果', pictures: '图片', articles: '文章',
       ads: '广告', more: '显示更多', retry: '重试', drop: '松开，用这张图片搜索', metrics: '指标', searching: '正在搜索…', nothing: '没有找到结果。换个说法试试。',
       offline: '连不上服务', unreadable: '这个文件不是可以读取的图片', similar: '找相似的图片', untitled: '无标题', other: 'English',
+      rerank: '用单塔模型精排', ranks: (now, was) => `精排第 ${now} 位，双塔第 ${was} 位`, unscored: '未能精排',
       counts: (c) => [c.image && `${c.image} 张图片`, c.article && `${c.article} 篇文章`, c.ad && `${c.ad} 个广告`].filter(Boolean).join(' · '),
-      timing: (e, s) => `编码 ${e} ms · 检索 ${s} ms`, facts: (i) => [`模型 ${i.bundle}`, `${i.dim} 维`, `${i.precision} · ${i.provider}`],
+      timing: (e, s, r) => [`编码 ${e} ms`, `检索 ${s} ms`, r && `精排 ${r} ms`].filter(Boolean).join(' · '), facts: (i) => [`模型 ${i.bundle}`, `${i.dim} 维`, `${i.precision} · ${i.provider}`],
     },
     en: {
       title: 'Astromech · search by words or picture', headline: 'Find pictures and articles with a sentence, or a picture',
@@ -16,11 +17,12 @@
       pictures: 'Pictures', articles: 'Articles', ads: 'Advertisements', more: 'Show more', retry: 'Try again', drop: 'Drop to search by this picture', metrics: 'Metrics',
       searching: 'Searching…', nothing: 'Nothing found. Try other words.', offline: 'The daemon does not answer', unreadable: 'This file is no picture that can be read',
       similar: 'Find similar pictures', untitled: 'Untitled', other: '中文',
+      rerank: 'Re-rank by the single tower', ranks: (now, was) => `Rank ${now} by the single tower, ${was} by the dual towers`, unscored: 'Not re-ranked',
       counts: (c) => [c.image && `${c.image} pictures`, c.article && `${c.article} articles`, c.ad && `${c.ad} advertisements`].filter(Boolean).join(' · '),
-      timing: (e, s) => `embed ${e} ms · search ${s} ms`, facts: (i) => [`model ${i.bundle}`, `${i.dim} dimensions`, `${i.precision} · ${i.provider}`],
+      timing: (e, s, r) => [`embed ${e} ms`, `search ${s} ms`, r && `re-rank ${r} ms`].filter(Boolean).join(' · '), facts: (i) => [`model ${i.bundle}`, `${i.dim} dimensions`, `${i.precision} · ${i.provider}`],
     },
   };
-  const FIRST = 18, MOST = 100, ARTICLES_FIRST = 6;
+  const FIRST = 18, MOST = 100, ARTICLES_FIRST = 6, RESCORE_FIRST = 50;
   const SERVED = ['image/jpeg', 'image/png', 'image/webp', 'image/gif', 'image/bmp'];
   const SHRINK_BYTES = 4 * 1024 * 1024, SHRINK_EDGE = 1280, SKELETON_MS = 150;
 
@@ -84,7 +86,7 @@
     try {
       const body = query.text ? { text: query.text } : { image: query.image || await fetched(query, mine.signal) };
       const response = await fetch('/v1/search', {
-        method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ ...body, limit }), signal: mine.signal,
+        method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ ...body, ...second(), limit }), signal: mine.signal,
       });
       const json = await response.json();
       if (!response.ok) throw Object.assign(new Error(json.detail), { title: json.title });
@@ -101,6 +103,11 @@
         document.body.classList.remove('stale');
       }
     }
+  }
+
+  // How many of the best hits the single tower ranks anew.
+  function second() {
+    return $('rescore').checked ? { rescore: Math.min(MOST, Math.max(RESCORE_FIRST, limit)) } : {};
   }
 
   async function fetched(query, signal) {
@@ -167,7 +174,7 @@
     const count = { image: hits.image.length, ad: hits.ad.length, article: hits.article.length };
     const found = count.image + count.ad + count.article;
     $('results').className = '';
-    $('status').textContent = found ? `${t.counts(count)} — ${t.timing(json.embed_ms.toFixed(1), json.search_ms.toFixed(1))}` : t.nothing;
+    $('status').textContent = found ? `${t.counts(count)} — ${t.timing(json.embed_ms.toFixed(1), json.search_ms.toFixed(1), json.rescore_ms && json.rescore_ms.toFixed(1))}` : t.nothing;
     $('image').replaceChildren(...hits.image.map(tile));
     $('ad').replaceChildren(...hits.ad.map(tile));
     $('article').replaceChildren(...hits.article.slice(0, Math.round(ARTICLES_FIRST * limit / FIRST)).map(row));
@@ -184,14 +191,28 @@
   }
 
   function score(hit) {
-    return make('span', { className: 'score', textContent: hit.score.toFixed(3) });
+    const scores = hit.rescore && hit.rescore.scores;
+    if (!scores) return make('span', { className: 'score', textContent: hit.score.toFixed(3) });
+    const parts = `itm ${scores.itm.toFixed(3)} + itc ${scores.itc.toFixed(3)}`;
+    return make('span', { className: 'score', textContent: scores.score.toFixed(3), title: parts });
+  }
+
+  // Both ranks, side by side: the single tower's, and the dual towers'.
+  function ranks(hit, index) {
+    if (!hit.rescore) return null;
+    const now = index + 1, was = hit.rescore.dual_rank, scored = Boolean(hit.rescore.scores);
+    const node = make('span', { className: scored && now < was ? 'ranks up' : 'ranks' }, `${scored ? now : '–'} `, make('s', { textContent: `← ${was}` }));
+    node.title = scored ? words().ranks(now, was) : `${words().unscored}: ${hit.rescore.problem ? hit.rescore.problem.detail : ''}`;
+    node.dataset.rank = now;
+    node.dataset.dual = was;
+    return node;
   }
 
   function about(hit) {
     return [hit.title, ...Object.entries(hit.attributes || {}).map(([key, value]) => `${key}: ${value}`), hit.link].filter(Boolean).join('\n');
   }
 
-  function tile(hit) {
+  function tile(hit, index) {
     const figure = make('figure', { className: 'tile' });
     // A caption's first words name the picture; the rest is in the tooltip.
     const title = (hit.title || hit.id).split(/[：:。\n]/)[0];
@@ -200,18 +221,18 @@
     button.onclick = () => askLike(`${hit.kind}/${hit.id}`);
     button.disabled = !hit.image_url;
     const named = hit.link ? make('a', { href: hit.link, rel: 'noopener noreferrer', target: '_blank', textContent: title }) : title;
-    const caption = make('figcaption', { lang: 'zh-CN', title: about(hit) }, make('span', { className: 'name' }, named), score(hit));
+    const caption = make('figcaption', { lang: 'zh-CN', title: about(hit) }, make('span', { className: 'name' }, named), ranks(hit, index), score(hit));
     figure.append(button, caption);
     return figure;
   }
 
-  function row(hit) {
+  function row(hit, index) {
     const title = hit.title || words().untitled;
     const line = make('li', {});
     const heading = make('h3', {}, hit.link ? make('a', { href: hit.link, rel: 'noopener noreferrer', target: '_blank', textContent: title }) : title);
     const body = hit.body ? make('p', { textContent: hit.body }) : null;
     const text = make('div', { className: 'words', lang: 'zh-CN' }, heading, body);
-    line.append(...[hit.image_url && img(hit, line), text, score(hit)].filter(Boolean));
+    line.append(...[hit.image_url && img(hit, line), text, ranks(hit, index), score(hit)].filter(Boolean));
     return line;
   }
 
@@ -266,6 +287,8 @@
   $('home').onclick = (event) => { if (!event.metaKey && !event.ctrlKey) { event.preventDefault(); home(true); } };
   $('forget').onclick = () => home(true);
   $('retry').onclick = () => { if (last) ask(last, { push: false, size: limit }); };
+  $('rescore').checked = stored('rescore') === 'on';
+  $('rescore').onchange = () => { stored('rescore', $('rescore').checked ? 'on' : 'off'); if (last) ask(last, { push: false, size: limit }); };
   $('more').onclick = () => ask(last, { push: false, size: Math.min(MOST, limit * 2) });
   $('choose').onclick = () => $('file').click();
   $('file').onchange = () => { askFile($('file').files[0]); $('file').value = ''; };
@@ -303,10 +326,16 @@
   addEventListener('popstate', follow);
 
   translate();
-  follow();
+  // Who wants re-ranking waits for word of whether the daemon does it.
+  const waits = $('rescore').checked;
+  if (!waits) follow();
   fetch('/v1/info').then((response) => (response.ok ? response.json() : Promise.reject(response))).then((json) => {
     info = json;
     facts();
     chips();
-  }).catch(() => {});
+    $('switch').hidden = !info.rescore_candidates_max;
+  }).catch(() => {}).then(() => {
+    if ($('switch').hidden) $('rescore').checked = false;
+    if (waits && !last && !$('query').value) follow();
+  });
 })();

@@ -88,6 +88,12 @@ fn to_condition(condition: &Condition) -> EdgeCondition {
         }
         Condition::EqualsInteger(field, value) => equals(field, ValueVariants::Integer(*value)),
         Condition::EqualsKeyword(field, word) => equals(field, ValueVariants::String((*word).to_owned())),
+        Condition::IsWord(field, word) => equals(field, ValueVariants::String(word.clone())),
+        Condition::Between(field, from, to) => {
+            let bound = |time: &Option<i64>| time.map(|time| OrderedFloat(time as f64));
+            let range = Range { lt: None, gt: None, gte: bound(from), lte: bound(to) };
+            EdgeCondition::Field(FieldCondition::new_range(key(field), range))
+        }
         Condition::IsTrue(field) => equals(field, ValueVariants::Bool(true)),
         Condition::HasVector(name) => EdgeCondition::HasVector(HasVectorCondition::from((*name).to_owned())),
         Condition::All(..) | Condition::Any(_) => EdgeCondition::Filter(to_filter(condition)),

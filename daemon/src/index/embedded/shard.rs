@@ -147,7 +147,7 @@ impl Shard {
     pub(super) fn search(&self, query: &Query) -> Result<Vec<Stored>, IndexError> {
         let request = SearchRequest {
             query: QueryEnum::Nearest(NamedQuery::new(VectorInternal::Dense(query.vector.clone()), query.vector_name)),
-            filter: None,
+            filter: query.filter.condition().as_ref().map(to_filter),
             params: None,
             limit: query.limit as usize,
             offset: 0,

@@ -74,6 +74,11 @@ fn to_condition(condition: &Condition) -> qdrant::Condition {
         Condition::Less(field, value) => qdrant::Condition::range(*field, Range { lt: Some(*value as f64), ..Range::default() }),
         Condition::EqualsInteger(field, value) => qdrant::Condition::matches(*field, *value),
         Condition::EqualsKeyword(field, word) => qdrant::Condition::matches(*field, (*word).to_owned()),
+        Condition::IsWord(field, word) => qdrant::Condition::matches(*field, word.clone()),
+        Condition::Between(field, from, to) => {
+            let range = Range { gte: from.map(|from| from as f64), lte: to.map(|to| to as f64), ..Range::default() };
+            qdrant::Condition::range(*field, range)
+        }
         Condition::IsTrue(field) => qdrant::Condition::matches(*field, true),
         Condition::HasVector(name) => qdrant::Condition::has_vector(*name),
         Condition::All(..) | Condition::Any(_) => to_filter(condition).into(),

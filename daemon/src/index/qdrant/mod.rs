@@ -143,6 +143,10 @@ impl Index for QdrantIndex {
                 .using(query.vector_name)
                 .limit(u64::from(query.limit))
                 .with_payload(true);
+            let request = match query.filter.condition() {
+                Some(condition) => request.filter(to_filter(&condition)),
+                None => request,
+            };
             let answer = self.client.query(request).await.map_err(self.error("searching"))?;
             let mut hits = Vec::with_capacity(answer.result.len());
             for point in answer.result {

@@ -1,0 +1,57 @@
+//! `POST /v1/rescore`: the HTTP door of [`crate::rescore`].
+
+use std::sync::Arc;
+
+use astromech_schemas::rescore::{ProblemKind, RescoreRequest, RescoreResponse};
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+
+use super::AppState;
+use super::embed::read_body;
+use super::problem::Problem;
+use crate::rescore::{RescoreError, Rescorer};
+
+impl From<RescoreError> for Problem {
+    fn from(error: RescoreError) -> Self {
+        let detail = error.to_string();
+        match error {
+            RescoreError::Invalid { field, problem, fix } => Self::invalid(field, &problem, fix),
+            RescoreError::TooMany { .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "too-many-candidates", "The request has too many candidates", detail)
+            }
+            RescoreError::NoItem(_) => Self::not_found(detail),
+            RescoreError::Context(fault) => match fault.kind {
+                ProblemKind::Failed => Self::internal(&detail),
+                ProblemKind::ImageTooLarge | ProblemKind::UrlTooLarge => {
+                    Self::new(StatusCode::PAYLOAD_TOO_LARGE, "image-too-large", "The picture is too large", detail)
+                }
+                ProblemKind::UrlUnavailable => {
+                    Self::new(StatusCode::SERVICE_UNAVAILABLE, "picture-unavailable", "The picture can't be had now", detail)
+                }
+                _ => {
+                    Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-context", "The context can't be scored against", detail)
+                }
+            },
+            RescoreError::Overloaded { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many requests are under way", detail)
+            }
+            RescoreError::Deadline { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, "deadline", "The deadline passed", detail),
+            RescoreError::Index(error) => error.into(),
+        }
+    }
+}
+
+/// `POST /v1/rescore`.
+pub(super) async fn handle(State(state): State<Arc<AppState>>, request: Request) -> Result<Json<RescoreResponse>, Problem> {
+    let rescorer = rescorer(&state)?;
+    let request: RescoreRequest = read_body(request, &state.limits).await?;
+    Ok(Json(rescorer.rescore(request).await?))
+}
+
+fn rescorer(state: &AppState) -> Result<&Rescorer, Problem> {
+    state.rescorer.as_deref().ok_or_else(|| {
+        let detail = "rescore.enabled is false; fix: set it to true, with a bundle that has a cross tower, and start again";
+        Problem::new(StatusCode::NOT_IMPLEMENTED, "rescoring-off", "This daemon does not re-score", detail)
+    })
+}

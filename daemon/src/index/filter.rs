@@ -1,0 +1,31 @@
+//! What a search may find, by the fields of items.
+
+use super::guard::Condition;
+
+/// Narrows a search; nothing where empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SearchFilter {
+    /// Every one of these tags.
+    pub tags: Vec<String>,
+    /// One of these languages, as items name them.
+    pub languages: Vec<String>,
+    /// Published then or later, milliseconds since 1970.
+    pub time_ms_from: Option<i64>,
+    /// Published then or earlier, milliseconds since 1970.
+    pub time_ms_to: Option<i64>,
+}
+
+impl SearchFilter {
+    /// As a condition on a stored point; `None` where everything may be found.
+    pub(super) fn condition(&self) -> Option<Condition> {
+        let is = |field: &'static str, word: &String| Condition::IsWord(field, word.clone());
+        let mut all: Vec<Condition> = self.tags.iter().map(|tag| is("tags", tag)).collect();
+        if !self.languages.is_empty() {
+            all.push(Condition::Any(self.languages.iter().map(|language| is("language", language)).collect()));
+        }
+        if self.time_ms_from.is_some() || self.time_ms_to.is_some() {
+            all.push(Condition::Between("time_ms", self.time_ms_from, self.time_ms_to));
+        }
+        (!all.is_empty()).then_some(Condition::All(all, Vec::new()))
+    }
+}
