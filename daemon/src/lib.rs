@@ -5,6 +5,7 @@
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod door;
 pub mod generation;
 pub mod index;
 pub mod media;

@@ -11,6 +11,7 @@ pub mod identity;
 pub mod item;
 pub mod manifest;
 pub mod rescore;
+pub mod rescore_topic;
 pub mod results;
 
 mod documents;

@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use health::Info;
 pub use openapi::openapi_document;
+pub(crate) use problem::Problem;
 pub use search::{SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX, SEARCH_RESCORE_MAX, SearchError, search};
 
 use crate::index::Index;

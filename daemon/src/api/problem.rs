@@ -14,7 +14,7 @@ const RETRY_AFTER_S: u32 = 1;
 
 /// An error answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     status: StatusCode,
     name: &'static str,
     title: &'static str,
@@ -22,42 +22,52 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(status: StatusCode, name: &'static str, title: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn new(status: StatusCode, name: &'static str, title: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status, name, title, detail: detail.into() }
     }
 
     /// The request says something wrong; `path` is the field.
-    pub(super) fn invalid(path: &str, problem: &str, fix: &str) -> Self {
+    pub(crate) fn invalid(path: &str, problem: &str, fix: &str) -> Self {
         let detail = format!("{path}: {problem}; fix: {fix}");
         Self::new(StatusCode::BAD_REQUEST, "invalid-request", "The request is not valid", detail)
     }
 
-    pub(super) fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "There is nothing here", detail)
     }
 
-    pub(super) fn body_too_large(body_bytes_max: usize) -> Self {
+    pub(crate) fn body_too_large(body_bytes_max: usize) -> Self {
         let detail = format!(
             "the body is over http.body_bytes_max = {body_bytes_max} bytes; fix: send less, for example a smaller picture"
         );
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The request body is too large", detail)
     }
 
-    pub(super) fn overloaded(requests_in_flight_max: usize) -> Self {
+    pub(crate) fn overloaded(requests_in_flight_max: usize) -> Self {
         let detail = format!(
             "http.requests_in_flight_max = {requests_in_flight_max} requests are under way; fix: try again after {RETRY_AFTER_S} s"
         );
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many requests are under way", detail)
     }
 
-    pub(super) fn timeout(timeout_ms: u128) -> Self {
+    pub(crate) fn timeout(timeout_ms: u128) -> Self {
         let detail =
             format!("no answer within http.timeout_ms = {timeout_ms} ms; fix: send less, or try again when there is less load");
         Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", "The request took too long", detail)
     }
 
+    /// The document that every door answers with.
+    pub(crate) fn into_document(self) -> Body {
+        Body {
+            kind: format!("urn:astromech:problem:{}", self.name),
+            title: self.title.to_owned(),
+            status: self.status.as_u16(),
+            detail: self.detail.into_owned(),
+        }
+    }
+
     /// The cause goes to the log, not to the client.
-    pub(super) fn internal(error: &dyn std::fmt::Display) -> Self {
+    pub(crate) fn internal(error: &dyn std::fmt::Display) -> Self {
         tracing::error!(%error, "a request failed");
         let detail = "the cause is in the daemon's log under this answer's x-request-id";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The daemon failed to answer", detail)
@@ -86,17 +96,12 @@ impl From<IndexError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = Body {
-            kind: format!("urn:astromech:problem:{}", self.name),
-            title: self.title.to_owned(),
-            status: self.status.as_u16(),
-            detail: self.detail.into_owned(),
-        };
-        let mut response = (self.status, axum::Json(body)).into_response();
+        let status = self.status;
+        let mut response = (status, axum::Json(self.into_document())).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
         }
         response

@@ -6,20 +6,22 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use astromech_towers::Towers;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::assemble::{api_limits, api_media, open_index, start_rescorer, start_towers, warm_cache};
 use super::failure::{Usage, hinted};
+use crate::door::{self, DoorParts};
 use super::signals::stop_on_signals;
 use crate::api::{self, AppState};
-use crate::config::{Config, KafkaConfig};
+use crate::config::{Config, KafkaConfig, TopicConfig, VersionSource};
 use crate::index::{Index, IndexError};
 use crate::media::Media;
 use crate::pipeline::{self, Backoff, BackoffLimits, Halt, KafkaOutlet, PipelineParts, PoisonBreaker, TopicRules};
-use crate::rescore::StateCache;
-use crate::source::{self, Drained, SourceDeps};
+use crate::rescore::{Rescorer, StateCache};
+use crate::source::{self, Drained, SourceDeps, SourceError};
 use crate::telemetry::{Condition, Metrics, Readiness};
 
 /// How often the index is asked for its health and its number of points.
@@ -42,7 +44,9 @@ pub async fn run(config: Config) -> Result<()> {
     stop_on_signals(stop.clone()).context("no signal handler")?;
     let listener = bind(&config).await?;
     let metrics = Arc::new(Metrics::new());
-    let readiness = Arc::new(Readiness::new(&[Condition::Bundle, Condition::Index, Condition::Kafka]));
+    let mut conditions = vec![Condition::Bundle, Condition::Index, Condition::Kafka];
+    conditions.extend(config.rescore.topics.as_ref().map(|_| Condition::RescoreTopic));
+    let readiness = Arc::new(Readiness::new(&conditions));
 
     let towers = start_towers(&config, &metrics, config.rescore.enabled).await?;
     readiness.set_ready(Condition::Bundle);
@@ -55,7 +59,7 @@ pub async fn run(config: Config) -> Result<()> {
     let state = Arc::new(AppState {
         towers: towers.clone(),
         index: Arc::clone(&index),
-        rescorer,
+        rescorer: rescorer.clone(),
         metrics: Arc::clone(&metrics),
         readiness: Arc::clone(&readiness),
         media: api_media(&config),
@@ -69,7 +73,7 @@ pub async fn run(config: Config) -> Result<()> {
         tokio::spawn(watch_queues(towers.clone(), Arc::clone(&metrics))),
     ];
 
-    let ingest = Ingest { config: &config, kafka: &kafka, towers, index: Arc::clone(&index), metrics, readiness, warm };
+    let ingest = Ingest { config: &config, kafka: &kafka, towers, index: Arc::clone(&index), metrics, readiness, warm, rescorer };
     let ended = ingest.run(stop).await;
     watchers.iter().for_each(JoinHandle::abort);
     served.cancel();
@@ -130,18 +134,21 @@ struct Ingest<'a> {
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
     warm: Option<Arc<StateCache>>,
+    rescorer: Option<Arc<Rescorer>>,
 }
 
 impl Ingest<'_> {
-    /// Runs source and pipeline to their end.
+    /// Runs source and pipeline, and the topic of re-scoring requests beside them, to their end.
     async fn run(self, stop: CancellationToken) -> Result<Drained> {
         let halt = Halt::default();
         let limits = &self.config.pipeline;
+        let outlet = Arc::new(KafkaOutlet::new(self.kafka).context("the producer did not start")?);
+        let door = self.start_door(&outlet, &halt, &stop)?;
         let parts = PipelineParts {
             towers: self.towers,
             index: self.index,
             media: Arc::new(Media::new(&self.config.media)?),
-            outlet: Arc::new(KafkaOutlet::new(self.kafka).context("the producer did not start")?),
+            outlet,
             metrics: Arc::clone(&self.metrics),
             readiness: Arc::clone(&self.readiness),
             halt: halt.clone(),
@@ -150,18 +157,72 @@ impl Ingest<'_> {
             warm: self.warm,
         };
         let (intake, pipeline) = pipeline::start(self.config, parts);
-        let deps = SourceDeps { intake, metrics: self.metrics, readiness: self.readiness, stop, halt: halt.token().clone() };
+        let deps = SourceDeps {
+            intake,
+            metrics: self.metrics,
+            readiness: self.readiness,
+            condition: Condition::Kafka,
+            stop: stop.clone(),
+            halt: halt.token().clone(),
+        };
         let started = Instant::now();
-        let ended = source::start(self.kafka, deps).context("reading from kafka did not start")?.await;
-        // Only a panic of the polling thread drops its answer.
-        let drained = ended.map_err(|_| anyhow::anyhow!("the polling thread ended without an answer"));
-        if tokio::time::timeout(END_TIMEOUT, pipeline).await.is_err() {
-            // What is left waits for something that may pass; it is not acknowledged, so it is read again.
-            warn!("records were left waiting at the end");
-        }
+        let reading = Reading { source: source::start(self.kafka, deps).context("reading from kafka did not start")?, pipeline };
+        let requests = async {
+            match door {
+                Some(door) => door.end(&stop).await.context("answering re-scoring requests failed"),
+                None => Ok(Drained { unfinished: 0 }),
+            }
+        };
+        let (drained, answered) = tokio::join!(reading.end(&stop), requests);
         info!(ran = ?started.elapsed(), "reading ended");
         if let Some(cause) = halt.cause() {
             bail!(cause.clone());
+        }
+        let (drained, answered) = (drained?, answered?);
+        Ok(Drained { unfinished: drained.unfinished + answered.unfinished })
+    }
+
+    /// The topic of re-scoring requests, where one is configured: a source and a consumer group of its own.
+    fn start_door(&self, outlet: &Arc<KafkaOutlet>, halt: &Halt, stop: &CancellationToken) -> Result<Option<Reading>> {
+        let (Some(topics), Some(rescorer)) = (&self.config.rescore.topics, &self.rescorer) else { return Ok(None) };
+        let limits = &self.config.pipeline;
+        let parts = DoorParts {
+            rescorer: Arc::clone(rescorer),
+            outlet: Arc::clone(outlet),
+            halt: halt.clone(),
+            backoff: BackoffLimits { min: limits.retry_backoff_min, max: limits.retry_backoff_max },
+        };
+        let (intake, pipeline) = door::start(topics, limits.bytes_in_flight_max, parts);
+        let topic = TopicConfig { name: topics.request.clone(), kind: None, version: VersionSource::Offset };
+        let kafka = KafkaConfig { group: topics.group.clone(), topics: vec![topic], ..self.kafka.clone() };
+        let deps = SourceDeps {
+            intake,
+            metrics: Arc::clone(&self.metrics),
+            readiness: Arc::clone(&self.readiness),
+            condition: Condition::RescoreTopic,
+            stop: stop.clone(),
+            halt: halt.token().clone(),
+        };
+        let source = source::start(&kafka, deps).context("reading re-scoring requests did not start")?;
+        Ok(Some(Reading { source, pipeline }))
+    }
+}
+
+/// A source with what its records go through.
+struct Reading {
+    source: oneshot::Receiver<Result<Drained, SourceError>>,
+    pipeline: JoinHandle<()>,
+}
+
+impl Reading {
+    /// Waits until the source has left its group and what it read has ended. One that ends by itself stops the others.
+    async fn end(self, stop: &CancellationToken) -> Result<Drained> {
+        // Only a panic of the polling thread drops its answer.
+        let drained = self.source.await.map_err(|_| anyhow::anyhow!("the polling thread ended without an answer"));
+        stop.cancel();
+        if tokio::time::timeout(END_TIMEOUT, self.pipeline).await.is_err() {
+            // What is left waits for something that may pass; it is not acknowledged, so it is read again.
+            warn!("records were left waiting at the end");
         }
         Ok(drained??)
     }

@@ -426,6 +426,22 @@ pub const SECTIONS: &[Section] = &[
         ]),
     },
     Section {
+        name: "rescore.topics",
+        doc: "Re-scoring requests out of a topic, with the brokers and properties of [kafka].",
+        form: SectionForm::Table(&[
+            key("request", Text, Default("\"\""), "Topic of the requests; empty takes them over HTTP only."),
+            key("reply", Text, Default("\"astromech.rescore-replies\""), "Topic of the replies."),
+            key(
+                "reply_to",
+                TextList,
+                Default("[]"),
+                "Further topics that a request may name in its header reply-to; replies go nowhere else.",
+            ),
+            key("group", Text, Default("\"\""), "Consumer group of the requests; empty takes that of [kafka] with .rescore behind it."),
+            key("requests_in_flight_max", Integer(1, 65_536), Default("16"), "Most requests at once; beyond it they stay in the topic."),
+        ]),
+    },
+    Section {
         name: "http",
         doc: "The HTTP interface and the page.",
         form: SectionForm::Table(&[

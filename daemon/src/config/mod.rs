@@ -21,7 +21,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use reference::reference_toml;
 pub use types::{
     BundleConfig, CacheConfig, Config, EngineConfig, HttpConfig, IndexConfig, KafkaConfig, LogConfig, MediaConfig,
-    PipelineConfig, ProviderKind, RescoreConfig, RuntimeConfig, Secret, StatesForm, TopicConfig, TowerLimits, TowersSection,
+    PipelineConfig, ProviderKind, RescoreConfig, RescoreTopics, RuntimeConfig, Secret, StatesForm, TopicConfig, TowerLimits, TowersSection,
     VersionSource, WeightsConfig,
 };
 

@@ -13,7 +13,7 @@ use super::keys::{Need, section};
 use super::raw::{RawConfig, RawTable, RawValue};
 use super::types::{
     BundleConfig, CacheConfig, Config, EngineConfig, HttpConfig, IndexConfig, KafkaConfig, LogConfig, MediaConfig,
-    PipelineConfig, ProviderKind, RescoreConfig, RuntimeConfig, Secret, StatesForm, TopicConfig, TowerLimits, TowersSection,
+    PipelineConfig, ProviderKind, RescoreConfig, RescoreTopics, RuntimeConfig, Secret, StatesForm, TopicConfig, TowerLimits, TowersSection,
     VersionSource, WeightsConfig,
 };
 use crate::telemetry::LogFormat;
@@ -375,7 +375,9 @@ impl<'a> Resolver<'a> {
             self.error(view, "deadline_ms", problem, "write a usual time that is at most the longest one");
         }
         let weight = |key| view.float(key) as f32;
+        let topics = self.rescore_topics(view.flag("enabled"));
         RescoreConfig {
+            topics,
             enabled: view.flag("enabled"),
             candidates_max: view.size("candidates_max"),
             requests_in_flight_max: view.size("requests_in_flight_max"),
@@ -393,6 +395,28 @@ impl<'a> Resolver<'a> {
                 warm: cache.flag("warm"),
             },
         }
+    }
+
+    fn rescore_topics(&mut self, enabled: bool) -> Option<RescoreTopics> {
+        let (view, kafka) = (self.view("rescore.topics"), self.view("kafka"));
+        let request = view.text("request").to_owned();
+        if request.is_empty() {
+            return None;
+        }
+        if !enabled {
+            self.error(view, "request", "rescore.enabled is false".to_owned(), "set rescore.enabled = true, or leave the topic out");
+        }
+        let (reply, reply_to) = (view.text("reply").to_owned(), view.list("reply_to").to_vec());
+        let written = [kafka.text("results_topic"), kafka.text("dead_letter_topic"), reply.as_str()];
+        if written.contains(&request.as_str()) || reply_to.contains(&request) {
+            let problem = format!("`{request}` is also written to: every reply would be a request");
+            self.error(view, "request", problem, "name a topic of its own");
+        }
+        let group = match view.text("group") {
+            "" => format!("{}.rescore", kafka.text("group")),
+            group => group.to_owned(),
+        };
+        Some(RescoreTopics { request, reply, reply_to, group, requests_in_flight_max: view.size("requests_in_flight_max") })
     }
 
     fn http(&mut self) -> HttpConfig {

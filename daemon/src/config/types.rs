@@ -284,6 +284,23 @@ pub struct RescoreConfig {
     pub weights: WeightsConfig,
     /// The feature cache.
     pub cache: CacheConfig,
+    /// Requests out of a topic; `None` takes them over HTTP only.
+    pub topics: Option<RescoreTopics>,
+}
+
+/// `[rescore.topics]`, where it names a request topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RescoreTopics {
+    /// Topic of the requests.
+    pub request: String,
+    /// Topic of the replies.
+    pub reply: String,
+    /// Further topics that a request may name.
+    pub reply_to: Vec<String>,
+    /// Consumer group.
+    pub group: String,
+    /// Most requests at once.
+    pub requests_in_flight_max: usize,
 }
 
 /// `[http]`

@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 use super::fault::Fault;
 use super::outlet::{Outlet, PublishError};
 use crate::config::KafkaConfig;
-use crate::source::{Record, log_librdkafka, producer_config};
+use crate::source::{self, Record, log_librdkafka, producer_config};
 
 /// One idempotent producer for both topics.
 pub struct KafkaOutlet {
@@ -47,6 +47,22 @@ impl KafkaOutlet {
             results_topic: kafka.results_topic.clone(),
             dead_letter_topic: kafka.dead_letter_topic.clone(),
         })
+    }
+
+    /// Sends one record to any topic; `Ok` when all replicas have it.
+    ///
+    /// # Errors
+    /// The broker did not take it, for now or for good.
+    pub async fn publish(
+        &self,
+        topic: &str,
+        key: Option<&[u8]>,
+        value: &[u8],
+        headers: &[source::Header],
+    ) -> Result<(), PublishError> {
+        let mut record = FutureRecord::to(topic).payload(value).headers(own_headers(headers, 0));
+        record.key = key;
+        self.send(record).await
     }
 
     async fn send(&self, record: FutureRecord<'_, [u8], [u8]>) -> Result<(), PublishError> {
@@ -93,12 +109,15 @@ impl Outlet for KafkaOutlet {
     }
 }
 
+/// Headers in librdkafka's form, with room for `more`.
+fn own_headers(own: &[source::Header], more: usize) -> OwnedHeaders {
+    let headers = OwnedHeaders::new_with_capacity(own.len() + more);
+    own.iter().fold(headers, |headers, own| headers.insert(Header { key: &own.name, value: own.value.as_deref() }))
+}
+
 /// The record's own headers as they came, then ours.
 fn headers(record: &Record, fault: &Fault) -> OwnedHeaders {
-    let mut headers = OwnedHeaders::new_with_capacity(record.headers.len() + 5);
-    for header in &record.headers {
-        headers = headers.insert(Header { key: &header.name, value: header.value.as_deref() });
-    }
+    let headers = own_headers(&record.headers, 5);
     let (partition, offset) = (record.partition.to_string(), record.offset.to_string());
     let ours: [(&str, &str); 5] = [
         (HEADER_REASON, fault.reason.as_str()),
@@ -116,7 +135,6 @@ mod tests {
     use rdkafka::message::Headers as _;
 
     use super::*;
-    use crate::source;
 
     #[test]
     fn a_dead_letter_keeps_the_records_headers_and_adds_the_reason() {

@@ -50,6 +50,14 @@ pub enum RescoreError {
         /// Most that a request may ask for, milliseconds.
         deadline_ms_max: u64,
     },
+    /// A request that waited for longer than its deadline before anybody read it.
+    #[error("deadline_ms: the request was {age_ms} ms old when it was read, its deadline is {deadline_ms} ms; fix: add daemons or partitions, or send a later deadline_ms; clocks must agree")]
+    Stale {
+        /// Time since the record was made, milliseconds.
+        age_ms: u64,
+        /// Time that the request had, milliseconds.
+        deadline_ms: u64,
+    },
     /// The index did not answer.
     #[error(transparent)]
     Index(#[from] IndexError),

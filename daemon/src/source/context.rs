@@ -22,6 +22,8 @@ pub(super) struct Context {
     pub(super) drain_timeout: Duration,
     pub(super) metrics: Arc<Metrics>,
     pub(super) readiness: Arc<Readiness>,
+    /// What it says ready of.
+    pub(super) condition: Condition,
     /// Set by an assignment: new partitions are not paused yet.
     pub(super) assigned: AtomicBool,
     /// Whether the group has ever assigned anything.
@@ -42,7 +44,7 @@ impl Context {
         info!(added = list.count(), partitions = self.assignment.all().len(), "partitions assigned");
         self.assigned.store(true, Ordering::Release);
         self.joined.store(true, Ordering::Release);
-        self.readiness.set_ready(Condition::Kafka);
+        self.readiness.set_ready(self.condition);
     }
 
     /// Fence first, then wait for writes under way, then commit, then give up (promise 4).
@@ -110,13 +112,13 @@ impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
         let answering = statistics.brokers.values().any(|broker| broker.state == "UP");
         if self.stopping.load(Ordering::Acquire) {
-            self.readiness.set_missing(Condition::Kafka, "stopping");
+            self.readiness.set_missing(self.condition, "stopping");
         } else if !answering {
-            self.readiness.set_missing(Condition::Kafka, "no broker answers");
+            self.readiness.set_missing(self.condition, "no broker answers");
         } else if self.joined.load(Ordering::Acquire) {
-            self.readiness.set_ready(Condition::Kafka);
+            self.readiness.set_ready(self.condition);
         } else {
-            self.readiness.set_missing(Condition::Kafka, "waiting for the group to assign partitions");
+            self.readiness.set_missing(self.condition, "waiting for the group to assign partitions");
         }
         for topic in statistics.topics.values() {
             let committed = topic.partitions.values().filter(|partition| partition.committed_offset >= 0);
@@ -128,12 +130,14 @@ impl ClientContext for Context {
                 }
             }
         }
-        self.metrics.set_oldest_unacked(self.assignment.oldest_age());
+        if self.condition == Condition::Kafka {
+            self.metrics.set_oldest_unacked(self.assignment.oldest_age());
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-            self.readiness.set_missing(Condition::Kafka, "no broker answers");
+            self.readiness.set_missing(self.condition, "no broker answers");
         }
         warn!(%error, reason, "kafka");
     }

@@ -34,7 +34,7 @@ pub use partition::Partition;
 pub use record::{Header, Record};
 
 use crate::config::KafkaConfig;
-use crate::telemetry::{Metrics, Readiness};
+use crate::telemetry::{Condition, Metrics, Readiness};
 
 /// Why reading ended.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +66,10 @@ pub struct SourceDeps {
     pub intake: Intake,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// Set when partitions are assigned and brokers answer.
+    /// Where `condition` is set, while partitions are assigned and brokers answer.
     pub readiness: Arc<Readiness>,
+    /// What this source is a condition of.
+    pub condition: Condition,
     /// Graceful stop.
     pub stop: CancellationToken,
     /// Stop without draining.
@@ -85,6 +87,7 @@ pub fn start(kafka: &KafkaConfig, deps: SourceDeps) -> Result<oneshot::Receiver<
         drain_timeout: kafka.drain_timeout,
         metrics: Arc::clone(&deps.metrics),
         readiness: Arc::clone(&deps.readiness),
+        condition: deps.condition,
         assigned: AtomicBool::new(false),
         joined: AtomicBool::new(false),
         stopping: AtomicBool::new(false),
@@ -100,6 +103,7 @@ pub fn start(kafka: &KafkaConfig, deps: SourceDeps) -> Result<oneshot::Receiver<
         kafka: kafka.clone(),
         metrics: deps.metrics,
         readiness: deps.readiness,
+        condition: deps.condition,
         stop: deps.stop,
         halt: deps.halt,
         state: poll::LoopState::new(kafka),

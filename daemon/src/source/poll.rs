@@ -42,6 +42,8 @@ pub(super) struct PollLoop {
     pub(super) kafka: KafkaConfig,
     pub(super) metrics: Arc<Metrics>,
     pub(super) readiness: Arc<Readiness>,
+    /// What it says ready of.
+    pub(super) condition: Condition,
     /// Graceful stop: read nothing more, finish what is under way.
     pub(super) stop: CancellationToken,
     /// The daemon can't go on: give the partitions up at once.
@@ -75,7 +77,7 @@ impl PollLoop {
     pub(super) fn run(mut self) -> Result<Drained, SourceError> {
         let result = self.read();
         self.consumer.context().stopping.store(true, Ordering::Release);
-        self.readiness.set_missing(Condition::Kafka, "stopping");
+        self.readiness.set_missing(self.condition, "stopping");
         let (now, drain) = (Instant::now(), self.kafka.drain_timeout);
         let deadline = now + drain;
         if result.is_ok() {
@@ -112,7 +114,7 @@ impl PollLoop {
         if error.rdkafka_error_code().is_some_and(|code| unknown.contains(&code)) {
             let names: Vec<_> = self.kafka.topics.iter().map(|topic| topic.name.as_str()).collect();
             let reason = format!("a topic of {} does not exist; create it", names.join(", "));
-            self.readiness.set_missing(Condition::Kafka, reason);
+            self.readiness.set_missing(self.condition, reason);
         } else {
             warn!(%error, "reading failed; it goes on when the brokers answer");
         }

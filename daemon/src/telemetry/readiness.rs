@@ -14,6 +14,8 @@ pub enum Condition {
     Index,
     /// Partitions are assigned and the brokers answer.
     Kafka,
+    /// The same, of the topic of re-scoring requests.
+    RescoreTopic,
 }
 
 impl Condition {
@@ -23,6 +25,7 @@ impl Condition {
             Self::Bundle => "bundle",
             Self::Index => "index",
             Self::Kafka => "kafka",
+            Self::RescoreTopic => "rescore_topic",
         }
     }
 }

@@ -11,5 +11,6 @@ mod promise_3;
 mod promise_4;
 mod promise_5;
 mod promise_8;
+mod rescore_topic;
 mod scenario;
 mod slice;
