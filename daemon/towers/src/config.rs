@@ -1,6 +1,14 @@
 //! Limits and choices. Every queue, batch, wait, byte and pixel has its limit here.
 
+use std::time::Duration;
+
 use astromech_schemas::manifest::Precision;
+
+/// How long indexing stands back for live callers: once the oldest indexing entry of a queue has waited this long, one batch in
+/// [`LIVE_BATCHES_MAX`] + 1 at least is led by it.
+pub const INDEXING_WAIT_MAX: Duration = Duration::from_millis(500);
+/// Most batches in a row led by live entries while an indexing entry has waited longer than [`INDEXING_WAIT_MAX`].
+pub const LIVE_BATCHES_MAX: usize = 3;
 
 /// Where graphs run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,9 +26,10 @@ pub enum Provider {
 /// Limits of one tower's queue and batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchLimits {
-    /// Most entries of one batch.
+    /// Most entries of one batch; of the cross tower, most pairs.
     pub batch_max: usize,
-    /// Most entries that wait; senders beyond it wait for room.
+    /// Most entries of each [`crate::Priority`] that wait; senders beyond it wait for room. So a full backlog of indexing leaves as
+    /// much room again for live callers, and twice this many wait at most.
     pub queue_max: usize,
     /// Longest wait of an entry for company while a worker is free, microseconds.
     pub wait_us_max: u64,
@@ -60,7 +69,8 @@ pub struct TowersConfig {
     pub image: BatchLimits,
     /// Limits of the text tower.
     pub text: BatchLimits,
-    /// Limits of the cross tower; an entry is up to `batch_max` pairs of one request.
+    /// Limits of the cross tower; an entry is up to `batch_max` pairs of one request, and a batch up to `batch_max` pairs of
+    /// several.
     pub cross: BatchLimits,
     /// Limits of a picture.
     pub image_limits: ImageLimits,

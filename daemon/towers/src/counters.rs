@@ -25,7 +25,7 @@ impl Tower {
     }
 }
 
-/// Entries waiting for each tower.
+/// Entries waiting for each tower, live and indexing together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueDepths {
     /// Pictures.
@@ -42,6 +42,7 @@ pub struct TowerCounter {
     batches: AtomicU64,
     items: AtomicU64,
     dropped: AtomicU64,
+    expired: AtomicU64,
     failed: AtomicU64,
     busy_us: AtomicU64,
 }
@@ -62,6 +63,11 @@ impl TowerCounter {
         self.dropped.load(Ordering::Relaxed)
     }
 
+    /// Entries dropped before they cost anything, because their deadline had passed in the queue or before there was room in it.
+    pub fn expired(&self) -> u64 {
+        self.expired.load(Ordering::Relaxed)
+    }
+
     /// Entries answered with an error.
     pub fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
@@ -74,6 +80,10 @@ impl TowerCounter {
 
     pub(crate) fn add_dropped(&self, count: usize) {
         self.dropped.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_expired(&self, count: usize) {
+        self.expired.fetch_add(count as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn add_failed(&self, count: usize) {

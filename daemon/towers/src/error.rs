@@ -174,6 +174,12 @@ pub enum TowersError {
     /// The towers were started without the cross tower.
     #[error("the cross tower is not loaded; start with load_cross = true")]
     CrossNotLoaded,
+    /// The deadline of [`crate::Towers::until`] passed before there was an answer.
+    #[error("{tower} tower: the deadline passed before there was an answer; give it more time or send less at once")]
+    Deadline {
+        /// `image`, `text` or `cross`.
+        tower: &'static str,
+    },
     /// The tower's workers have ended.
     #[error("the {tower} tower has stopped")]
     Stopped {

@@ -19,9 +19,10 @@ mod runtime;
 mod states;
 mod text;
 mod towers;
+mod urgency;
 
 pub use bundle::Bundle;
-pub use config::{BatchLimits, ImageLimits, Provider, TowersConfig};
+pub use config::{BatchLimits, INDEXING_WAIT_MAX, ImageLimits, LIVE_BATCHES_MAX, Provider, TowersConfig};
 pub use counters::{BatchObserver, QueueDepths, Tower, TowerCounter, TowerCounters};
 pub use error::{ImageError, TowersError};
 pub use picture::{PreparedImage, RgbPicture, RgbSquare, decode_and_squash, decode_rgb, squash};
@@ -29,3 +30,4 @@ pub use runtime::init_runtime;
 pub use states::{Embedded, EmbeddedStates, ImageStates, MatchScore, TextStates};
 pub use text::{PreparedText, Tokenizer};
 pub use towers::Towers;
+pub use urgency::Priority;

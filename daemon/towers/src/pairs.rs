@@ -65,8 +65,8 @@ pub(crate) fn chunk_pairs(
         let (mut image_places, mut text_places) = (HashMap::new(), HashMap::new());
         for place in places {
             let (image, text) = pairs[*place];
-            let image = place_of(&mut image_places, image, &mut chunk.images, images);
-            let text = place_of(&mut text_places, text, &mut chunk.texts, texts);
+            let image = place_of(&mut image_places, &images[image as usize], &mut chunk.images);
+            let text = place_of(&mut text_places, &texts[text as usize], &mut chunk.texts);
             chunk.pairs.push((image, text));
         }
         (places.to_vec(), chunk)
@@ -74,11 +74,26 @@ pub(crate) fn chunk_pairs(
     Ok(chunks.collect())
 }
 
-/// The index of `item` in the chunk, where it is put when it is new.
-fn place_of<S>(places: &mut HashMap<u32, u32>, item: u32, chunk: &mut Vec<Arc<S>>, all: &[Arc<S>]) -> u32 {
-    *places.entry(item).or_insert_with(|| {
-        chunk.push(Arc::clone(&all[item as usize]));
-        chunk.len() as u32 - 1
+/// One request of several, its pairs in their order. What is in more than one of them is in it once.
+pub(crate) fn merge(requests: &[CrossRequest]) -> CrossRequest {
+    let mut merged = CrossRequest::default();
+    let (mut image_places, mut text_places) = (HashMap::new(), HashMap::new());
+    for request in requests {
+        let place = |image| place_of(&mut image_places, image, &mut merged.images);
+        let images: Vec<u32> = request.images.iter().map(place).collect();
+        let place = |text| place_of(&mut text_places, text, &mut merged.texts);
+        let texts: Vec<u32> = request.texts.iter().map(place).collect();
+        merged.pairs.extend(request.pairs.iter().map(|(image, text)| (images[*image as usize], texts[*text as usize])));
+    }
+    merged
+}
+
+/// The index of `item` among `items`, where it is put when it is new. Two are the same item when they are the same allocation:
+/// comparing numbers would cost more than it saves.
+fn place_of<S>(places: &mut HashMap<*const S, u32>, item: &Arc<S>, items: &mut Vec<Arc<S>>) -> u32 {
+    *places.entry(Arc::as_ptr(item)).or_insert_with(|| {
+        items.push(Arc::clone(item));
+        items.len() as u32 - 1
     })
 }
 
@@ -109,6 +124,33 @@ mod tests {
             assert!(chunk.images.len() <= 2, "pairs of one picture stay together");
         }
         assert_eq!(seen, vec![1; pairs.len()]);
+    }
+
+    #[test]
+    fn a_merged_request_has_every_pair_in_order_and_every_item_once() {
+        let (images, texts) = items(4);
+        let pairs = vec![(0, 0), (1, 0), (0, 1)];
+        let of = |images: &[Arc<ImageStates>], texts: &[Arc<TextStates>]| CrossRequest {
+            images: images.to_vec(),
+            texts: texts.to_vec(),
+            pairs: pairs.clone(),
+        };
+        let merged = merge(&[of(&images[..2], &texts[..2]), of(&images[1..3], &texts[..2]), of(&images[2..], &texts[2..])]);
+        assert_eq!((merged.images.len(), merged.texts.len()), (4, 4));
+        let numbers = merged.pairs.iter().map(|(image, text)| {
+            let (image, text) = (&merged.images[*image as usize], &merged.texts[*text as usize]);
+            (image.data[0] as u32, text.data[0] as u32)
+        });
+        let expected = [(0, 0), (1, 0), (0, 1), (1, 0), (2, 0), (1, 1), (2, 2), (3, 2), (2, 3)];
+        assert_eq!(numbers.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_picture_given_twice_is_in_a_chunk_once() {
+        let (images, texts) = items(1);
+        let twice = [Arc::clone(&images[0]), Arc::clone(&images[0])];
+        let chunks = chunk_pairs(&twice, &texts, &[(0, 0), (1, 0)], 4).unwrap();
+        assert_eq!((chunks[0].1.images.len(), chunks[0].1.pairs.as_slice()), (1, [(0, 0), (0, 0)].as_slice()));
     }
 
     #[test]

@@ -1,26 +1,33 @@
 //! The cheap handle that everybody holds.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use astromech_schemas::manifest::Precision;
 use astromech_schemas::{Fingerprint, Manifest};
 
-use crate::batch::{Queue, Reports, Runner};
+use crate::batch::{Queue, Reports, Runner, SMALL_BATCH_LENGTH};
 use crate::golden::{Golden, Setting};
 use crate::graph::{
     CrossGraph, CrossRequest, GraphOptions, ImageGraph, ImageOutput, TextGraph, TextOutput, check_provider, provider_name,
 };
-use crate::pairs::{check_states, chunk_pairs};
+use crate::pairs::{check_states, chunk_pairs, merge};
+use crate::urgency::Urgency;
 use crate::{
     BatchObserver, Bundle, Embedded, EmbeddedStates, ImageError, ImageLimits, ImageStates, MatchScore, PreparedImage,
-    PreparedText, QueueDepths, TextStates, Tokenizer, Tower, TowerCounters, TowersConfig, TowersError, decode_and_squash,
+    PreparedText, Priority, QueueDepths, TextStates, Tokenizer, Tower, TowerCounters, TowersConfig, TowersError,
+    decode_and_squash,
 };
 
 /// Handle to the running towers. Clones share the same queues. When the last clone is dropped, the workers end after the batch they
 /// are in, and the drop waits for that.
+///
+/// A handle carries how urgent its calls are: [`Priority::Indexing`] without a deadline, until [`Towers::live`] or [`Towers::until`]
+/// give another.
 #[derive(Clone)]
 pub struct Towers {
     shared: Arc<Shared>,
+    urgency: Urgency,
 }
 
 struct Shared {
@@ -41,6 +48,7 @@ impl std::fmt::Debug for Towers {
         f.debug_struct("Towers")
             .field("fingerprint", self.fingerprint())
             .field("setting", &self.shared.setting)
+            .field("urgency", &self.urgency)
             .finish_non_exhaustive()
     }
 }
@@ -65,9 +73,7 @@ impl Towers {
         let text = graphs.text.into_iter().map(TextRunner).collect();
         let cross: Vec<_> = graphs.cross.into_iter().map(CrossRunner).collect();
         let pairs_max = config.cross.batch_max;
-        // A cross entry is a whole chunk of pairs already.
-        let cross_limits = crate::BatchLimits { batch_max: 1, wait_us_max: 0, ..config.cross };
-        let start_cross = || Queue::start(cross, cross_limits, reports(Tower::Cross));
+        let start_cross = || Queue::start(cross, config.cross, reports(Tower::Cross));
         let shared = Shared {
             manifest: bundle.manifest.clone(),
             tokenizer,
@@ -88,7 +94,32 @@ impl Towers {
             fingerprint = %shared.manifest.fingerprint,
             "the towers are up; the golden vectors came out again"
         );
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), urgency: Urgency::default() })
+    }
+
+    /// A handle whose calls go before indexing and have room in the queues of their own: for callers that somebody waits for. Cheap.
+    #[must_use]
+    pub fn live(&self) -> Self {
+        self.with_priority(Priority::Live)
+    }
+
+    /// A handle whose calls have `priority`. Cheap.
+    #[must_use]
+    pub fn with_priority(&self, priority: Priority) -> Self {
+        Self { shared: Arc::clone(&self.shared), urgency: Urgency { priority, ..self.urgency } }
+    }
+
+    /// A handle whose calls end at `deadline`, or at this handle's where it is earlier: with [`TowersError::Deadline`], whether they
+    /// wait for room, in the queue or for a batch that runs. What has not begun then is dropped before it costs anything. Cheap. The
+    /// calls need a Tokio runtime with its timer.
+    #[must_use]
+    pub fn until(&self, deadline: Instant) -> Self {
+        Self { shared: Arc::clone(&self.shared), urgency: self.urgency.until(deadline) }
+    }
+
+    /// Whether the calls of this handle go before indexing.
+    pub fn priority(&self) -> Priority {
+        self.urgency.priority
     }
 
     /// The bundle's manifest.
@@ -132,7 +163,7 @@ impl Towers {
     /// Embeds a picture; waits for room in the queue. Dropping the future takes the picture out of the queue.
     ///
     /// # Errors
-    /// The picture has another size than the model's, its batch failed, or the tower has stopped.
+    /// The picture has another size than the model's, its batch failed, the deadline passed, or the tower has stopped.
     pub async fn embed_image(&self, image: PreparedImage) -> Result<Embedded, TowersError> {
         let output = self.image(image, false).await?;
         Ok(Embedded { embedding: output.embedding })
@@ -141,7 +172,7 @@ impl Towers {
     /// Embeds a text; waits for room in the queue. Dropping the future takes the text out of the queue.
     ///
     /// # Errors
-    /// Its batch failed, or the tower has stopped.
+    /// Its batch failed, the deadline passed, or the tower has stopped.
     pub async fn embed_text(&self, text: PreparedText) -> Result<Embedded, TowersError> {
         let output = self.text(text, false).await?;
         Ok(Embedded { embedding: output.embedding })
@@ -173,18 +204,21 @@ impl Towers {
             let problem = format!("a picture of {} pixels a side; the model takes {size}", image.size());
             return Err(TowersError::Invalid { field: "image", problem });
         }
-        self.shared.image.call(ImageJob { image, with_states }).await
+        self.shared.image.call(ImageJob { image, with_states }, self.urgency).await
     }
 
     async fn text(&self, text: PreparedText, with_states: bool) -> Result<TextOutput, TowersError> {
-        self.shared.text.call(TextJob { text, with_states }).await
+        self.shared.text.call(TextJob { text, with_states }, self.urgency).await
     }
 
     /// Match scores of `pairs` of (index into `images`, index into `texts`), in their order. Pairs are run in chunks of at most the
-    /// cross tower's `batch_max`, grouped by picture, whose keys and values cost most.
+    /// cross tower's `batch_max`, grouped by picture, whose keys and values cost most; small chunks run together with those of other
+    /// callers. States that are one allocation are handed to the graph once a batch. Dropping the future, or the deadline, takes the
+    /// chunks that have not begun out of the queue.
     ///
     /// # Errors
-    /// An index is out of range, states are not of this model, the cross tower is not loaded, a batch failed or the tower stopped.
+    /// An index is out of range, states are not of this model, the cross tower is not loaded, a batch failed, the deadline passed or
+    /// the tower stopped.
     pub async fn match_pairs(
         &self,
         images: Vec<Arc<ImageStates>>,
@@ -196,7 +230,7 @@ impl Towers {
         let chunks = chunk_pairs(&images, &texts, &pairs, self.shared.pairs_max)?;
         let mut answers = Vec::with_capacity(chunks.len());
         for (places, request) in chunks {
-            answers.push((places, cross.submit(request).await?));
+            answers.push((places, cross.submit(request, self.urgency).await?));
         }
         let mut scores = vec![MatchScore { itm_text: 0.0, itm_image: 0.0 }; pairs.len()];
         for (places, answer) in answers {
@@ -270,6 +304,11 @@ impl Runner for ImageRunner {
     type Input = ImageJob;
     type Output = ImageOutput;
 
+    /// A picture has about as many tokens as a small batch of texts: none is free beside another.
+    fn length(_: &ImageJob) -> usize {
+        SMALL_BATCH_LENGTH
+    }
+
     fn run(&mut self, inputs: &[ImageJob]) -> Result<Vec<ImageOutput>, TowersError> {
         let images: Vec<_> = inputs.iter().map(|job| &job.image).collect();
         self.0.run(&images, inputs.iter().any(|job| job.with_states))
@@ -303,7 +342,21 @@ impl Runner for CrossRunner {
     type Input = CrossRequest;
     type Output = Vec<MatchScore>;
 
+    /// Of each of its pairs: the picture's tokens pass through one encoder, the text's through the other.
+    fn length(request: &CrossRequest) -> usize {
+        let image = request.images.first().map_or(0, |image| image.tokens);
+        image + request.texts.iter().map(|text| text.tokens).max().unwrap_or(0)
+    }
+
+    fn size(request: &CrossRequest) -> usize {
+        request.pairs.len().max(1)
+    }
+
     fn run(&mut self, inputs: &[CrossRequest]) -> Result<Vec<Vec<MatchScore>>, TowersError> {
-        inputs.iter().map(|request| self.0.run(request)).collect()
+        if let [request] = inputs {
+            return Ok(vec![self.0.run(request)?]);
+        }
+        let mut scores = self.0.run(&merge(inputs))?.into_iter();
+        Ok(inputs.iter().map(|request| scores.by_ref().take(request.pairs.len()).collect()).collect())
     }
 }

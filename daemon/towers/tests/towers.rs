@@ -6,12 +6,15 @@
 mod tiny_bundle;
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use astromech_schemas::manifest::Precision;
 use astromech_towers::graph::{GraphOptions, TextGraph};
-use astromech_towers::{BatchLimits, BatchObserver, Bundle, Provider, Tower, Towers, TowersConfig, TowersError, init_runtime};
+use astromech_towers::{
+    BatchLimits, BatchObserver, Bundle, Priority, Provider, Tower, Towers, TowersConfig, TowersError, init_runtime,
+};
 use tiny_bundle::{SIZE, picture};
 
 /// A bundle in a folder of the test's own, taken away at its end.
@@ -128,6 +131,102 @@ async fn match_scores_come_in_the_callers_order_whatever_the_chunks() {
     assert_eq!(error.to_string(), "images: states [5, 4]; the model's are [5, 3]");
     let without = folder.start(&TowersConfig { load_cross: false, ..TowersConfig::default() }).unwrap();
     assert!(matches!(without.match_pairs(images, texts, pairs).await, Err(TowersError::CrossNotLoaded)));
+}
+
+#[tokio::test]
+async fn small_requests_of_several_callers_are_one_batch_with_the_scores_they_have_alone() {
+    let folder = Folder::new("merged");
+    // A wait that only a full batch of 6 pairs ends.
+    let limits = BatchLimits { batch_max: 6, queue_max: 8, wait_us_max: 3_600_000_000 };
+    let merged = folder.start(&TowersConfig { cross: limits, ..TowersConfig::default() }).unwrap();
+    let alone = folder.start(&TowersConfig::default()).unwrap();
+    let (mut images, mut texts) = (Vec::new(), Vec::new());
+    for shade in [0, 100, 250] {
+        images.push(alone.embed_image_states(picture([shade, 100, 10])).await.unwrap().states);
+    }
+    for text in ["红色的汽车", "", "乔丹乔丹"] {
+        texts.push(alone.embed_text_states(alone.prepare_text(text)).await.unwrap().states);
+    }
+    // The second picture and the first text are the first two callers'.
+    let first = (images[..2].to_vec(), texts[..1].to_vec(), vec![(1, 0), (0, 0)]);
+    let second = (images[1..].to_vec(), texts.clone(), vec![(0, 0), (1, 2), (1, 1)]);
+    let third = (images[..1].to_vec(), texts[2..].to_vec(), vec![(0, 0)]);
+    let ask = |towers: Towers, (images, texts, pairs): (Vec<_>, Vec<_>, Vec<_>)| async move {
+        towers.match_pairs(images, texts, pairs).await.unwrap()
+    };
+    let together = tokio::join!(
+        ask(merged.clone(), first.clone()),
+        ask(merged.live(), second.clone()),
+        ask(merged.until(Instant::now() + Duration::from_secs(3_600)), third.clone()),
+    );
+    for (found, request) in [(together.0, first), (together.1, second), (together.2, third)] {
+        let pairs = request.2.len();
+        let expected = ask(alone.clone(), request).await;
+        assert_eq!((found.len(), expected.len()), (pairs, pairs));
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_close(&[found.itm_text, found.itm_image], &[expected.itm_text, expected.itm_image]);
+        }
+    }
+    assert_eq!((merged.counters().cross.batches(), merged.counters().cross.items()), (1, 3));
+}
+
+#[tokio::test]
+async fn a_handle_past_its_deadline_runs_nothing_and_its_clones_share_queues_and_urgency() {
+    let folder = Folder::new("deadline");
+    let towers = folder.start(&TowersConfig::default()).unwrap();
+    assert_eq!((towers.priority(), towers.live().clone().priority()), (Priority::Indexing, Priority::Live));
+    let image = towers.embed_image_states(picture([1, 2, 3])).await.unwrap().states;
+    let text = towers.live().embed_text_states(towers.prepare_text("乔丹")).await.unwrap().states;
+    let late = towers.live().until(Instant::now());
+    let errors = [
+        late.embed_image(picture([1, 2, 3])).await.unwrap_err(),
+        late.embed_text(late.prepare_text("乔丹")).await.unwrap_err(),
+        late.match_pairs(vec![image], vec![text], vec![(0, 0)]).await.unwrap_err(),
+    ];
+    for (error, tower) in errors.iter().zip([Tower::Image, Tower::Text, Tower::Cross]) {
+        assert!(matches!(error, TowersError::Deadline { tower: named } if *named == tower.as_str()), "{error}");
+        assert_eq!(towers.counters().of(tower).expired(), 1);
+    }
+    let counters = towers.counters();
+    assert_eq!((counters.image.items(), counters.text.items(), counters.cross.items()), (1, 1, 0));
+    let in_time = towers.live().until(Instant::now() + Duration::from_secs(3_600));
+    in_time.embed_text(towers.prepare_text("乔丹")).await.unwrap();
+}
+
+#[tokio::test]
+async fn chunks_that_have_not_begun_at_the_deadline_are_dropped() {
+    /// Tells of the first batch and holds the worker until it is let go.
+    struct Hold(Mutex<(Option<Sender<()>>, Receiver<()>)>);
+    impl BatchObserver for Hold {
+        fn batch(&self, _tower: Tower, _items: usize, _busy: Duration) {
+            let mut held = self.0.lock().unwrap();
+            if let Some(first) = held.0.take() {
+                first.send(()).unwrap();
+                let _ = held.1.recv();
+            }
+        }
+    }
+    let folder = Folder::new("chunks");
+    let limits = BatchLimits { batch_max: 1, queue_max: 8, wait_us_max: 0 };
+    let towers = folder.start(&TowersConfig { cross: limits, ..TowersConfig::default() }).unwrap();
+    let image = towers.embed_image_states(picture([1, 2, 3])).await.unwrap().states;
+    let text = towers.embed_text_states(towers.prepare_text("乔丹")).await.unwrap().states;
+    let (begun, first) = channel();
+    let (go, held) = channel();
+    towers.observe(Arc::new(Hold(Mutex::new((Some(begun), held)))));
+    let running = tokio::spawn({
+        let (towers, image, text) = (towers.clone(), Arc::clone(&image), Arc::clone(&text));
+        async move { towers.match_pairs(vec![image], vec![text], vec![(0, 0)]).await }
+    });
+    tokio::task::spawn_blocking(move || first.recv_timeout(Duration::from_secs(20)).unwrap()).await.unwrap();
+    let late = towers.until(Instant::now() + Duration::from_millis(50));
+    let error = late.match_pairs(vec![image.clone()], vec![text.clone()], vec![(0, 0); 5]).await.unwrap_err();
+    assert!(matches!(error, TowersError::Deadline { tower: "cross" }), "{error}");
+    go.send(()).unwrap();
+    running.await.unwrap().unwrap();
+    // It runs after whatever is left of the five, so that the counts below are the last.
+    towers.match_pairs(vec![image], vec![text], vec![(0, 0)]).await.unwrap();
+    assert_eq!(towers.counters().cross.items(), 2);
 }
 
 #[tokio::test]

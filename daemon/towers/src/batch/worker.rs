@@ -32,6 +32,11 @@ fn run_batch<R: Runner>(runner: &mut R, batch: Batch<R>, reports: &Reports) {
         Err(error) => {
             tracing::warn!(tower = reports.tower.as_str(), entries = inputs.len(), %error, "a batch failed; its entries run alone");
             for (input, reply) in inputs.into_iter().zip(replies) {
+                // Its caller may have gone away, or its deadline passed, in the run that failed.
+                if reply.is_closed() {
+                    reports.counters.of(reports.tower).add_dropped(1);
+                    continue;
+                }
                 match run(runner, &[input], reports) {
                     Ok(outputs) => outputs.into_iter().zip([reply]).for_each(|(output, reply)| answer::<R>(reply, Ok(output))),
                     Err(error) => fail::<R>(reply, error, reports),
