@@ -36,7 +36,9 @@ impl From<RescoreError> for Problem {
             RescoreError::Overloaded { .. } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many requests are under way", detail)
             }
-            RescoreError::Deadline { .. } | RescoreError::Stale { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, "deadline", "The deadline passed", detail),
+            RescoreError::Deadline { .. } | RescoreError::Stale { .. } => {
+                Self::new(StatusCode::GATEWAY_TIMEOUT, "deadline", "The deadline passed", detail)
+            }
             RescoreError::Index(error) => error.into(),
         }
     }

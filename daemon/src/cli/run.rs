@@ -13,10 +13,10 @@ use tracing::{info, warn};
 
 use super::assemble::{api_limits, api_media, open_index, start_rescorer, start_towers, warm_cache};
 use super::failure::{Usage, hinted};
-use crate::door::{self, DoorParts};
 use super::signals::stop_on_signals;
 use crate::api::{self, AppState};
 use crate::config::{Config, KafkaConfig, TopicConfig, VersionSource};
+use crate::door::{self, DoorParts};
 use crate::index::{Index, IndexError};
 use crate::media::Media;
 use crate::pipeline::{self, Backoff, BackoffLimits, Halt, KafkaOutlet, PipelineParts, PoisonBreaker, TopicRules};

@@ -437,8 +437,18 @@ pub const SECTIONS: &[Section] = &[
                 Default("[]"),
                 "Further topics that a request may name in its header reply-to; replies go nowhere else.",
             ),
-            key("group", Text, Default("\"\""), "Consumer group of the requests; empty takes that of [kafka] with .rescore behind it."),
-            key("requests_in_flight_max", Integer(1, 65_536), Default("16"), "Most requests at once; beyond it they stay in the topic."),
+            key(
+                "group",
+                Text,
+                Default("\"\""),
+                "Consumer group of the requests; empty takes that of [kafka] with .rescore behind it.",
+            ),
+            key(
+                "requests_in_flight_max",
+                Integer(1, 65_536),
+                Default("16"),
+                "Most requests at once; beyond it they stay in the topic.",
+            ),
         ]),
     },
     Section {

@@ -13,8 +13,8 @@ use super::keys::{Need, section};
 use super::raw::{RawConfig, RawTable, RawValue};
 use super::types::{
     BundleConfig, CacheConfig, Config, EngineConfig, HttpConfig, IndexConfig, KafkaConfig, LogConfig, MediaConfig,
-    PipelineConfig, ProviderKind, RescoreConfig, RescoreTopics, RuntimeConfig, Secret, StatesForm, TopicConfig, TowerLimits, TowersSection,
-    VersionSource, WeightsConfig,
+    PipelineConfig, ProviderKind, RescoreConfig, RescoreTopics, RuntimeConfig, Secret, StatesForm, TopicConfig, TowerLimits,
+    TowersSection, VersionSource, WeightsConfig,
 };
 use crate::telemetry::LogFormat;
 
@@ -404,7 +404,12 @@ impl<'a> Resolver<'a> {
             return None;
         }
         if !enabled {
-            self.error(view, "request", "rescore.enabled is false".to_owned(), "set rescore.enabled = true, or leave the topic out");
+            self.error(
+                view,
+                "request",
+                "rescore.enabled is false".to_owned(),
+                "set rescore.enabled = true, or leave the topic out",
+            );
         }
         let (reply, reply_to) = (view.text("reply").to_owned(), view.list("reply_to").to_vec());
         let written = [kafka.text("results_topic"), kafka.text("dead_letter_topic"), reply.as_str()];

@@ -16,7 +16,7 @@ mod reply;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use astromech_schemas::http::from_json;
+use astromech_schemas::error::from_json;
 use astromech_schemas::rescore::{RescoreRequest, RescoreResponse};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
@@ -76,7 +76,8 @@ impl Door {
         let Some(_guard) = fence.enter() else { return };
         let mut backoff = Backoff::new(self.parts.backoff);
         loop {
-            let problem = match self.parts.outlet.publish(&reply.topic, record.key.as_deref(), &reply.body, &reply.headers).await {
+            let problem = match self.parts.outlet.publish(&reply.topic, record.key.as_deref(), &reply.body, &reply.headers).await
+            {
                 Ok(()) => break,
                 Err(PublishError::Fatal(problem)) => return self.parts.halt.halt(HaltCause::Publish(problem)),
                 Err(PublishError::Transient(problem)) => problem,

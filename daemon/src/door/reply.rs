@@ -1,9 +1,7 @@
 //! A reply, ready to be sent.
 
 use astromech_schemas::rescore::RescoreResponse;
-use astromech_schemas::rescore_topic::{
-    HEADER_CONTENT_TYPE, HEADER_REPLY_TO, HEADER_REQUEST, HEADER_STATUS, HEADERS_CARRIED,
-};
+use astromech_schemas::rescore_topic::{HEADER_CONTENT_TYPE, HEADER_REPLY_TO, HEADER_REQUEST, HEADER_STATUS, HEADERS_CARRIED};
 use serde::Serialize;
 
 use crate::api::Problem;

@@ -51,7 +51,9 @@ pub enum RescoreError {
         deadline_ms_max: u64,
     },
     /// A request that waited for longer than its deadline before anybody read it.
-    #[error("deadline_ms: the request was {age_ms} ms old when it was read, its deadline is {deadline_ms} ms; fix: add daemons or partitions, or send a later deadline_ms; clocks must agree")]
+    #[error(
+        "deadline_ms: the request was {age_ms} ms old when it was read, its deadline is {deadline_ms} ms; fix: add daemons or partitions, or send a later deadline_ms; clocks must agree"
+    )]
     Stale {
         /// Time since the record was made, milliseconds.
         age_ms: u64,

@@ -28,7 +28,8 @@ fn with_topics(mut scenario: Scenario<'_>) -> (Scenario<'_>, Topics) {
 }
 
 fn request(correlation: &str, body: &Value, more: &[(&str, &str)]) -> Record {
-    let headers = [(HEADER_CORRELATION_ID, correlation), ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")];
+    let headers =
+        [(HEADER_CORRELATION_ID, correlation), ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")];
     let headers = headers.iter().chain(more).map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
     Record { key: Some(correlation.as_bytes().to_vec()), value: Some(body.to_string().into_bytes()), headers, partition: None }
 }
@@ -87,7 +88,8 @@ fn a_request_on_the_topic_is_answered_as_over_http_and_a_wrong_one_with_the_same
     let none = json!({ "context": { "text": "猫" }, "candidates": [] });
     let unknown = json!({ "context": { "text": "猫" }, "candidates": [{ "item": { "kind": "image", "id": "nobody" } }, requests[0]["candidates"][0]] });
     let late = json!({ "context": { "text": "猫" }, "candidates": requests[0]["candidates"], "deadline_ms": 1 });
-    let mut records: Vec<Record> = requests.iter().enumerate().map(|(index, body)| request(&format!("r{index}"), body, &[])).collect();
+    let mut records: Vec<Record> =
+        requests.iter().enumerate().map(|(index, body)| request(&format!("r{index}"), body, &[])).collect();
     records.push(request("none", &none, &[]));
     records.push(request("unknown", &unknown, &[]));
     records.push(request("late", &late, &[]));
@@ -97,7 +99,10 @@ fn a_request_on_the_topic_is_answered_as_over_http_and_a_wrong_one_with_the_same
     let sent = scenario.world.client.produce(&topics.changes, records);
     let replies = wait_replies(&scenario, &topics.results, sent.len() as u64 - 1, &mut daemon);
     let elsewhere = wait_replies(&scenario, &topics.dead_letters, 1, &mut daemon);
-    assert_eq!((header(&elsewhere[0], HEADER_CORRELATION_ID).as_str(), header(&elsewhere[0], HEADER_STATUS).as_str()), ("elsewhere", "200"));
+    assert_eq!(
+        (header(&elsewhere[0], HEADER_CORRELATION_ID).as_str(), header(&elsewhere[0], HEADER_STATUS).as_str()),
+        ("elsewhere", "200")
+    );
     let of = |correlation: &str| {
         let mut found = replies.iter().filter(|reply| header(reply, HEADER_CORRELATION_ID) == correlation);
         let reply = found.next().unwrap_or_else(|| panic!("no reply to {correlation}"));
@@ -105,7 +110,9 @@ fn a_request_on_the_topic_is_answered_as_over_http_and_a_wrong_one_with_the_same
         assert!(header(reply, "traceparent").starts_with("00-4bf92f"));
         (header(reply, HEADER_STATUS), body(reply))
     };
-    for (correlation, request) in requests.iter().enumerate().map(|(index, body)| (format!("r{index}"), body)).chain([("unknown".to_owned(), &unknown)]) {
+    for (correlation, request) in
+        requests.iter().enumerate().map(|(index, body)| (format!("r{index}"), body)).chain([("unknown".to_owned(), &unknown)])
+    {
         let (status, answer) = of(&correlation);
         assert_eq!(status, "200", "{answer}");
         let ((answer, scores), (http, http_scores)) = (stable(answer), stable(daemon.post("/v1/rescore", request).1));
