@@ -1,5 +1,7 @@
 //! The results topic: one record for each change that the index holds.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -26,9 +28,20 @@ pub struct RecordPosition {
     pub offset: i64,
 }
 
+/// An item near the change's own, as the index held it when the result was made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Neighbour {
+    /// Id of the item.
+    pub id: String,
+    /// Its source version.
+    pub version: u64,
+    /// Cosine to the item.
+    pub score: f32,
+}
+
 /// A result: published with the item's id as key after the index has applied the change, so its arrival means the change is searchable.
 /// Delivered at least once; `source` makes a repeat recognisable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ResultMessage {
     /// Schema version of this message.
     pub schema: u32,
@@ -48,6 +61,13 @@ pub struct ResultMessage {
     pub fingerprint: Fingerprint,
     /// Which vectors the point has: `text`, `image`.
     pub vectors: Vec<String>,
+    /// Those vectors by name, of unit length, where `kafka.results.embeddings` asks for them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub embeddings: BTreeMap<String, Vec<f32>>,
+    /// The nearest items of each kind, best first, where `kafka.results.neighbours` asks for them: what a recommender starts from. By the
+    /// text of the item, or its picture where it is an image or has no text; never the item itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub neighbours: BTreeMap<Kind, Vec<Neighbour>>,
     /// The record that caused it.
     pub source: RecordPosition,
 }

@@ -20,7 +20,7 @@ use super::assemble::{open_index, start_towers};
 use super::failure::{EXIT_FAILED, EXIT_OK, Usage, hinted};
 use super::output;
 use super::signals::stop_on_signals;
-use crate::config::Config;
+use crate::config::{Config, ResultsConfig};
 use crate::index::Index;
 use crate::media::Media;
 use crate::pipeline::{self, Fault, Halt, Outlet, PipelineParts, PublishError, TopicRules, VersionRule};
@@ -121,6 +121,7 @@ pub async fn index_file(indexing: Indexing<'_>, file: &Path, kind: Option<Kind>,
         rules: HashMap::from([(Arc::clone(&topic), TopicRules { kind, version: VersionRule::FieldOrOffset })]),
         // Every bad line is listed, however many there are.
         poison: None,
+        results: ResultsConfig::default(),
         warm,
     };
     let (intake, pipeline) = pipeline::start(config, parts);

@@ -154,6 +154,7 @@ impl Ingest<'_> {
             halt: halt.clone(),
             rules: self.kafka.topics.iter().map(|topic| (Arc::from(topic.name.as_str()), TopicRules::from(topic))).collect(),
             poison: Some(PoisonBreaker::new(limits.poison_window, limits.poison_share_max)),
+            results: self.kafka.results,
             warm: self.warm,
         };
         let (intake, pipeline) = pipeline::start(self.config, parts);

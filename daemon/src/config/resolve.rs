@@ -13,8 +13,8 @@ use super::keys::{Need, section};
 use super::raw::{RawConfig, RawTable, RawValue};
 use super::types::{
     BundleConfig, CacheConfig, Config, EngineConfig, HttpConfig, IndexConfig, KafkaConfig, LogConfig, MediaConfig,
-    PipelineConfig, ProviderKind, RescoreConfig, RescoreTopics, RuntimeConfig, Secret, StatesForm, TopicConfig, TowerLimits,
-    TowersSection, VersionSource, WeightsConfig,
+    PipelineConfig, ProviderKind, RescoreConfig, RescoreTopics, ResultsConfig, RuntimeConfig, Secret, StatesForm, TopicConfig,
+    TowerLimits, TowersSection, VersionSource, WeightsConfig,
 };
 use crate::telemetry::LogFormat;
 
@@ -225,7 +225,9 @@ impl<'a> Resolver<'a> {
 
     fn kafka(&mut self) -> Option<KafkaConfig> {
         let view = self.view("kafka");
-        let written = ["kafka", "kafka.properties", "kafka.properties_files"].iter().any(|name| self.raw.tables[name].line > 0);
+        let written = ["kafka", "kafka.results", "kafka.properties", "kafka.properties_files"]
+            .iter()
+            .any(|name| self.raw.tables[name].line > 0);
         let topics = self.raw.arrays.get("kafka.topics").map_or(&[][..], Vec::as_slice);
         if !written && topics.is_empty() {
             return None;
@@ -235,6 +237,10 @@ impl<'a> Resolver<'a> {
             group: self.required(view, "group"),
             topics: self.topics(view, topics),
             results_topic: self.required(view, "results_topic"),
+            results: ResultsConfig {
+                embeddings: self.view("kafka.results").flag("embeddings"),
+                neighbours: self.view("kafka.results").integer("neighbours") as u32,
+            },
             dead_letter_topic: self.required(view, "dead_letter_topic"),
             session_timeout: view.millis("session_timeout_ms"),
             drain_timeout: view.millis("drain_timeout_ms"),

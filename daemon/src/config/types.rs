@@ -165,6 +165,15 @@ pub struct TopicConfig {
     pub version: VersionSource,
 }
 
+/// `[kafka.results]`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ResultsConfig {
+    /// The item's vectors.
+    pub embeddings: bool,
+    /// Most neighbours of each kind.
+    pub neighbours: u32,
+}
+
 /// `[kafka]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KafkaConfig {
@@ -176,6 +185,8 @@ pub struct KafkaConfig {
     pub topics: Vec<TopicConfig>,
     /// Topic of the results.
     pub results_topic: String,
+    /// What each result carries.
+    pub results: ResultsConfig,
     /// Topic of the dead letters.
     pub dead_letter_topic: String,
     /// Silence after which the group takes this member for dead.

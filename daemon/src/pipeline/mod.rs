@@ -11,6 +11,7 @@
 
 mod backoff;
 mod decode;
+mod enrich;
 mod fault;
 mod halt;
 mod kafka_outlet;
@@ -31,6 +32,8 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 pub use backoff::{Backoff, BackoffLimits};
+use enrich::Enricher;
+
 pub use decode::{Decoded, TopicRules, VersionRule, decode};
 pub use fault::Fault;
 pub use halt::{Halt, HaltCause};
@@ -42,7 +45,7 @@ pub use prepare::Preparer;
 pub use write::{WriteReply, WriteRequest};
 pub use writer::{Writer, WriterLimits};
 
-use crate::config::Config;
+use crate::config::{Config, ResultsConfig};
 use crate::index::Index;
 use crate::media::Media;
 use crate::rescore::StateCache;
@@ -69,6 +72,8 @@ pub struct PipelineParts {
     pub rules: HashMap<Arc<str>, TopicRules>,
     /// Whether to stop when most records are poison.
     pub poison: Option<PoisonBreaker>,
+    /// What results carry.
+    pub results: ResultsConfig,
     /// Where the states of what is indexed go too, for re-scoring.
     pub warm: Option<Arc<StateCache>>,
 }
@@ -77,6 +82,7 @@ pub struct PipelineParts {
 pub fn start(config: &Config, parts: PipelineParts) -> (Intake, JoinHandle<()>) {
     let limits = &config.pipeline;
     let backoff = BackoffLimits { min: limits.retry_backoff_min, max: limits.retry_backoff_max };
+    let enricher = Enricher { index: Arc::clone(&parts.index), config: parts.results, backoff };
     let writer = Writer {
         index: parts.index,
         limits: WriterLimits {
@@ -97,6 +103,7 @@ pub fn start(config: &Config, parts: PipelineParts) -> (Intake, JoinHandle<()>) 
         media_places: Arc::new(Semaphore::new(config.media.in_flight_max)),
         writer,
         outlet: parts.outlet,
+        enricher,
         metrics: parts.metrics,
         poison: parts.poison,
         warm: parts.warm,

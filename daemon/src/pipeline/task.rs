@@ -1,6 +1,6 @@
 //! The way of one record, from delivery to acknowledgement.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 
 use super::backoff::{Backoff, BackoffLimits};
 use super::decode::{Decoded, TopicRules, decode};
+use super::enrich::Enricher;
 use super::fault::Fault;
 use super::halt::{Halt, HaltCause};
 use super::outlet::{Outlet, PublishError};
@@ -40,6 +41,7 @@ pub(super) struct Shared {
     pub(super) media_places: Arc<Semaphore>,
     pub(super) writer: mpsc::Sender<WriteRequest>,
     pub(super) outlet: Arc<dyn Outlet>,
+    pub(super) enricher: Enricher,
     pub(super) metrics: Arc<Metrics>,
     pub(super) poison: Option<PoisonBreaker>,
     pub(super) warm: Option<Arc<StateCache>>,
@@ -106,7 +108,8 @@ impl Shared {
                 return self.bury(delivery, &guard, &fault).await;
             }
         };
-        let result = result(&change, &delivery.record);
+        let mut result = result(&change, &delivery.record);
+        let kept = self.enricher.keep(&change);
         let (reply, answer) = oneshot::channel();
         let request = WriteRequest { change, partition: Arc::clone(&delivery.partition), reply };
         self.writer.send(request).await.map_err(|_| Left::Halted)?;
@@ -114,6 +117,10 @@ impl Shared {
             WriteReply::Fenced => Err(Left::Fenced),
             WriteReply::Refused(guard, detail) => self.bury(delivery, &guard, &Fault::new(Reason::RefusedByIndex, detail)).await,
             WriteReply::Applied(guard) => {
+                tokio::select! {
+                    () = fence.closed() => return Err(Left::Fenced),
+                    () = self.enricher.enrich(&mut result, kept) => {}
+                }
                 self.publish(delivery, &guard, || self.outlet.result(&result)).await?;
                 delivery.partition.acknowledge(delivery.record.offset);
                 self.metrics.record_applied(decoded.kind, result.operation);
@@ -315,6 +322,8 @@ fn result(change: &Change, record: &Record) -> ResultMessage {
         collection: collection_name(change.kind, &change.fingerprint),
         fingerprint: change.fingerprint.clone(),
         vectors,
+        embeddings: BTreeMap::new(),
+        neighbours: BTreeMap::new(),
         source: record.position(),
     }
 }

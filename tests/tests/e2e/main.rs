@@ -12,5 +12,6 @@ mod promise_4;
 mod promise_5;
 mod promise_8;
 mod rescore_topic;
+mod results;
 mod scenario;
 mod slice;

@@ -1,0 +1,42 @@
+//! What results carry where the configuration asks.
+
+use astromech_e2e::checks::cosine;
+use astromech_e2e::{Daemon, world};
+use astromech_schemas::results::ResultMessage;
+
+use crate::scenario::Scenario;
+
+const ITEMS: usize = 40;
+const NEIGHBOURS: usize = 3;
+
+#[test]
+fn results_carry_the_vectors_of_the_index_and_the_nearest_items_without_the_item_itself() {
+    let world = world();
+    let mut scenario = Scenario::new(&world, "results");
+    scenario.config.extra = format!("[kafka.results]\nembeddings = true\nneighbours = {NEIGHBOURS}\n");
+    let mut daemon = Daemon::start(&scenario.config);
+    scenario.produce(&scenario.items(ITEMS, 1));
+    scenario.wait_done(&mut daemon);
+    // A second version of every item meets a full index.
+    scenario.produce(&scenario.items(ITEMS, 2));
+    scenario.wait_done(&mut daemon);
+    let snapshot = scenario.snapshot();
+    let results: Vec<ResultMessage> =
+        scenario.answers().results.into_values().flatten().filter(|result| result.version == 2).collect();
+    assert_eq!(results.len(), ITEMS);
+    for result in &results {
+        assert_eq!(result.embeddings.keys().collect::<Vec<_>>(), result.vectors.iter().collect::<Vec<_>>());
+        let point = snapshot.points.get(&(result.kind, result.id.clone())).unwrap_or_else(|| panic!("{result:?}"));
+        for (name, vector) in &result.embeddings {
+            assert!(cosine(vector, &point.vectors[name]) > 0.999, "{name} of {}", result.id);
+        }
+        for (kind, neighbours) in &result.neighbours {
+            assert!(neighbours.len() <= NEIGHBOURS);
+            assert!(neighbours.is_sorted_by(|a, b| a.score >= b.score), "{neighbours:?}");
+            assert!(*kind != result.kind || neighbours.iter().all(|neighbour| neighbour.id != result.id), "{result:?}");
+        }
+        let full = result.neighbours.values().filter(|neighbours| neighbours.len() == NEIGHBOURS).count();
+        assert!(full >= 2, "articles and pictures are there: {:?}", result.neighbours);
+    }
+    assert!(daemon.terminate().success());
+}
