@@ -110,16 +110,30 @@ impl Rescorer {
     /// The request is wrong or over a limit, its context can't be had, too many requests are under way, the index does not answer, or
     /// nothing was scored in time. Never because of one candidate.
     pub async fn rescore(&self, request: RescoreRequest) -> Result<RescoreResponse, RescoreError> {
+        let deadline = Instant::now() + self.time_of(&request)?;
+        self.rescore_until(request, deadline).await
+    }
+
+    /// As [`Rescorer::rescore`], and ending at `latest` at the latest: a door that cuts requests off wants what is scored before it does.
+    ///
+    /// # Errors
+    /// As [`Rescorer::rescore`].
+    pub async fn rescore_before(&self, request: RescoreRequest, latest: Instant) -> Result<RescoreResponse, RescoreError> {
+        let deadline = Instant::now() + self.time_of(&request)?;
+        self.rescore_until(request, deadline.min(latest)).await
+    }
+
+    /// Time that a request has.
+    fn time_of(&self, request: &RescoreRequest) -> Result<Duration, RescoreError> {
         let most = self.config.deadline_max.as_millis() as u64;
-        let deadline = match request.deadline_ms {
-            None => self.config.deadline,
-            Some(ms) if (1..=most).contains(&ms) => Duration::from_millis(ms),
+        match request.deadline_ms {
+            None => Ok(self.config.deadline),
+            Some(ms) if (1..=most).contains(&ms) => Ok(Duration::from_millis(ms)),
             Some(ms) => {
                 let problem = format!("{ms} is outside 1 to rescore.deadline_ms_max = {most} ms");
-                return Err(RescoreError::Invalid { field: "deadline_ms", problem, fix: "send a time in that range" });
+                Err(RescoreError::Invalid { field: "deadline_ms", problem, fix: "send a time in that range" })
             }
-        };
-        self.rescore_until(request, Instant::now() + deadline).await
+        }
     }
 
     /// As [`Rescorer::rescore`], with a deadline of the caller's: a door where requests wait knows better when they came.
