@@ -1,6 +1,7 @@
 //! `POST /v1/rescore`: the HTTP door of [`crate::rescore`].
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use astromech_schemas::rescore::{ProblemKind, RescoreRequest, RescoreResponse};
 use axum::Json;
@@ -11,6 +12,9 @@ use super::AppState;
 use super::embed::read_body;
 use super::problem::Problem;
 use crate::rescore::{RescoreError, Rescorer};
+
+/// Share of `http.timeout_ms` after which a request ends with what is scored; the rest is for the answer.
+const TIMEOUT_SHARE: f64 = 0.9;
 
 impl From<RescoreError> for Problem {
     fn from(error: RescoreError) -> Self {
@@ -46,9 +50,12 @@ impl From<RescoreError> for Problem {
 
 /// `POST /v1/rescore`.
 pub(super) async fn handle(State(state): State<Arc<AppState>>, request: Request) -> Result<Json<RescoreResponse>, Problem> {
+    let arrived = Instant::now();
     let rescorer = rescorer(&state)?;
     let request: RescoreRequest = read_body(request, &state.limits).await?;
-    Ok(Json(rescorer.rescore(request).await?))
+    // What is scored is answered before the time-out of requests would cut it off.
+    let latest = arrived + state.limits.timeout.mul_f64(TIMEOUT_SHARE);
+    Ok(Json(rescorer.rescore_before(request, latest).await?))
 }
 
 fn rescorer(state: &AppState) -> Result<&Rescorer, Problem> {

@@ -395,7 +395,7 @@ pub const SECTIONS: &[Section] = &[
                 "deadline_ms_max",
                 Integer(1, 10 * MINUTE_MS),
                 Default("10000"),
-                "Most time that a request may ask for, milliseconds. Over HTTP http.timeout_ms ends it too.",
+                "Most time that a request may ask for, milliseconds. Over HTTP it ends after 0.9 of http.timeout_ms in any case.",
             ),
             key("weight_itm", Float(-1000.0, 1000.0), Default("1.0"), "Weight of the match score in the blend."),
             key("weight_itc", Float(-1000.0, 1000.0), Default("1.0"), "Weight of the cosine in the blend."),

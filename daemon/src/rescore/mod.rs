@@ -110,8 +110,17 @@ impl Rescorer {
     /// The request is wrong or over a limit, its context can't be had, too many requests are under way, the index does not answer, or
     /// nothing was scored in time. Never because of one candidate.
     pub async fn rescore(&self, request: RescoreRequest) -> Result<RescoreResponse, RescoreError> {
-        let deadline = self.deadline_of(&request)?;
-        self.rescore_until(request, Instant::now() + deadline).await
+        let deadline = Instant::now() + self.deadline_of(&request)?;
+        self.rescore_until(request, deadline).await
+    }
+
+    /// As [`Rescorer::rescore`], and ending at `latest` at the latest: a door that cuts requests off wants what is scored before it does.
+    ///
+    /// # Errors
+    /// As [`Rescorer::rescore`].
+    pub async fn rescore_before(&self, request: RescoreRequest, latest: Instant) -> Result<RescoreResponse, RescoreError> {
+        let deadline = Instant::now() + self.deadline_of(&request)?;
+        self.rescore_until(request, deadline.min(latest)).await
     }
 
     /// Time that a request has: its `deadline_ms`, else the configured one.

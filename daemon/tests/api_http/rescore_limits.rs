@@ -128,16 +128,16 @@ async fn a_deadline_that_has_passed_is_its_own_answer() {
 }
 
 /// A server that fetches from `host`, which accepts connections and never answers.
-async fn with_silent_host(settings: &str) -> Option<(Server, TcpListener, String)> {
+async fn with_silent_host(limits: Limits, settings: &str) -> Option<(Server, TcpListener, String)> {
     let host = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/a.jpg", host.local_addr().unwrap());
     let settings = format!("[media]\nhttp_hosts = [\"127.0.0.1\"]\nallow_private_networks = true\n{settings}");
-    Some((Server::start_configured(towers()?, Limits::default(), &settings).await, host, url))
+    Some((Server::start_configured(towers()?, limits, &settings).await, host, url))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_scored_before_the_deadline_is_answered_and_the_rest_carries_it() {
-    let Some((server, _host, url)) = with_silent_host("").await else { return };
+    let Some((server, _host, url)) = with_silent_host(Limits::default(), "").await else { return };
     let mut body = of(&[inline(), json!({"url": url}), inline()]);
     body["deadline_ms"] = json!(3000);
     let found: RescoreResponse = server.post("/v1/rescore", &body).await.json().await.unwrap();
@@ -146,8 +146,20 @@ async fn what_is_scored_before_the_deadline_is_answered_and_the_rest_carries_it(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_scored_is_answered_before_the_time_out_of_requests() {
+    let limits = Limits { timeout: Duration::from_secs(3), ..Limits::default() };
+    let Some((server, _host, url)) = with_silent_host(limits, "").await else { return };
+    let mut body = of(&[inline(), json!({"url": url})]);
+    body["deadline_ms"] = json!(10_000);
+    let found: RescoreResponse = server.post("/v1/rescore", &body).await.json().await.unwrap();
+    assert_eq!((found.scored, found.problems[0].kind), (1, ProblemKind::Deadline));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_over_the_limit_are_refused_at_once_and_a_place_comes_back() {
-    let Some((server, _host, url)) = with_silent_host("[rescore]\nrequests_in_flight_max = 1\n").await else { return };
+    let Some((server, _host, url)) = with_silent_host(Limits::default(), "[rescore]\nrequests_in_flight_max = 1\n").await else {
+        return;
+    };
     let rescorer = Arc::clone(server.rescorer.as_ref().unwrap());
     let held = tokio::spawn(async move {
         let candidate = Candidate { url: Some(url), ..Candidate::default() };

@@ -2,6 +2,7 @@
 
 use astromech_e2e::checks::cosine;
 use astromech_e2e::{Daemon, world};
+use astromech_schemas::point_id;
 use astromech_schemas::results::ResultMessage;
 
 use crate::scenario::Scenario;
@@ -26,7 +27,7 @@ fn results_carry_the_vectors_of_the_index_and_the_nearest_items_without_the_item
     assert_eq!(results.len(), ITEMS);
     for result in &results {
         assert_eq!(result.embeddings.keys().collect::<Vec<_>>(), result.vectors.iter().collect::<Vec<_>>());
-        let point = snapshot.points.get(&(result.kind, result.id.clone())).unwrap_or_else(|| panic!("{result:?}"));
+        let point = &snapshot[&result.kind][&point_id(result.kind, &result.id)];
         for (name, vector) in &result.embeddings {
             assert!(cosine(vector, &point.vectors[name]) > 0.999, "{name} of {}", result.id);
         }
