@@ -82,13 +82,13 @@ impl Enricher {
         let of_kind = |(kind, stored): (Kind, Vec<Stored>)| {
             let others =
                 stored.into_iter().filter(|stored| kind != result.kind || stored.point_id.to_string() != result.point_id);
-            (kind, others.take(most).filter_map(neighbour).collect())
+            (kind, others.take(most).filter_map(|stored| neighbour(&stored)).collect())
         };
         Ok(Kind::ALL.into_iter().zip(found).map(of_kind).collect())
     }
 }
 
-fn neighbour(stored: Stored) -> Option<Neighbour> {
+fn neighbour(stored: &Stored) -> Option<Neighbour> {
     let id = stored.payload.get("id")?.as_str()?.to_owned();
     let version = stored.payload.get("version").and_then(serde_json::Value::as_u64)?;
     Some(Neighbour { id, version, score: stored.score })

@@ -284,7 +284,9 @@ impl Rescorer {
             }
         }
         self.parts.metrics.rescore.scored(results.len());
-        problems.iter().for_each(|problem: &CandidateProblem| self.parts.metrics.rescore.problem(problem.kind));
+        for problem in &problems {
+            self.parts.metrics.rescore.problem(problem.kind);
+        }
         let scores: Vec<f32> = results.iter().map(|result| result.scores.score).collect();
         let mut places: Vec<Option<Rescored>> = results.into_iter().map(Some).collect();
         let ordered = order(&scores).into_iter().filter_map(|place| places[place].take());

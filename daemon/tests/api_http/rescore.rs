@@ -200,7 +200,7 @@ async fn advertisements_are_scored_by_both_pairs_with_prior_and_bid() {
     assert_eq!(results.iter().map(|r| r.index).collect::<Vec<_>>(), [0, 1, 2, 4]);
     let plain = results[0];
     assert_eq!(plain.pairs.iter().map(|pair| pair.candidate).collect::<Vec<_>>(), [Side::Image, Side::Text]);
-    let mean = (plain.pairs[0].itc + plain.pairs[1].itc) / 2.0;
+    let mean = f32::midpoint(plain.pairs[0].itc, plain.pairs[1].itc);
     assert!(near(plain.scores.itc, mean, 1e-6), "{plain:?}");
     let ln2 = 2.0_f32.ln();
     assert!(near(results[1].scores.score - results[1].scores.itm - results[1].scores.itc, -0.1 * ln2, 1e-5), "{results:?}");

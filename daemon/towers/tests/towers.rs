@@ -157,7 +157,7 @@ async fn small_requests_of_several_callers_are_one_batch_with_the_scores_they_ha
     let together = tokio::join!(
         ask(merged.clone(), first.clone()),
         ask(merged.live(), second.clone()),
-        ask(merged.until(Instant::now() + Duration::from_secs(3_600)), third.clone()),
+        ask(merged.until(Instant::now() + Duration::from_hours(1)), third.clone()),
     );
     for (found, request) in [(together.0, first), (together.1, second), (together.2, third)] {
         let pairs = request.2.len();
@@ -189,7 +189,7 @@ async fn a_handle_past_its_deadline_runs_nothing_and_its_clones_share_queues_and
     }
     let counters = towers.counters();
     assert_eq!((counters.image.items(), counters.text.items(), counters.cross.items()), (1, 1, 0));
-    let in_time = towers.live().until(Instant::now() + Duration::from_secs(3_600));
+    let in_time = towers.live().until(Instant::now() + Duration::from_hours(1));
     in_time.embed_text(towers.prepare_text("乔丹")).await.unwrap();
 }
 

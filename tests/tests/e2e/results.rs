@@ -1,5 +1,7 @@
 //! What results carry where the configuration asks.
 
+use std::collections::BTreeSet;
+
 use astromech_e2e::checks::cosine;
 use astromech_e2e::{Daemon, world};
 use astromech_schemas::point_id;
@@ -26,7 +28,7 @@ fn results_carry_the_vectors_of_the_index_and_the_nearest_items_without_the_item
         scenario.answers().results.into_values().flatten().filter(|result| result.version == 2).collect();
     assert_eq!(results.len(), ITEMS);
     for result in &results {
-        assert_eq!(result.embeddings.keys().collect::<Vec<_>>(), result.vectors.iter().collect::<Vec<_>>());
+        assert_eq!(result.embeddings.keys().collect::<BTreeSet<_>>(), result.vectors.iter().collect::<BTreeSet<_>>());
         let point = &snapshot[&result.kind][&point_id(result.kind, &result.id)];
         for (name, vector) in &result.embeddings {
             assert!(cosine(vector, &point.vectors[name]) > 0.999, "{name} of {}", result.id);

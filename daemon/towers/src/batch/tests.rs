@@ -68,7 +68,7 @@ fn bench_with(gated: bool, limits: BatchLimits, indexing_wait_max: Duration) -> 
     let reports = Reports { tower: Tower::Image, counters: Arc::clone(&counters), observer: Arc::new(OnceLock::new()) };
     let runner = Doubler { begun: begun_sender, gate: gated.then_some(gate_receiver) };
     let queue = Queue::start_with(vec![runner], limits, indexing_wait_max, reports).unwrap();
-    Bench { queue, begun, gate, counters }
+    Bench { gate, queue, begun, counters }
 }
 
 #[tokio::test]

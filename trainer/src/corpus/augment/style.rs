@@ -72,7 +72,9 @@ fn auto_contrast(canvas: &mut Canvas) {
     for plane in &mut canvas.rgb {
         let (low, high) = plane.iter().fold((f32::MAX, f32::MIN), |(low, high), value| (low.min(*value), high.max(*value)));
         if high > low {
-            plane.iter_mut().for_each(|value| *value = (*value - low) * 255.0 / (high - low));
+            for value in plane.iter_mut() {
+                *value = (*value - low) * 255.0 / (high - low);
+            }
         }
     }
 }
@@ -82,7 +84,9 @@ fn equalize(canvas: &mut Canvas) {
     for plane in &mut canvas.rgb {
         let level = |value: f32| value.round().clamp(0.0, 255.0) as usize;
         let mut histogram = [0usize; 256];
-        plane.iter().for_each(|value| histogram[level(*value)] += 1);
+        for value in plane.iter() {
+            histogram[level(*value)] += 1;
+        }
         let last = histogram.iter().rev().find(|count| **count > 0).copied().unwrap_or(0);
         let step = (plane.len() - last) / 255;
         if step == 0 {
@@ -94,7 +98,9 @@ fn equalize(canvas: &mut Canvas) {
             sum += count;
             value
         });
-        plane.iter_mut().for_each(|value| *value = table[level(*value)]);
+        for value in plane.iter_mut() {
+            *value = table[level(*value)];
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{BatchLimits, LIVE_BATCHES_MAX, Priority, TowersError};
 
 const LIVE: Urgency = Urgency { priority: Priority::Live, deadline: None };
 /// Longer than any test.
-const NEVER: Duration = Duration::from_secs(3_600);
+const NEVER: Duration = Duration::from_hours(1);
 
 /// A deadline that has passed.
 fn past() -> Urgency {
