@@ -194,16 +194,20 @@ impl Item {
 
     /// The text that is embedded, or `None` where the item has none: title and body joined by a full stop, or the caption.
     pub fn text(&self) -> Option<String> {
-        let joined = |title: &str, body: &str| match (title.trim(), body.trim()) {
-            ("", "") => None,
-            (text, "") | ("", text) => Some(text.to_owned()),
-            (title, body) => Some(format!("{title}。{body}")),
-        };
         match self {
-            Self::Article(article) => joined(&article.title, &article.body),
-            Self::Image(image) => image.caption.as_deref().map(str::trim).filter(|c| !c.is_empty()).map(str::to_owned),
-            Self::Ad(ad) => joined(&ad.title, ad.body.as_deref().unwrap_or_default()),
+            Self::Article(article) => item_text(&article.title, &article.body),
+            Self::Image(image) => item_text(image.caption.as_deref().unwrap_or_default(), ""),
+            Self::Ad(ad) => item_text(&ad.title, ad.body.as_deref().unwrap_or_default()),
         }
+    }
+}
+
+/// The text that is embedded of a title (or caption) and a body, either of which may be empty; `None` where both are.
+pub fn item_text(title: &str, body: &str) -> Option<String> {
+    match (title.trim(), body.trim()) {
+        ("", "") => None,
+        (text, "") | ("", text) => Some(text.to_owned()),
+        (title, body) => Some(format!("{title}。{body}")),
     }
 }
 

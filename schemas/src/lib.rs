@@ -19,5 +19,5 @@ mod documents;
 pub use documents::schema_documents;
 pub use error::DecodeError;
 pub use identity::{Fingerprint, Kind, point_id};
-pub use item::{Ad, Article, Image, ImageSource, Item, RecordLimits, decode_item};
+pub use item::{Ad, Article, Image, ImageSource, Item, RecordLimits, decode_item, item_text};
 pub use manifest::Manifest;

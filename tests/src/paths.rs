@@ -24,23 +24,32 @@ pub fn cache() -> PathBuf {
 
 /// The daemon's binary, beside the running test or bench. Built if it is not there.
 pub fn daemon_binary() -> &'static Path {
-    static BINARY: LazyLock<PathBuf> = LazyLock::new(find_daemon_binary);
+    static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
+        std::env::var_os("ASTROMECH_BINARY").map_or_else(|| find_binary("astromech", "astromech", DAEMON_SOURCES), PathBuf::from)
+    });
     &BINARY
 }
 
-fn find_daemon_binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("ASTROMECH_BINARY") {
-        return path.into();
-    }
+/// The trainer's binary, beside the running test. Built if it is not there.
+pub fn trainer_binary() -> &'static Path {
+    static BINARY: LazyLock<PathBuf> = LazyLock::new(|| find_binary("astromech-trainer", "trainer", TRAINER_SOURCES));
+    &BINARY
+}
+
+/// Folders that a binary is made of.
+const DAEMON_SOURCES: &[&str] = &["schemas/src", "daemon/src", "daemon/towers/src"];
+const TRAINER_SOURCES: &[&str] = &["schemas/src", "daemon/towers/src", "trainer/src"];
+
+fn find_binary(package: &str, name: &str, sources: &[&str]) -> PathBuf {
     let own = std::env::current_exe().expect("a process knows its own path");
     // target/PROFILE/deps/TEST-HASH, target/PROFILE/BIN or target/PROFILE/examples/EXAMPLE
     let folder = own.ancestors().skip(1).find(|path| !path.ends_with("deps") && !path.ends_with("examples"));
     let folder = folder.expect("a test lies in the target folder");
-    let binary = folder.join("astromech");
+    let binary = folder.join(name);
     if !binary.is_file() {
         message(&format!("{} is not built: building it with cargo", binary.display()));
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "-p", "astromech", "--bin", "astromech"]).current_dir(repository());
+        cargo.args(["build", "-p", package, "--bin", name]).current_dir(repository());
         if folder.ends_with("release") {
             cargo.arg("--release");
         }
@@ -48,9 +57,9 @@ fn find_daemon_binary() -> PathBuf {
         assert!(status.success() && binary.is_file(), "cargo could not build {}: {status}", binary.display());
     }
     let built = modified(&binary);
-    let sources = ["schemas/src", "daemon/src", "daemon/towers/src"].map(|folder| newest(&repository().join(folder)));
-    if sources.into_iter().flatten().max() > built {
-        message(&format!("warning: {} is older than its sources; build it: cargo build -p astromech", binary.display()));
+    let newest = sources.iter().filter_map(|folder| newest(&repository().join(folder))).max();
+    if newest > built {
+        message(&format!("warning: {} is older than its sources; build it: cargo build -p {package}", binary.display()));
     }
     binary
 }

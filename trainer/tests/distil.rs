@@ -2,17 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod release_support;
 mod synthetic;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use astromech_schemas::manifest::Precision;
-use astromech_towers::Tokenizer;
-use astromech_trainer::checkpoint::{MODEL_FILE, load_model};
-use astromech_trainer::corpus::RecordFilter;
-use astromech_trainer::export::OPSET_DEFAULT;
-use astromech_trainer::release::{CardFacts, ReleaseOptions, Samples, release};
+use astromech_trainer::checkpoint::MODEL_FILE;
 use astromech_trainer::train::{StopFlag, train};
 
 /// LibTorch has one generator of random numbers a process.
@@ -43,23 +39,8 @@ impl Teachers {
         let overrides = ["optim.steps=200", "loss.dropout=0.0", "optim.ema=0.9"];
         train(&synthetic::config(corpus, &run, &overrides), false, &StopFlag::new()).unwrap();
         let checkpoint = run.join(MODEL_FILE);
-        let loaded = load_model(&checkpoint).unwrap();
-        let vocabulary = std::fs::read(corpus.join("vocab.txt")).unwrap();
-        let tokenizer = Tokenizer::from_vocab_bytes(&vocabulary, 16).unwrap();
-        let filter = RecordFilter { splits: vec!["train".into()], ..RecordFilter::default() };
-        let samples = Samples::from_corpus(corpus, &filter, &loaded.model.config, &tokenizer).unwrap();
-        let options = ReleaseOptions {
-            name: "teacher".into(),
-            parent: None,
-            precisions: vec![Precision::F32],
-            opset: OPSET_DEFAULT,
-            max_tokens: 16,
-            vocabulary,
-            facts: CardFacts::default(),
-            force: false,
-        };
         let bundle = folder.path().join("bundle");
-        release(&bundle, &loaded, &samples, &options).unwrap();
+        release_support::release_bundle(corpus, &checkpoint, &bundle, "teacher");
         Self { checkpoint, bundle, folder }
     }
 

@@ -2,18 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod release_support;
 mod synthetic;
 
 use std::fmt::Write as _;
 use std::path::Path;
 
-use astromech_schemas::manifest::Precision;
-use astromech_towers::{Bundle, Tokenizer, Towers, TowersConfig, init_runtime};
-use astromech_trainer::checkpoint::{MODEL_FILE, load_model};
-use astromech_trainer::corpus::{PairSource, PublishedSet, PublishedSource, RecordFilter};
+use astromech_towers::{Bundle, Towers, TowersConfig, init_runtime};
+use astromech_trainer::checkpoint::MODEL_FILE;
+use astromech_trainer::corpus::{PairSource, PublishedSet, PublishedSource};
 use astromech_trainer::evaluate::{EvaluateError, EvaluateOptions, Report, TaskItems, evaluate, evaluate_matching};
-use astromech_trainer::export::OPSET_DEFAULT;
-use astromech_trainer::release::{CardFacts, ReleaseOptions, Samples, release};
 use astromech_trainer::train::{Recall, StopFlag, TrainConfig, train};
 
 /// Records of the drawn corpus: id, text.
@@ -179,23 +177,8 @@ fn bundle(corpus: &Path, folder: &Path) -> (Bundle, Vec<Recall>) {
     let run = folder.join("run");
     let overrides = ["optim.steps=120", "loss.dropout=0.0", "optim.ema=0.5"];
     let outcome = train(&synthetic::config(corpus, &run, &overrides), false, &StopFlag::new()).unwrap();
-    let loaded = load_model(&run.join(MODEL_FILE)).unwrap();
-    let vocabulary = std::fs::read(corpus.join("vocab.txt")).unwrap();
-    let tokenizer = Tokenizer::from_vocab_bytes(&vocabulary, 16).unwrap();
-    let filter = RecordFilter { splits: vec!["train".into()], ..RecordFilter::default() };
-    let samples = Samples::from_corpus(corpus, &filter, &loaded.model.config, &tokenizer).unwrap();
-    let options = ReleaseOptions {
-        name: "drawn".into(),
-        parent: None,
-        precisions: vec![Precision::F32],
-        opset: OPSET_DEFAULT,
-        max_tokens: 16,
-        vocabulary,
-        facts: CardFacts::default(),
-        force: false,
-    };
     let out = folder.join("bundle");
-    release(&out, &loaded, &samples, &options).unwrap();
+    release_support::release_bundle(corpus, &run.join(MODEL_FILE), &out, "drawn");
     (Bundle::open(&out).unwrap(), outcome.recall)
 }
 

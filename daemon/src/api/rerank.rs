@@ -7,7 +7,7 @@ use astromech_schemas::http::Hit;
 use astromech_schemas::rescore::{CandidateFault, HitRescore, Scores};
 
 use crate::index::Stored;
-use crate::rescore::Query;
+use crate::rescore::{Query, best_first};
 
 /// What re-scoring says of the first hits of each kind that it takes, in the order of cosine.
 pub(super) type Verdicts = BTreeMap<Kind, Vec<Result<Scores, CandidateFault>>>;
@@ -33,8 +33,8 @@ pub(super) fn rerank(mut hits: Vec<Hit>, verdicts: Vec<Result<Scores, CandidateF
     }
     let score =
         |hit: &Hit| hit.rescore.as_ref().and_then(|rescore| rescore.scores).map_or(f32::NEG_INFINITY, |scores| scores.score);
-    // Stable: what was not scored keeps its order.
-    hits.sort_by(|a, b| score(b).total_cmp(&score(a)));
+    // What was not scored keeps its order.
+    best_first(&mut hits, score);
     hits.truncate(limit);
     hits
 }

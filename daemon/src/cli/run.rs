@@ -101,8 +101,7 @@ async fn open_patiently(
     readiness: &Readiness,
     stop: &CancellationToken,
 ) -> Result<Option<Arc<dyn Index>>> {
-    let limits = BackoffLimits { min: config.pipeline.retry_backoff_min, max: config.pipeline.retry_backoff_max };
-    let mut backoff = Backoff::new(limits);
+    let mut backoff = Backoff::new(BackoffLimits::from(&config.pipeline));
     loop {
         let problem = match open_index(config, towers).await {
             Ok(index) => {
@@ -190,8 +189,9 @@ impl Ingest<'_> {
         let parts = DoorParts {
             rescorer: Arc::clone(rescorer),
             outlet: Arc::clone(outlet),
+            metrics: Arc::clone(&self.metrics),
             halt: halt.clone(),
-            backoff: BackoffLimits { min: limits.retry_backoff_min, max: limits.retry_backoff_max },
+            backoff: BackoffLimits::from(limits),
         };
         let (intake, pipeline) = door::start(topics, limits.bytes_in_flight_max, parts);
         let topic = TopicConfig { name: topics.request.clone(), kind: None, version: VersionSource::Offset };

@@ -19,15 +19,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use astromech_schemas::error::from_json;
 use astromech_schemas::rescore::{RescoreRequest, RescoreResponse};
 use tokio::task::JoinHandle;
-use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::api::Problem;
 use crate::config::RescoreTopics;
 use crate::index::IndexError;
-use crate::pipeline::{Backoff, BackoffLimits, Halt, HaltCause, KafkaOutlet, PublishError};
+use crate::pipeline::{Backoff, BackoffLimits, Halt, KafkaOutlet, Left, Publisher};
 use crate::rescore::{RescoreError, Rescorer};
-use crate::source::{Delivery, Intake, Record};
+use crate::source::{Delivery, Intake, Record, one_task_each};
+use crate::telemetry::Metrics;
 pub use reply::Reply;
 
 /// What the door is made of.
@@ -36,6 +36,8 @@ pub struct DoorParts {
     pub rescorer: Arc<Rescorer>,
     /// Where replies go.
     pub outlet: Arc<KafkaOutlet>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
     /// Stops the daemon.
     pub halt: Halt,
     /// Waits between attempts at what may pass.
@@ -43,55 +45,45 @@ pub struct DoorParts {
 }
 
 struct Door {
-    parts: DoorParts,
+    rescorer: Arc<Rescorer>,
+    outlet: Arc<KafkaOutlet>,
+    publisher: Publisher,
     topics: RescoreTopics,
 }
 
 /// Starts the door. It ends when its [`Intake`] is dropped and every request under way has ended.
 pub fn start(topics: &RescoreTopics, bytes_in_flight_max: usize, parts: DoorParts) -> (Intake, JoinHandle<()>) {
-    let (intake, mut deliveries) = Intake::new(topics.requests_in_flight_max, bytes_in_flight_max);
-    let door = Arc::new(Door { parts, topics: topics.clone() });
-    let dispatch = async move {
-        let tasks = TaskTracker::new();
-        while let Some(delivery) = deliveries.recv().await {
-            tasks.spawn(Arc::clone(&door).run(delivery));
-        }
-        tasks.close();
-        tasks.wait().await;
-    };
-    (intake, tokio::spawn(dispatch))
+    let DoorParts { rescorer, outlet, metrics, halt, backoff } = parts;
+    let publisher = Publisher { metrics, halt, backoff };
+    let door = Arc::new(Door { rescorer, outlet, publisher, topics: topics.clone() });
+    let (intake, deliveries) = Intake::new(topics.requests_in_flight_max, bytes_in_flight_max);
+    (intake, tokio::spawn(one_task_each(deliveries, move |delivery| Arc::clone(&door).run(delivery))))
 }
 
 impl Door {
     /// Answers one request. Left unfinished where its partition is taken away or the daemon stops: it is read again.
     async fn run(self: Arc<Self>, delivery: Delivery) {
-        let record = &delivery.record;
-        let fence = delivery.partition.fence();
+        let answered = tokio::select! {
+            biased;
+            () = self.publisher.halt.token().cancelled() => Err(Left::Halted),
+            answered = self.process(&delivery) => answered,
+        };
+        let (record, answer) = (&delivery.record, answered.map(|reply| reply.status));
+        debug!(topic = &*record.topic, partition = record.partition, offset = record.offset, ?answer, "request");
+    }
+
+    async fn process(&self, delivery: &Delivery) -> Result<Reply, Left> {
+        let (record, fence) = (&delivery.record, delivery.partition.fence());
         let reply = tokio::select! {
             biased;
-            () = self.parts.halt.token().cancelled() => return,
-            () = fence.closed() => return,
+            () = fence.closed() => return Err(Left::Fenced),
             reply = self.answer(record) => reply,
         };
-        let Some(_guard) = fence.enter() else { return };
-        let mut backoff = Backoff::new(self.parts.backoff);
-        loop {
-            let problem = match self.parts.outlet.publish(&reply.topic, record.key.as_deref(), &reply.body, &reply.headers).await
-            {
-                Ok(()) => break,
-                Err(PublishError::Fatal(problem)) => return self.parts.halt.halt(HaltCause::Publish(problem)),
-                Err(PublishError::Transient(problem)) => problem,
-            };
-            let wait = backoff.next_wait();
-            warn!(problem, ?wait, "a reply was not taken; trying again");
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.parts.halt.token().cancelled() => return,
-                () = fence.closed() => return,
-            }
-        }
+        let guard = fence.enter().ok_or(Left::Fenced)?;
+        let send = || self.outlet.publish(&reply.topic, record.key.as_deref(), &reply.body, &reply.headers);
+        self.publisher.publish(fence, &guard, send).await?;
         delivery.partition.acknowledge(record.offset);
-        debug!(topic = &*record.topic, partition = record.partition, offset = record.offset, status = reply.status, "answered");
+        Ok(reply)
     }
 
     async fn answer(&self, record: &Record) -> Reply {
@@ -111,15 +103,15 @@ impl Door {
         let age = age(record);
         let value = record.value.as_deref().unwrap_or_default();
         let request: RescoreRequest = from_json(value)?;
-        let time = self.parts.rescorer.deadline_of(&request)?;
+        let time = self.rescorer.deadline_of(&request)?;
         let Some(left) = time.checked_sub(age).filter(|left| !left.is_zero()) else {
             return Err(RescoreError::Stale { age_ms: age.as_millis() as u64, deadline_ms: time.as_millis() as u64 }.into());
         };
         let deadline = read + left;
-        let mut backoff = Backoff::new(self.parts.backoff);
+        let mut backoff = Backoff::new(self.publisher.backoff);
         loop {
             // A topic holds what HTTP must refuse: what may pass is tried again while there is time.
-            let error = match self.parts.rescorer.rescore_until(request.clone(), deadline).await {
+            let error = match self.rescorer.rescore_until(request.clone(), deadline).await {
                 Err(error @ (RescoreError::Overloaded { .. } | RescoreError::Index(IndexError::Transient(_)))) => error,
                 answered => return Ok(answered?),
             };

@@ -18,7 +18,7 @@ pub struct SearchFilter {
 impl SearchFilter {
     /// As a condition on a stored point; `None` where everything may be found.
     pub(super) fn condition(&self) -> Option<Condition> {
-        let is = |field: &'static str, word: &String| Condition::IsWord(field, word.clone());
+        let is = |field: &'static str, word: &String| Condition::EqualsKeyword(field, word.clone().into());
         let mut all: Vec<Condition> = self.tags.iter().map(|tag| is("tags", tag)).collect();
         if !self.languages.is_empty() {
             all.push(Condition::Any(self.languages.iter().map(|language| is("language", language)).collect()));

@@ -10,6 +10,7 @@
 //!   vectors that the stored payload doesn't list. That condition looks at the stored point only, so neither a replay nor another writer
 //!   in between can make it remove too much.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use astromech_schemas::Fingerprint;
@@ -40,9 +41,7 @@ pub(super) enum Condition {
     /// The payload's integer is equal.
     EqualsInteger(&'static str, i64),
     /// The payload's keyword, or one of its keywords, is equal.
-    EqualsKeyword(&'static str, &'static str),
-    /// The payload's keyword, or one of its keywords, is this word of a client's.
-    IsWord(&'static str, String),
+    EqualsKeyword(&'static str, Cow<'static, str>),
     /// The payload's integer lies between these, both included; below 2^53, where `f64` is exact.
     Between(&'static str, Option<i64>, Option<i64>),
     /// The payload's field is `true`.
@@ -96,7 +95,7 @@ pub(super) fn leftovers(changes: &[&Change]) -> Vec<(&'static str, Condition)> {
                 changes.iter().filter(|change| change.vector(name).is_none()).map(|change| change.point_id).collect();
             (!ids.is_empty()).then(|| {
                 let holds = vec![Condition::HasId(ids), Condition::HasVector(name)];
-                (name, Condition::All(holds, vec![Condition::EqualsKeyword(FIELD_VECTORS, name)]))
+                (name, Condition::All(holds, vec![Condition::EqualsKeyword(FIELD_VECTORS, name.into())]))
             })
         })
         .collect()

@@ -19,6 +19,7 @@ mod outlet;
 mod payload;
 mod poison;
 mod prepare;
+mod publish;
 mod task;
 mod write;
 mod writer;
@@ -29,7 +30,6 @@ use std::sync::Arc;
 use astromech_towers::Towers;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use tokio_util::task::TaskTracker;
 
 pub use backoff::{Backoff, BackoffLimits};
 use enrich::Enricher;
@@ -42,6 +42,7 @@ pub use outlet::{Outlet, PublishError};
 pub use payload::{FIELD_IMAGE_SHA256, payload};
 pub use poison::PoisonBreaker;
 pub use prepare::Preparer;
+pub use publish::{Left, Publisher};
 pub use write::{WriteReply, WriteRequest};
 pub use writer::{Writer, WriterLimits};
 
@@ -49,7 +50,7 @@ use crate::config::{Config, ResultsConfig};
 use crate::index::Index;
 use crate::media::Media;
 use crate::rescore::StateCache;
-use crate::source::Intake;
+use crate::source::{Intake, one_task_each};
 use crate::telemetry::{Metrics, Readiness};
 
 /// What the pipeline is made of.
@@ -81,7 +82,7 @@ pub struct PipelineParts {
 /// Starts the pipeline. It ends when every [`Intake`] is dropped and every record under way has ended.
 pub fn start(config: &Config, parts: PipelineParts) -> (Intake, JoinHandle<()>) {
     let limits = &config.pipeline;
-    let backoff = BackoffLimits { min: limits.retry_backoff_min, max: limits.retry_backoff_max };
+    let backoff = BackoffLimits::from(limits);
     let enricher = Enricher { index: Arc::clone(&parts.index), config: parts.results, backoff };
     let writer = Writer {
         index: parts.index,
@@ -103,6 +104,7 @@ pub fn start(config: &Config, parts: PipelineParts) -> (Intake, JoinHandle<()>) 
         media_places: Arc::new(Semaphore::new(config.media.in_flight_max)),
         writer,
         outlet: parts.outlet,
+        publisher: Publisher { metrics: Arc::clone(&parts.metrics), halt: parts.halt.clone(), backoff },
         enricher,
         metrics: parts.metrics,
         poison: parts.poison,
@@ -112,16 +114,10 @@ pub fn start(config: &Config, parts: PipelineParts) -> (Intake, JoinHandle<()>) 
         limits: config.record,
         backoff,
     });
-    let (intake, mut deliveries) = Intake::new(limits.records_in_flight_max, limits.bytes_in_flight_max);
+    let (intake, deliveries) = Intake::new(limits.records_in_flight_max, limits.bytes_in_flight_max);
     let dispatch = async move {
-        let tasks = TaskTracker::new();
-        while let Some(delivery) = deliveries.recv().await {
-            tasks.spawn(Arc::clone(&shared).run(delivery));
-        }
-        tasks.close();
-        tasks.wait().await;
-        // The last sender to the writer: it ends after its last write.
-        drop(shared);
+        // With the closure the last sender to the writer goes: it ends after its last write.
+        one_task_each(deliveries, move |delivery| Arc::clone(&shared).run(delivery)).await;
         // The writer's task neither panics nor is it aborted.
         let _ = written.await;
     };

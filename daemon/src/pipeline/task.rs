@@ -8,7 +8,6 @@ use astromech_schemas::dead_letter::Reason;
 use astromech_schemas::results::{Operation, RESULT_SCHEMA, ResultMessage};
 use astromech_schemas::{ImageSource, RecordLimits, point_id};
 use astromech_towers::{PreparedImage, PreparedText, Towers, TowersError};
-use futures::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{debug, warn};
 
@@ -17,10 +16,11 @@ use super::decode::{Decoded, TopicRules, decode};
 use super::enrich::Enricher;
 use super::fault::Fault;
 use super::halt::{Halt, HaltCause};
-use super::outlet::{Outlet, PublishError};
+use super::outlet::Outlet;
 use super::payload::{FIELD_IMAGE_SHA256, payload};
 use super::poison::PoisonBreaker;
 use super::prepare::Preparer;
+use super::publish::{Left, Publisher};
 use super::write::{WriteReply, WriteRequest};
 use crate::generation::collection_name;
 use crate::index::{Change, ChangeBody, VECTOR_IMAGE, VECTOR_TEXT};
@@ -41,6 +41,7 @@ pub(super) struct Shared {
     pub(super) media_places: Arc<Semaphore>,
     pub(super) writer: mpsc::Sender<WriteRequest>,
     pub(super) outlet: Arc<dyn Outlet>,
+    pub(super) publisher: Publisher,
     pub(super) enricher: Enricher,
     pub(super) metrics: Arc<Metrics>,
     pub(super) poison: Option<PoisonBreaker>,
@@ -49,15 +50,6 @@ pub(super) struct Shared {
     pub(super) rules: HashMap<Arc<str>, TopicRules>,
     pub(super) limits: RecordLimits,
     pub(super) backoff: BackoffLimits,
-}
-
-/// Why a record was left unfinished. It is not acknowledged, so whoever owns its partition next reads it again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Left {
-    /// The partition was taken away.
-    Fenced,
-    /// The daemon is stopping.
-    Halted,
 }
 
 /// Why a record did not become an embedded change.
@@ -118,10 +110,12 @@ impl Shared {
             WriteReply::Refused(guard, detail) => self.bury(delivery, &guard, &Fault::new(Reason::RefusedByIndex, detail)).await,
             WriteReply::Applied(guard) => {
                 tokio::select! {
-                    () = fence.closed() => return Err(Left::Fenced),
+                    // What need not wait is published all the same: the guard keeps the partition until it is.
+                    biased;
                     () = self.enricher.enrich(&mut result, kept) => {}
+                    () = fence.closed() => return Err(Left::Fenced),
                 }
-                self.publish(delivery, &guard, || self.outlet.result(&result)).await?;
+                self.publisher.publish(fence, &guard, || self.outlet.result(&result)).await?;
                 delivery.partition.acknowledge(delivery.record.offset);
                 self.metrics.record_applied(decoded.kind, result.operation);
                 self.poison.iter().for_each(PoisonBreaker::applied);
@@ -267,39 +261,10 @@ impl Shared {
             self.halt.halt(cause);
             return Err(Left::Halted);
         }
-        self.publish(delivery, guard, || self.outlet.dead_letter(record, fault)).await?;
+        self.publisher.publish(delivery.partition.fence(), guard, || self.outlet.dead_letter(record, fault)).await?;
         delivery.partition.acknowledge(record.offset);
         self.metrics.dead_letter(fault.reason);
         Ok(())
-    }
-
-    /// Publishes, as often as it takes; gives up only when the partition is taken away. The caller holds `_guard` until it has acknowledged.
-    async fn publish<'a, F>(&self, delivery: &Delivery, _guard: &FenceGuard, attempt: F) -> Result<(), Left>
-    where
-        F: Fn() -> BoxFuture<'a, Result<(), PublishError>>,
-    {
-        let mut backoff = Backoff::new(self.backoff);
-        loop {
-            let started = Instant::now();
-            let published = attempt().await;
-            self.metrics.stage_time(Stage::Publish, started.elapsed());
-            match published {
-                Ok(()) => return Ok(()),
-                Err(PublishError::Fatal(problem)) => {
-                    self.halt.halt(HaltCause::Publish(problem));
-                    return Err(Left::Halted);
-                }
-                Err(PublishError::Transient(problem)) => {
-                    let wait = backoff.next_wait();
-                    self.metrics.retry(Stage::Publish);
-                    warn!(problem, ?wait, "publishing failed; trying again");
-                    tokio::select! {
-                        () = tokio::time::sleep(wait) => {}
-                        () = delivery.partition.fence().closed() => return Err(Left::Fenced),
-                    }
-                }
-            }
-        }
     }
 }
 

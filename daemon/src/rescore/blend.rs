@@ -42,11 +42,9 @@ pub(super) fn blend(pairs: &[PairScores], weights: &Weights, extra: f32) -> Scor
     Scores { itm_text, itm_image, itm, itc, score: weights.itm * itm + weights.itc * itc + extra }
 }
 
-/// Indices of `scores`, best first; equal ones in their order.
-pub(super) fn order(scores: &[f32]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
-    order
+/// Puts the best first; equal ones stay in their order.
+pub fn best_first<T>(items: &mut [T], score: impl Fn(&T) -> f32) {
+    items.sort_by(|a, b| score(b).total_cmp(&score(a)));
 }
 
 #[cfg(test)]
@@ -95,6 +93,9 @@ mod tests {
 
     #[test]
     fn the_order_is_stable() {
-        assert_eq!(order(&[0.1, 0.5, 0.5, -1.0]), [1, 2, 0, 3]);
+        let scores = [0.1, 0.5, 0.5, -1.0];
+        let mut order = [0, 1, 2, 3];
+        best_first(&mut order, |place| scores[*place]);
+        assert_eq!(order, [1, 2, 0, 3]);
     }
 }

@@ -30,6 +30,7 @@ use astromech_schemas::rescore::{
 use astromech_towers::Towers;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub use blend::best_first;
 pub use cache::{StateCache, StateKey, States};
 pub use error::RescoreError;
 pub use query::Query;
@@ -40,7 +41,7 @@ use crate::index::Index;
 use crate::media::Media;
 use crate::pipeline::Preparer;
 use crate::telemetry::Metrics;
-use blend::{blend, extra, order, weights};
+use blend::{blend, extra, weights};
 use encode::Encoder;
 use job::{Job, Outcome};
 
@@ -287,10 +288,10 @@ impl Rescorer {
         for problem in &problems {
             self.parts.metrics.rescore.problem(problem.kind);
         }
-        let scores: Vec<f32> = results.iter().map(|result| result.scores.score).collect();
-        let mut places: Vec<Option<Rescored>> = results.into_iter().map(Some).collect();
-        let ordered = order(&scores).into_iter().filter_map(|place| places[place].take());
-        let results: Vec<Rescored> = ordered.zip(1..).map(|(result, rank)| Rescored { rank, ..result }).collect();
+        best_first(&mut results, |result: &Rescored| result.scores.score);
+        for (result, rank) in results.iter_mut().zip(1..) {
+            result.rank = rank;
+        }
         Ranked { scored: results.len() as u32, results, problems }
     }
 }

@@ -1,5 +1,6 @@
 //! What a candidate or a context is made of, before it is encoded.
 
+use astromech_schemas::item_text;
 use astromech_schemas::rescore::{Candidate, ProblemKind, RescoreMode};
 use serde_json::{Map, Value};
 
@@ -48,12 +49,7 @@ impl Source {
         let content = word(FIELD_IMAGE_SHA256).and_then(ContentHash::from_hex);
         let names = payload.get(FIELD_VECTORS).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let has_picture = url.is_some() || content.is_some() || names.iter().any(|name| name == VECTOR_IMAGE);
-        // As `astromech_schemas::Item::text` joins them.
-        let text = match (word("title"), word("body")) {
-            (None, None) => None,
-            (Some(text), None) | (None, Some(text)) => Some(text.to_owned()),
-            (Some(title), Some(body)) => Some(format!("{title}。{body}")),
-        };
+        let text = item_text(word("title").unwrap_or_default(), word("body").unwrap_or_default());
         Self { picture: has_picture.then_some(Picture::Stored { url, content }), text }
     }
 

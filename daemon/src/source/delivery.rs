@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::task::TaskTracker;
 
 use super::partition::Partition;
 use super::record::Record;
@@ -78,6 +79,19 @@ impl Intake {
     pub fn in_flight(&self) -> usize {
         self.records_max - self.records.available_permits().min(self.records_max)
     }
+}
+
+/// Runs a task for each delivery; returns when every [`Intake`] is dropped and every task has ended.
+pub async fn one_task_each<F>(mut deliveries: mpsc::Receiver<Delivery>, run: impl Fn(Delivery) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let tasks = TaskTracker::new();
+    while let Some(delivery) = deliveries.recv().await {
+        tasks.spawn(run(delivery));
+    }
+    tasks.close();
+    tasks.wait().await;
 }
 
 #[cfg(test)]

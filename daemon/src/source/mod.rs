@@ -28,7 +28,7 @@ pub use acks::AckTracker;
 pub use assignment::Assignment;
 pub use client_config::producer as producer_config;
 pub(crate) use context::log as log_librdkafka;
-pub use delivery::{Admission, Closed, Delivery, Intake};
+pub use delivery::{Admission, Closed, Delivery, Intake, one_task_each};
 pub use fence::{Fence, FenceGuard};
 pub use partition::Partition;
 pub use record::{Header, Record};

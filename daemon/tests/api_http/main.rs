@@ -7,7 +7,6 @@
 mod bodies;
 mod limits;
 mod media;
-mod parity;
 mod rescore;
 mod rescore_limits;
 mod search;

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use astromech::api::{AppState, Limits, MediaRoots, serve};
+use astromech::cli::start_rescorer;
 use astromech::config::Config;
 use astromech::index::{Change, ChangeBody, Index, IndexOptions, Space, open};
-use astromech::media::Media;
-use astromech::rescore::{RescoreParts, Rescorer, StateCache};
+use astromech::rescore::Rescorer;
 use astromech::telemetry::{Condition, Metrics, Readiness};
 use astromech_schemas::{Kind, point_id};
 use astromech_towers::{Bundle, Towers, TowersConfig, init_runtime};
@@ -45,16 +45,12 @@ pub fn own_towers() -> Option<Towers> {
         skip(&format!("no bundle in {}; set ASTROMECH_E2E_BUNDLE to a released one", dir.display()));
         return None;
     }
-    Some(start_bundle(&dir))
-}
-
-pub fn start_bundle(dir: &Path) -> Towers {
     init_runtime(None).unwrap();
-    Towers::start(&Bundle::open(dir).unwrap(), &TowersConfig::default()).unwrap()
+    Some(Towers::start(&Bundle::open(&dir).unwrap(), &TowersConfig::default()).unwrap())
 }
 
 #[expect(clippy::print_stderr, reason = "a skipped test says why")]
-pub fn skip(reason: &str) {
+fn skip(reason: &str) {
     eprintln!("skipped: {reason}");
 }
 
@@ -100,17 +96,7 @@ impl Server {
         // A process that already has a provider keeps it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config = config(folder.path(), settings);
-        let rescorer = config.rescore.enabled.then(|| {
-            let cache = StateCache::new(towers.fingerprint().clone(), &config.rescore.cache, Arc::clone(&metrics));
-            let parts = RescoreParts {
-                towers: towers.clone(),
-                index: Arc::clone(&index),
-                media: Arc::new(Media::new(&config.media).unwrap()),
-                cache: Arc::new(cache),
-                metrics: Arc::clone(&metrics),
-            };
-            Arc::new(Rescorer::new(&config, parts))
-        });
+        let rescorer = start_rescorer(&config, &towers, &index, &metrics).unwrap();
         let state = AppState {
             towers: towers.clone(),
             index: Arc::clone(&index),

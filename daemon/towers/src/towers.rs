@@ -100,13 +100,7 @@ impl Towers {
     /// A handle whose calls go before indexing and have room in the queues of their own: for callers that somebody waits for. Cheap.
     #[must_use]
     pub fn live(&self) -> Self {
-        self.with_priority(Priority::Live)
-    }
-
-    /// A handle whose calls have `priority`. Cheap.
-    #[must_use]
-    pub fn with_priority(&self, priority: Priority) -> Self {
-        Self { shared: Arc::clone(&self.shared), urgency: Urgency { priority, ..self.urgency } }
+        Self { shared: Arc::clone(&self.shared), urgency: Urgency { priority: Priority::Live, ..self.urgency } }
     }
 
     /// A handle whose calls end at `deadline`, or at this handle's where it is earlier: with [`TowersError::Deadline`], whether they

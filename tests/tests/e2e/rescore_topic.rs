@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use astromech_e2e::checks::header;
 use astromech_e2e::kafka::Record;
 use astromech_e2e::{Daemon, Sent, Topics, wait_until, world};
 use astromech_schemas::Kind;
@@ -18,7 +19,7 @@ const MANY: usize = 120;
 const SCORE_TOLERANCE: f64 = 0.05;
 
 /// A daemon with a request topic (`changes`), a reply topic (`results`) and a topic that requests may name (`dead_letters`).
-fn with_topics(mut scenario: Scenario<'_>) -> (Scenario<'_>, Topics) {
+pub fn with_topics(mut scenario: Scenario<'_>) -> (Scenario<'_>, Topics) {
     let topics = scenario.world.client.topics("rescore");
     scenario.config.extra = format!(
         "[rescore]\ndeadline_ms = 10000\ndeadline_ms_max = 120000\n[rescore.topics]\nrequest = {:?}\nreply = {:?}\nreply_to = [{:?}]\n",
@@ -27,23 +28,18 @@ fn with_topics(mut scenario: Scenario<'_>) -> (Scenario<'_>, Topics) {
     (scenario, topics)
 }
 
-fn request(correlation: &str, body: &Value, more: &[(&str, &str)]) -> Record {
+pub fn request(correlation: &str, body: &Value, more: &[(&str, &str)]) -> Record {
     let headers =
         [(HEADER_CORRELATION_ID, correlation), ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")];
     let headers = headers.iter().chain(more).map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
     Record { key: Some(correlation.as_bytes().to_vec()), value: Some(body.to_string().into_bytes()), headers, partition: None }
 }
 
-fn header(sent: &Sent, name: &str) -> String {
-    let found = sent.record.headers.iter().find(|(key, _)| key == name);
-    found.map(|(_, value)| String::from_utf8(value.clone()).expect("headers are text")).unwrap_or_default()
-}
-
-fn body(sent: &Sent) -> Value {
+pub fn body(sent: &Sent) -> Value {
     serde_json::from_slice(sent.record.value.as_deref().unwrap_or_default()).expect("a reply is JSON")
 }
 
-fn wait_replies(scenario: &Scenario<'_>, topic: &str, at_least: u64, daemon: &mut Daemon) -> Vec<Sent> {
+pub fn wait_replies(scenario: &Scenario<'_>, topic: &str, at_least: u64, daemon: &mut Daemon) -> Vec<Sent> {
     wait_until(&format!("{at_least} replies"), STREAM_DEADLINE, || {
         daemon.expect_alive();
         let replies = scenario.world.client.count(topic);

@@ -20,7 +20,6 @@ const VOCABULARY_FILE: &str = "vocab.txt";
 pub struct BundleTeacher {
     towers: Towers,
     runtime: Runtime,
-    with_states: bool,
 }
 
 /// What the cross tower takes, one entry for each pair of the batch.
@@ -30,7 +29,7 @@ pub(super) struct Items {
 }
 
 impl BundleTeacher {
-    pub(super) fn open(dir: &Path, with_states: bool, student: &Student<'_>) -> Result<Self, DistilError> {
+    pub(super) fn open(dir: &Path, load_cross: bool, student: &Student<'_>) -> Result<Self, DistilError> {
         let io = |path: &Path| {
             let path = path.to_path_buf();
             move |source| DistilError::Io { path, source }
@@ -47,10 +46,10 @@ impl BundleTeacher {
                 fix: "teacher and student must share one vocabulary",
             });
         }
-        let config = TowersConfig { load_cross: with_states, threads: student.threads, ..TowersConfig::default() };
+        let config = TowersConfig { load_cross, threads: student.threads, ..TowersConfig::default() };
         let towers = Towers::start(&bundle, &config)?;
         let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(io(dir))?;
-        Ok(Self { towers, runtime, with_states })
+        Ok(Self { towers, runtime })
     }
 
     pub(super) fn embed(&self) -> i64 {
@@ -61,35 +60,24 @@ impl BundleTeacher {
         i64::from(self.towers.manifest().text.max_tokens)
     }
 
-    /// Embeddings of the batch's pictures and whole texts, and their states where scores are asked for.
+    /// Embeddings of the batch's pictures and whole texts, and their states.
     pub(super) fn teach(&self, inputs: &Inputs) -> Result<([Tensor; 2], Items), DistilError> {
         let pictures = self.pictures(inputs);
-        let texts: Vec<PreparedText> = inputs.texts().into_iter().map(PreparedText::from_ids).collect();
-        let (mut rows, mut items) = ([Vec::new(), Vec::new()], Items { images: Vec::new(), texts: Vec::new() });
-        if self.with_states {
-            let (images, texts) = self.runtime.block_on(async {
-                let images = try_join_all(pictures.into_iter().map(|picture| self.towers.embed_image_states(picture)));
-                let texts = try_join_all(texts.into_iter().map(|text| self.towers.embed_text_states(text)));
-                Ok::<_, TowersError>((images.await?, texts.await?))
-            })?;
-            for image in images {
-                rows[0].extend(image.embedding);
-                items.images.push(image.states);
-            }
-            for text in texts {
-                rows[1].extend(text.embedding);
-                items.texts.push(text.states);
-            }
-        } else {
-            let (images, texts) = self.runtime.block_on(async {
-                let images = try_join_all(pictures.into_iter().map(|picture| self.towers.embed_image(picture)));
-                let texts = try_join_all(texts.into_iter().map(|text| self.towers.embed_text(text)));
-                Ok::<_, TowersError>((images.await?, texts.await?))
-            })?;
-            rows[0].extend(images.into_iter().flat_map(|image| image.embedding));
-            rows[1].extend(texts.into_iter().flat_map(|text| text.embedding));
-        }
-        let embeddings = rows.map(|rows| Tensor::from_slice(&rows).view([inputs.size(), self.embed()]));
+        let texts = inputs.texts().into_iter().map(PreparedText::from_ids);
+        let (images, texts) = self.runtime.block_on(async {
+            let images = try_join_all(pictures.into_iter().map(|picture| self.towers.embed_image_states(picture)));
+            let texts = try_join_all(texts.map(|text| self.towers.embed_text_states(text)));
+            Ok::<_, TowersError>((images.await?, texts.await?))
+        })?;
+        let rows = |rows: Vec<&[f32]>| Tensor::from_slice(&rows.concat()).view([inputs.size(), self.embed()]);
+        let embeddings = [
+            rows(images.iter().map(|image| image.embedding.as_slice()).collect()),
+            rows(texts.iter().map(|text| text.embedding.as_slice()).collect()),
+        ];
+        let items = Items {
+            images: images.into_iter().map(|image| image.states).collect(),
+            texts: texts.into_iter().map(|text| text.states).collect(),
+        };
         Ok((embeddings, items))
     }
 

@@ -55,7 +55,9 @@ impl Objective<'_> {
             losses.fgd = Some(fgd.double_value(&[]));
             total += fgd * self.loss.fgd_weight;
         }
-        total += losses.add_lesson(guide.lesson, [&image, &text]);
+        if let Some(lesson) = guide.lesson {
+            total += losses.add_lesson(lesson, [&image, &text]);
+        }
         losses.total = total.double_value(&[]);
         total.backward();
         let gradients = [image.grad(), text.grad()];

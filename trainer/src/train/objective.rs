@@ -141,8 +141,7 @@ impl StepLosses {
     }
 
     /// Notes a teacher's terms over the embeddings [B, E] of the whole batch, and gives their weighted sum.
-    pub(super) fn add_lesson(&mut self, lesson: Option<&Lesson<'_>>, embeddings: [&Tensor; 2]) -> Tensor {
-        let Some(lesson) = lesson else { return Tensor::from(0.0f32) };
+    pub(super) fn add_lesson(&mut self, lesson: &Lesson<'_>, embeddings: [&Tensor; 2]) -> Tensor {
         let sum = lesson.embedding_terms(embeddings);
         self.distil = Some(sum.double_value(&[]));
         sum
@@ -243,7 +242,9 @@ impl Objective<'_> {
             losses.fgd = Some(fgd.double_value(&[]));
             total += fgd * self.loss.fgd_weight;
         }
-        total += losses.add_lesson(guide.lesson, embeddings);
+        if let Some(lesson) = guide.lesson {
+            total += losses.add_lesson(lesson, embeddings);
+        }
         let lesson = guide.lesson.map(|lesson| (lesson, 0));
         if with_itm && let Some((terms, weighted)) = self.cross_terms(w, inputs, [&image, &text], &logits, lesson)? {
             losses.add_cross(&terms, 1.0);
@@ -308,8 +309,7 @@ impl Objective<'_> {
     ) -> (Tensor, Option<Tensor>) {
         let taught = guide.teacher.map(|teacher| self.teach(teacher, inputs));
         let [batch_images, batch_texts] = taught.as_ref().map_or([image, text], |[image, text]| [image, text]);
-        let own_columns = !self.loss.momentum_columns;
-        let [column_images, column_texts] = if own_columns { [image, text] } else { [batch_images, batch_texts] };
+        let [column_images, column_texts] = if self.loss.momentum_columns { [batch_images, batch_texts] } else { [image, text] };
         let held = guide.queue.as_deref().filter(|queue| queue.filled() > 0);
         let join = |own: &Tensor, queued: Option<&Tensor>| match queued {
             Some(queued) => Tensor::cat(&[own, queued], 0),

@@ -52,12 +52,6 @@ struct Kept {
     concept: String,
 }
 
-struct Folder {
-    out: PathBuf,
-    licence: String,
-    domain: String,
-}
-
 /// Reads one epoch of a stream into a corpus folder: `train.jsonl`, `val.jsonl`, `images/`, and the tasks `val.<domain>.long` and
 /// `.short`. Records of one picture, or of one group, are of one concept. What is faulty is counted in the stream's ledger.
 ///
@@ -67,29 +61,22 @@ pub fn write_folder(stream: &mut RecordStream, options: &FolderOptions) -> Resul
     let out = &options.out;
     std::fs::create_dir_all(out.join("images")).map_err(ZeroError::io(out))?;
     let mut train = open(&out.join("train.jsonl"))?;
-    let folder = Folder { out: out.clone(), licence: options.licence.clone(), domain: options.domain.clone() };
     // The concepts with the smallest hashes so far.
     let mut held: BTreeMap<String, Vec<Kept>> = BTreeMap::new();
     let mut stats = FolderStats::default();
-    while let Some((concept, kept)) = folder.next(stream)? {
-        let full = held.len() >= options.held_out;
-        let last = held.last_key_value().map(|(key, _)| key);
-        let beyond = full && last.is_none_or(|last| concept > *last);
-        if beyond {
-            stats.train += folder.write(&mut train, &kept, "train")?;
-            continue;
-        }
+    while let Some((concept, kept)) = options.next(stream)? {
         held.entry(concept).or_default().push(kept);
         if held.len() > options.held_out
             && let Some((_, pushed_out)) = held.pop_last()
         {
             for kept in &pushed_out {
-                stats.train += folder.write(&mut train, kept, "train")?;
+                options.write(&mut train, kept, "train")?;
             }
+            stats.train += pushed_out.len() as u64;
         }
     }
     train.flush().map_err(ZeroError::io(out))?;
-    folder.hold_out(held.into_values().flatten().collect(), &mut stats)?;
+    options.hold_out(held.into_values().flatten().collect(), &mut stats)?;
     Ok(stats)
 }
 
@@ -104,7 +91,7 @@ fn texts(record: &ZeroRecord) -> [&str; 3] {
     [[0, 1, 2], [1, 0, 2], [2, 1, 0]].map(|order| order.into_iter().map(|at| all[at]).find(|text| !text.is_empty()).unwrap_or(""))
 }
 
-impl Folder {
+impl FolderOptions {
     /// Writes the split `val` and its tasks. An id that comes twice gets a number, since tasks name pictures by it.
     fn hold_out(&self, held: Vec<Kept>, stats: &mut FolderStats) -> Result<(), ZeroError> {
         let mut val = open(&self.out.join("val.jsonl"))?;
@@ -116,7 +103,8 @@ impl Folder {
             if *times > 1 {
                 kept.record.id = format!("{}#{times}", kept.record.id);
             }
-            stats.val += self.write(&mut val, &kept, "val")?;
+            self.write(&mut val, &kept, "val")?;
+            stats.val += 1;
             let [query, _, content] = texts(&kept.record);
             for ((_, task), text) in tasks.iter_mut().zip([content, query]) {
                 task.entry(text.to_owned()).or_default().push(kept.record.id.clone());
@@ -174,13 +162,12 @@ impl Folder {
         }
     }
 
-    fn write(&self, file: &mut BufWriter<File>, kept: &Kept, split: &str) -> Result<u64, ZeroError> {
+    fn write(&self, file: &mut BufWriter<File>, kept: &Kept, split: &str) -> Result<(), ZeroError> {
         let [query, title, content] = texts(&kept.record);
         let row = json!({
             "id": kept.record.id, "image": kept.image, "title": title, "query": query, "content": content, "concept": kept.concept,
             "domain": self.domain, "url": kept.record.url, "licence": self.licence, "split": split,
         });
-        writeln!(file, "{row}").map_err(ZeroError::io(&self.out))?;
-        Ok(1)
+        writeln!(file, "{row}").map_err(ZeroError::io(&self.out))
     }
 }

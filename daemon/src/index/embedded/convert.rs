@@ -87,8 +87,7 @@ fn to_condition(condition: &Condition) -> EdgeCondition {
             EdgeCondition::Field(FieldCondition::new_range(key(field), range))
         }
         Condition::EqualsInteger(field, value) => equals(field, ValueVariants::Integer(*value)),
-        Condition::EqualsKeyword(field, word) => equals(field, ValueVariants::String((*word).to_owned())),
-        Condition::IsWord(field, word) => equals(field, ValueVariants::String(word.clone())),
+        Condition::EqualsKeyword(field, word) => equals(field, ValueVariants::String(word.to_string())),
         Condition::Between(field, from, to) => {
             let bound = |time: &Option<i64>| time.map(|time| OrderedFloat(time as f64));
             let range = Range { lt: None, gt: None, gte: bound(from), lte: bound(to) };

@@ -73,8 +73,7 @@ fn to_condition(condition: &Condition) -> qdrant::Condition {
         Condition::HasId(ids) => qdrant::Condition::has_id(ids.iter().copied().map(to_point_id)),
         Condition::Less(field, value) => qdrant::Condition::range(*field, Range { lt: Some(*value as f64), ..Range::default() }),
         Condition::EqualsInteger(field, value) => qdrant::Condition::matches(*field, *value),
-        Condition::EqualsKeyword(field, word) => qdrant::Condition::matches(*field, (*word).to_owned()),
-        Condition::IsWord(field, word) => qdrant::Condition::matches(*field, word.clone()),
+        Condition::EqualsKeyword(field, word) => qdrant::Condition::matches(*field, word.to_string()),
         Condition::Between(field, from, to) => {
             let range = Range { gte: from.map(|from| from as f64), lte: to.map(|to| to as f64), ..Range::default() };
             qdrant::Condition::range(*field, range)
