@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 pub mod api;
+pub mod assemble;
 pub mod cli;
 pub mod config;
 pub mod door;

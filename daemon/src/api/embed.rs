@@ -126,7 +126,7 @@ pub(super) async fn handle(State(state): State<Arc<AppState>>, request: Request)
     for (index, text) in request.texts.iter().enumerate() {
         check_text(&format!("texts[{index}]"), text, &state.limits)?;
     }
-    let towers = &state.towers.live();
+    let towers = &state.serving().towers.live();
     let texts = try_join_all(request.texts.iter().map(|text| embed_text(towers, text)));
     let images = request.images.into_iter().enumerate();
     let images = try_join_all(images.map(|(index, image)| embed_image(towers, image.0, format!("images[{index}]"))));

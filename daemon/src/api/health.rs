@@ -67,18 +67,19 @@ pub struct Info {
 
 /// `GET /v1/info`.
 pub(super) async fn info(State(state): State<Arc<AppState>>) -> Result<Json<Info>, Problem> {
-    let points = state.index.counts().await?;
-    let manifest = state.towers.manifest();
+    let serving = state.serving();
+    let points = serving.index.counts().await?;
+    let manifest = serving.towers.manifest();
     Ok(Json(Info {
         version: env!("CARGO_PKG_VERSION"),
         bundle: manifest.name.clone(),
         fingerprint: manifest.fingerprint.clone(),
         dim: manifest.embedding_dim,
-        precision: state.towers.precision(),
-        provider: state.towers.provider_in_use().to_owned(),
+        precision: serving.towers.precision(),
+        provider: serving.towers.provider_in_use().to_owned(),
         points,
         examples: state.examples.clone(),
         body_bytes_max: state.limits.body_bytes_max,
-        rescore_candidates_max: state.rescorer.as_ref().map_or(0, |rescorer| rescorer.config().candidates_max),
+        rescore_candidates_max: serving.rescorer.as_ref().map_or(0, |rescorer| rescorer.config().candidates_max),
     }))
 }

@@ -48,7 +48,7 @@ pub(super) async fn handle(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let kind: Kind = kind.parse().map_err(|problem: String| Problem::invalid("kind", &problem, "see /openapi.json"))?;
-    let stored = state.index.retrieve(kind, &[point_id(kind, &id)]).await?.pop();
+    let stored = state.serving().index.retrieve(kind, &[point_id(kind, &id)]).await?.pop();
     let payload = stored.map(|stored| stored.payload).filter(|payload| !is_tombstone(payload));
     let payload = payload.ok_or_else(|| Problem::not_found(format!("the index holds no {kind} of this id")))?;
     let Some(url) = payload.get("image_url").and_then(serde_json::Value::as_str) else {

@@ -63,9 +63,13 @@ fn route_label(path: &str) -> &'static str {
         "/v1/search",
         "/v1/rescore",
         "/v1/info",
+        "/v1/generations",
     ];
     if path.starts_with("/v1/media/") {
         return "/v1/media";
+    }
+    if path.starts_with("/v1/generations/") {
+        return "/v1/generations";
     }
     ROUTES.into_iter().find(|route| *route == path).unwrap_or("other")
 }

@@ -4,6 +4,7 @@
 //! can make grow has a limit: see [`Limits`].
 
 mod embed;
+mod generations;
 mod health;
 mod listener;
 mod media;
@@ -20,7 +21,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use astromech_towers::Towers;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
@@ -33,8 +33,7 @@ pub use openapi::openapi_document;
 pub(crate) use problem::Problem;
 pub use search::{SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX, SEARCH_RESCORE_MAX, SearchError, search};
 
-use crate::index::Index;
-use crate::rescore::Rescorer;
+use crate::generation::{Generations, Live, Serving};
 use crate::telemetry::{Metrics, Readiness};
 
 /// Limits of the HTTP interface.
@@ -81,12 +80,10 @@ pub struct MediaRoots {
 
 /// What the handlers work with.
 pub struct AppState {
-    /// The running towers.
-    pub towers: Towers,
-    /// The live index.
-    pub index: Arc<dyn Index>,
-    /// Re-scoring; `None` where it is off.
-    pub rescorer: Option<Arc<Rescorer>>,
+    /// The generation that answers.
+    pub live: Arc<Live>,
+    /// Answers about generations and changes them; `None` where no registry is watched.
+    pub generations: Option<Generations>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Conditions of `/readyz`.
@@ -97,6 +94,13 @@ pub struct AppState {
     pub limits: Limits,
     /// Queries that the page proposes; none where empty.
     pub examples: Vec<String>,
+}
+
+impl AppState {
+    /// Towers, index and re-scoring of one generation: a request takes them once, so that nothing in its answer is mixed (promise 3).
+    pub fn serving(&self) -> Arc<Serving> {
+        self.live.serving()
+    }
 }
 
 /// Why the server stopped by itself.
@@ -141,6 +145,10 @@ pub fn router(state: Arc<AppState>) -> Router {
         .route("/v1/rescore", post(rescore::handle))
         .route("/v1/media/{kind}/{*id}", get(media::handle))
         .route("/v1/info", get(health::info))
+        .route("/v1/generations", get(generations::list))
+        .route("/v1/generations/rollback", post(generations::rollback))
+        .route("/v1/generations/{fingerprint}/promote", post(generations::promote))
+        .route("/v1/generations/{fingerprint}/drop", post(generations::drop_generation))
         .layer(from_fn_with_state(Arc::clone(&state), middleware::deadline))
         .layer(from_fn_with_state(admission, middleware::admit));
     Router::new()

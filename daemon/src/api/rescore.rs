@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use super::AppState;
 use super::embed::read_body;
 use super::problem::Problem;
-use crate::rescore::{RescoreError, Rescorer};
+use crate::rescore::RescoreError;
 
 /// Share of `http.timeout_ms` after which a request ends with what is scored; the rest is for the answer.
 const TIMEOUT_SHARE: f64 = 0.9;
@@ -20,6 +20,7 @@ impl From<RescoreError> for Problem {
     fn from(error: RescoreError) -> Self {
         let detail = error.to_string();
         match error {
+            RescoreError::Off => Self::new(StatusCode::NOT_IMPLEMENTED, "rescoring-off", "This daemon does not re-score", detail),
             RescoreError::Invalid { field, problem, fix } => Self::invalid(field, &problem, fix),
             RescoreError::TooMany { .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "too-many-candidates", "The request has too many candidates", detail)
@@ -51,16 +52,10 @@ impl From<RescoreError> for Problem {
 /// `POST /v1/rescore`.
 pub(super) async fn handle(State(state): State<Arc<AppState>>, request: Request) -> Result<Json<RescoreResponse>, Problem> {
     let arrived = Instant::now();
-    let rescorer = rescorer(&state)?;
+    let serving = state.serving();
+    let rescorer = serving.rescorer()?;
     let request: RescoreRequest = read_body(request, &state.limits).await?;
     // What is scored is answered before the time-out of requests would cut it off.
     let latest = arrived + state.limits.timeout.mul_f64(TIMEOUT_SHARE);
     Ok(Json(rescorer.rescore_before(request, latest).await?))
-}
-
-fn rescorer(state: &AppState) -> Result<&Rescorer, Problem> {
-    state.rescorer.as_deref().ok_or_else(|| {
-        let detail = "rescore.enabled is false; fix: set it to true, with a bundle that has a cross tower, and start again";
-        Problem::new(StatusCode::NOT_IMPLEMENTED, "rescoring-off", "This daemon does not re-score", detail)
-    })
 }

@@ -233,7 +233,8 @@ pub(super) async fn handle(State(state): State<Arc<AppState>>, request: Request)
     if let Some(text) = &request.text {
         check_text("text", text, &state.limits)?;
     }
-    Ok(Json(search(&state.towers, &*state.index, state.rescorer.as_deref(), request).await?))
+    let serving = state.serving();
+    Ok(Json(search(&serving.towers, &*serving.index, serving.rescorer.as_deref(), request).await?))
 }
 
 #[cfg(test)]

@@ -16,14 +16,15 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::assemble::{api_limits, api_media, open_index, start_rescorer, start_towers, warm_cache};
 use super::failure::{EXIT_FAILED, EXIT_OK, Usage, hinted};
 use super::hits::{fit, name};
 use super::index::{Indexing, index_file};
 use super::signals::stop_on_signals;
 use super::{ConfigArg, output};
 use crate::api::{self, AppState};
+use crate::assemble::{api_limits, api_media, open_index, start_rescorer, start_towers, warm_cache};
 use crate::config::Config;
+use crate::generation::{Live, Serving};
 use crate::index::Index;
 use crate::rescore::Rescorer;
 use crate::telemetry::{Condition, Metrics, Readiness};
@@ -191,9 +192,12 @@ impl Demo {
         }
         let address = listener.local_addr().context("the listener has no address")?;
         let state = AppState {
-            towers: self.towers.clone(),
-            index: Arc::clone(&self.index),
-            rescorer: self.rescorer.clone(),
+            live: Arc::new(Live::new(Serving {
+                towers: self.towers.clone(),
+                index: Arc::clone(&self.index),
+                rescorer: self.rescorer.clone(),
+            })),
+            generations: None,
             metrics: Arc::clone(&self.metrics),
             readiness,
             media: api_media(&self.config),

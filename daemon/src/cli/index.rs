@@ -16,10 +16,10 @@ use futures::future::BoxFuture;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
-use super::assemble::{open_index, start_towers};
 use super::failure::{EXIT_FAILED, EXIT_OK, Usage, hinted};
 use super::output;
 use super::signals::stop_on_signals;
+use crate::assemble::{open_index, start_towers};
 use crate::config::{Config, ResultsConfig};
 use crate::index::Index;
 use crate::media::Media;

@@ -1,9 +1,9 @@
 //! The command line. Exit codes: 0 done, 1 failed or some records were bad, 2 the command line or the configuration is wrong.
 
-mod assemble;
 mod check;
 mod demo;
 pub mod failure;
+mod generations;
 mod hits;
 mod index;
 pub mod output;
@@ -19,7 +19,6 @@ use anyhow::{Context as _, Result};
 use astromech_schemas::Kind;
 use clap::{Args, Parser, Subcommand};
 
-pub use assemble::{api_limits, api_media, open_index, start_rescorer, start_towers, warm_cache};
 pub use index::{IndexReport, Indexing, index_file};
 pub use signals::stop_on_signals;
 
@@ -61,6 +60,8 @@ enum Command {
     Rescore(rescore::RescoreArgs),
     /// Index the demo set once, print example queries and their hits, and serve the search page.
     Demo(demo::DemoArgs),
+    /// Models beside the live one: list them, promote one, roll back, drop one. Asks a running daemon.
+    Generations(generations::GenerationsArgs),
     /// Check a configuration: every mistake at once, with line, field and fix. Connects to nothing.
     CheckConfig {
         #[command(flatten)]
@@ -123,6 +124,7 @@ fn dispatch(command: Command) -> Result<u8> {
             let config = args.config.load()?;
             block_on(demo::run(config, args))
         }
+        Command::Generations(args) => block_on(generations::run(args)),
         Command::CheckConfig { config } => check::run(&config.config_file),
         Command::Schema { name } => schema::run(name.as_deref()),
     }

@@ -4,24 +4,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use astromech_towers::Towers;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::assemble::{api_limits, api_media, open_index, start_rescorer, start_towers, warm_cache};
 use super::failure::{Usage, hinted};
 use super::signals::stop_on_signals;
 use crate::api::{self, AppState};
+use crate::assemble::{api_limits, api_media, open_index, start_rescorer, start_towers};
 use crate::config::{Config, KafkaConfig, TopicConfig, VersionSource};
 use crate::door::{self, DoorParts};
-use crate::index::{Index, IndexError};
-use crate::media::Media;
-use crate::pipeline::{self, Backoff, BackoffLimits, Halt, KafkaOutlet, PipelineParts, PoisonBreaker, TopicRules};
-use crate::rescore::{Rescorer, StateCache};
-use crate::source::{self, Drained, SourceDeps, SourceError};
+use crate::generation::{self, Ingest, Live, Reading, Serving, StartParts, Started};
+use crate::index::IndexError;
+use crate::pipeline::{Backoff, BackoffLimits, Halt, KafkaOutlet};
+use crate::source::{self, Drained, SourceDeps};
 use crate::telemetry::{Condition, Metrics, Readiness};
 
 /// How often the index is asked for its health and its number of points.
@@ -48,18 +45,16 @@ pub async fn run(config: Config) -> Result<()> {
     conditions.extend(config.rescore.topics.as_ref().map(|_| Condition::RescoreTopic));
     let readiness = Arc::new(Readiness::new(&conditions));
 
-    let towers = start_towers(&config, &metrics, config.rescore.enabled).await?;
-    readiness.set_ready(Condition::Bundle);
-    let Some(index) = open_patiently(&config, &towers, &readiness, &stop).await? else {
+    let patience = Patience { limits: BackoffLimits::from(&config.pipeline), readiness: &readiness, stop: &stop };
+    let Some((serving, started)) = open(&config, &metrics, &patience).await? else {
         info!("stopped before the index answered");
         return Ok(());
     };
-    let rescorer = start_rescorer(&config, &towers, &index, &metrics)?;
-    let warm = warm_cache(&config, rescorer.as_ref());
+    let live = Arc::new(Live::new(serving));
+    let (generations, asked) = started.as_ref().map(|_| generation::generations()).unzip();
     let state = Arc::new(AppState {
-        towers: towers.clone(),
-        index: Arc::clone(&index),
-        rescorer: rescorer.clone(),
+        live: Arc::clone(&live),
+        generations: generations.clone(),
         metrics: Arc::clone(&metrics),
         readiness: Arc::clone(&readiness),
         media: api_media(&config),
@@ -69,16 +64,19 @@ pub async fn run(config: Config) -> Result<()> {
     let served = CancellationToken::new();
     let server = tokio::spawn(serve(listener, state, served.clone(), stop.clone()));
     let watchers = [
-        tokio::spawn(watch_index(Arc::clone(&index), Arc::clone(&metrics), Arc::clone(&readiness))),
-        tokio::spawn(watch_queues(towers.clone(), Arc::clone(&metrics))),
+        tokio::spawn(watch_index(Arc::clone(&live), Arc::clone(&metrics), Arc::clone(&readiness))),
+        tokio::spawn(watch_queues(Arc::clone(&live), Arc::clone(&metrics))),
     ];
 
-    let ingest = Ingest { config: &config, kafka: &kafka, towers, index: Arc::clone(&index), metrics, readiness, warm, rescorer };
-    let ended = ingest.run(stop).await;
+    let rolling = started.zip(generations).zip(asked);
+    let reading = Reader { config: Arc::new(config), kafka, live: Arc::clone(&live), metrics, readiness };
+    let (servings, ended) = reading.run(rolling, stop).await;
     watchers.iter().for_each(JoinHandle::abort);
     served.cancel();
     let served = end_server(server).await;
-    index.close().await.context("the index was not closed cleanly")?;
+    for serving in servings {
+        serving.index.close().await.context("an index was not closed cleanly")?;
+    }
     let Drained { unfinished } = ended?;
     served?;
     info!(unfinished, "stopped; what is finished is committed");
@@ -94,100 +92,143 @@ async fn bind(config: &Config) -> Result<TcpListener> {
     Ok(listener)
 }
 
-/// Opens the index, as often as it takes (promise 5); `None` where the stop came first.
-async fn open_patiently(
-    config: &Config,
-    towers: &Towers,
-    readiness: &Readiness,
-    stop: &CancellationToken,
-) -> Result<Option<Arc<dyn Index>>> {
-    let mut backoff = Backoff::new(BackoffLimits::from(&config.pipeline));
-    loop {
-        let problem = match open_index(config, towers).await {
-            Ok(index) => {
-                readiness.set_ready(Condition::Index);
-                return Ok(Some(index));
+/// Trying as often as it takes (promise 5).
+struct Patience<'a> {
+    limits: BackoffLimits,
+    readiness: &'a Readiness,
+    stop: &'a CancellationToken,
+}
+
+impl Patience<'_> {
+    /// Attempts at something of the index; `None` where the stop came first.
+    async fn until_open<T, F: Future<Output = Result<T, IndexError>>>(&self, attempt: impl Fn() -> F) -> Result<Option<T>> {
+        let mut backoff = Backoff::new(self.limits);
+        loop {
+            let problem = match attempt().await {
+                Ok(opened) => return Ok(Some(opened)),
+                Err(IndexError::Transient(problem)) => problem,
+                Err(error) => {
+                    let hint = "point bundle.path and the index at the same vector space; see the fingerprints above";
+                    return Err(anyhow::Error::new(error).context(hinted("the index was not opened", hint)));
+                }
+            };
+            let wait = backoff.next_wait();
+            warn!(problem, ?wait, "the index does not answer; trying again");
+            self.readiness.set_missing(Condition::Index, problem);
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.stop.cancelled() => return Ok(None),
             }
-            Err(IndexError::Transient(problem)) => problem,
-            Err(error) => {
-                let hint = "point bundle.path and the index at the same vector space; see the fingerprints above";
-                return Err(anyhow::Error::new(error).context(hinted("the index was not opened", hint)));
-            }
-        };
-        let wait = backoff.next_wait();
-        warn!(problem, ?wait, "the index does not answer; trying again");
-        readiness.set_missing(Condition::Index, problem);
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = stop.cancelled() => return Ok(None),
         }
     }
 }
 
-/// Source and pipeline, and what they are made of.
-struct Ingest<'a> {
-    config: &'a Config,
-    kafka: &'a KafkaConfig,
-    towers: Towers,
-    index: Arc<dyn Index>,
-    metrics: Arc<Metrics>,
-    readiness: Arc<Readiness>,
-    warm: Option<Arc<StateCache>>,
-    rescorer: Option<Arc<Rescorer>>,
+/// Towers and index of the live generation, which with rollouts the index names; `None` where the stop came first.
+async fn open(config: &Config, metrics: &Arc<Metrics>, patience: &Patience<'_>) -> Result<Option<(Serving, Option<Started>)>> {
+    let started = match &config.rollout {
+        None => None,
+        Some(rollout) => match patience.until_open(|| Started::find(config, rollout)).await? {
+            None => return Ok(None),
+            found => found,
+        },
+    };
+    let config = started.as_ref().map_or(config, |started| &started.config);
+    let towers = start_towers(config, metrics, config.rescore.enabled).await?;
+    patience.readiness.set_ready(Condition::Bundle);
+    let Some(index) = patience.until_open(|| open_index(config, &towers)).await? else { return Ok(None) };
+    if let Some(started) = &started
+        && patience.until_open(|| started.claim(&towers)).await?.is_none()
+    {
+        return Ok(None);
+    }
+    patience.readiness.set_ready(Condition::Index);
+    let rescorer = start_rescorer(config, &towers, &index, metrics)?;
+    Ok(Some((Serving { towers, index, rescorer }, started)))
 }
 
-impl Ingest<'_> {
-    /// Runs source and pipeline, and the topic of re-scoring requests beside them, to their end.
-    async fn run(self, stop: CancellationToken) -> Result<Drained> {
+/// Everything that reads from Kafka.
+struct Reader {
+    config: Arc<Config>,
+    kafka: KafkaConfig,
+    live: Arc<Live>,
+    metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
+}
+
+type Rolling = ((Started, generation::Generations), generation::Asked);
+
+impl Reader {
+    /// Runs the generations, and the topic of re-scoring requests beside them, to their end. Whichever ends first stops the other.
+    async fn run(self, rolling: Option<Rolling>, stop: CancellationToken) -> (Vec<Arc<Serving>>, Result<Drained>) {
         let halt = Halt::default();
-        let limits = &self.config.pipeline;
-        let outlet = Arc::new(KafkaOutlet::new(self.kafka).context("the producer did not start")?);
-        let door = self.start_door(&outlet, &halt, &stop)?;
-        let parts = PipelineParts {
-            towers: self.towers,
-            index: self.index,
-            media: Arc::new(Media::new(&self.config.media)?),
-            outlet,
-            metrics: Arc::clone(&self.metrics),
-            readiness: Arc::clone(&self.readiness),
-            halt: halt.clone(),
-            rules: self.kafka.topics.iter().map(|topic| (Arc::from(topic.name.as_str()), TopicRules::from(topic))).collect(),
-            poison: Some(PoisonBreaker::new(limits.poison_window, limits.poison_share_max)),
-            results: self.kafka.results,
-            warm: self.warm,
+        let begun = Instant::now();
+        let (changes, door) = match self.start(rolling, &halt, &stop) {
+            Ok(started) => started,
+            Err(error) => return (vec![self.live.serving()], Err(error)),
         };
-        let (intake, pipeline) = pipeline::start(self.config, parts);
-        let deps = SourceDeps {
-            intake,
-            metrics: self.metrics,
-            readiness: self.readiness,
-            condition: Condition::Kafka,
-            stop: stop.clone(),
-            halt: halt.token().clone(),
-        };
-        let started = Instant::now();
-        let reading = Reading { source: source::start(self.kafka, deps).context("reading from kafka did not start")?, pipeline };
-        let requests = async {
-            match door {
-                Some(door) => door.end(&stop).await.context("answering re-scoring requests failed"),
-                None => Ok(Drained { unfinished: 0 }),
+        let stopping = |stop: &CancellationToken| stop.clone().drop_guard();
+        let changes = async {
+            let _stops = stopping(&stop);
+            match changes {
+                Changes::One(reading) => (vec![self.live.serving()], reading.end().await),
+                Changes::Rolling(rolling) => rolling.run().await,
             }
         };
-        let (drained, answered) = tokio::join!(reading.end(&stop), requests);
-        info!(ran = ?started.elapsed(), "reading ended");
-        if let Some(cause) = halt.cause() {
-            bail!(cause.clone());
-        }
-        let (drained, answered) = (drained?, answered?);
-        Ok(Drained { unfinished: drained.unfinished + answered.unfinished })
+        let requests = async {
+            let Some(door) = door else { return Ok(Drained { unfinished: 0 }) };
+            let _stops = stopping(&stop);
+            door.end().await.context("answering re-scoring requests failed")
+        };
+        let ((servings, drained), answered) = tokio::join!(changes, requests);
+        info!(ran = ?begun.elapsed(), "reading ended");
+        let ended = || -> Result<Drained> {
+            if let Some(cause) = halt.cause() {
+                bail!(cause.clone());
+            }
+            Ok(Drained { unfinished: drained?.unfinished + answered?.unfinished })
+        };
+        (servings, ended())
+    }
+
+    fn start(&self, rolling: Option<Rolling>, halt: &Halt, stop: &CancellationToken) -> Result<(Changes, Option<Reading>)> {
+        let outlet = Arc::new(KafkaOutlet::new(&self.kafka).context("the producer did not start")?);
+        let door = self.start_door(&outlet, halt, stop)?;
+        let changes = match rolling {
+            None => {
+                let ingest = Ingest {
+                    config: &self.config,
+                    kafka: self.kafka.clone(),
+                    serving: self.live.serving(),
+                    outlet,
+                    metrics: Arc::clone(&self.metrics),
+                    readiness: Arc::clone(&self.readiness),
+                    halt: halt.clone(),
+                    throttle: None,
+                };
+                Changes::One(ingest.start(stop.clone())?)
+            }
+            Some(((started, generations), asked)) => {
+                let parts = StartParts {
+                    config: Arc::clone(&self.config),
+                    kafka: self.kafka.clone(),
+                    outlet,
+                    metrics: Arc::clone(&self.metrics),
+                    readiness: Arc::clone(&self.readiness),
+                    live: Arc::clone(&self.live),
+                    stop: stop.clone(),
+                };
+                Changes::Rolling(started.roll(parts, generations, asked)?)
+            }
+        };
+        Ok((changes, door))
     }
 
     /// The topic of re-scoring requests, where one is configured: a source and a consumer group of its own.
     fn start_door(&self, outlet: &Arc<KafkaOutlet>, halt: &Halt, stop: &CancellationToken) -> Result<Option<Reading>> {
-        let (Some(topics), Some(rescorer)) = (&self.config.rescore.topics, &self.rescorer) else { return Ok(None) };
+        let Some(topics) = self.config.rescore.topics.as_ref().filter(|_| self.config.rescore.enabled) else { return Ok(None) };
         let limits = &self.config.pipeline;
         let parts = DoorParts {
-            rescorer: Arc::clone(rescorer),
+            live: Arc::clone(&self.live),
             outlet: Arc::clone(outlet),
             metrics: Arc::clone(&self.metrics),
             halt: halt.clone(),
@@ -209,24 +250,10 @@ impl Ingest<'_> {
     }
 }
 
-/// A source with what its records go through.
-struct Reading {
-    source: oneshot::Receiver<Result<Drained, SourceError>>,
-    pipeline: JoinHandle<()>,
-}
-
-impl Reading {
-    /// Waits until the source has left its group and what it read has ended. One that ends by itself stops the others.
-    async fn end(self, stop: &CancellationToken) -> Result<Drained> {
-        // Only a panic of the polling thread drops its answer.
-        let drained = self.source.await.map_err(|_| anyhow::anyhow!("the polling thread ended without an answer"));
-        stop.cancel();
-        if tokio::time::timeout(END_TIMEOUT, self.pipeline).await.is_err() {
-            // What is left waits for something that may pass; it is not acknowledged, so it is read again.
-            warn!("records were left waiting at the end");
-        }
-        Ok(drained??)
-    }
+/// What keeps the index in step: one generation, or as many as the roller runs.
+enum Changes {
+    One(Reading),
+    Rolling(generation::Rolling),
 }
 
 /// Serves until `served` is cancelled. A server that fails stops the daemon: without health and metrics nobody would see how it does.
@@ -253,12 +280,12 @@ async fn end_server(server: JoinHandle<Result<(), api::ApiError>>) -> Result<()>
 }
 
 /// Keeps readiness and the number of points up to date.
-async fn watch_index(index: Arc<dyn Index>, metrics: Arc<Metrics>, readiness: Arc<Readiness>) {
+async fn watch_index(live: Arc<Live>, metrics: Arc<Metrics>, readiness: Arc<Readiness>) {
     let mut ticks = tokio::time::interval(INDEX_CHECK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        match index.counts().await {
+        match live.serving().index.counts().await {
             Ok(counts) => {
                 readiness.set_ready(Condition::Index);
                 for (kind, points) in counts {
@@ -271,11 +298,11 @@ async fn watch_index(index: Arc<dyn Index>, metrics: Arc<Metrics>, readiness: Ar
 }
 
 /// Keeps the depths of the towers' queues up to date.
-async fn watch_queues(towers: Towers, metrics: Arc<Metrics>) {
+async fn watch_queues(live: Arc<Live>, metrics: Arc<Metrics>) {
     let mut ticks = tokio::time::interval(QUEUE_CHECK);
     loop {
         ticks.tick().await;
-        let depths = towers.queue_depths();
+        let depths = live.serving().towers.queue_depths();
         metrics.set_queue_depth("image", depths.image);
         metrics.set_queue_depth("text", depths.text);
         metrics.set_queue_depth("cross", depths.cross);

@@ -9,10 +9,10 @@ use astromech_schemas::http::SearchRequest;
 use astromech_schemas::item::InlineBytes;
 use clap::Args;
 
-use super::assemble::{open_index, start_rescorer, start_towers};
 use super::failure::{EXIT_OK, Usage, hinted};
 use super::{ConfigArg, hits, output, parse_kind};
 use crate::api::{SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX, SEARCH_RESCORE_MAX, search};
+use crate::assemble::{open_index, start_rescorer, start_towers};
 use crate::config::Config;
 use crate::telemetry::Metrics;
 

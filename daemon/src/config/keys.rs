@@ -1,6 +1,7 @@
 //! The one table of configuration keys. Types, ranges, defaults and documentation are written here and nowhere else.
 
 mod rescore;
+mod rollout;
 
 /// What a key's value may be.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -368,6 +369,8 @@ pub const SECTIONS: &[Section] = &[
     rescore::SERVICE,
     rescore::CACHE,
     rescore::TOPICS,
+    rollout::ROLLOUT,
+    rollout::S3,
     Section {
         name: "http",
         doc: "The HTTP interface and the page.",

@@ -1,5 +1,7 @@
 //! From the file as written to what the program needs: types, paths, and checks between values.
 
+mod rollout;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -50,6 +52,7 @@ pub(super) fn resolve(raw: &RawConfig, folder: &Path, errors: &mut Vec<ConfigErr
         record: at.record(),
         pipeline: at.pipeline(),
         rescore: at.rescore(),
+        rollout: at.rollout(),
         http: at.http(),
         log: at.log(),
     };

@@ -30,6 +30,8 @@ pub struct Config {
     pub pipeline: PipelineConfig,
     /// Re-scoring by the single tower.
     pub rescore: RescoreConfig,
+    /// Refreshed models; `None` where no registry is watched.
+    pub rollout: Option<RolloutConfig>,
     /// The HTTP interface.
     pub http: HttpConfig,
     /// Logs.
@@ -312,6 +314,52 @@ pub struct RescoreTopics {
     pub group: String,
     /// Most requests at once.
     pub requests_in_flight_max: usize,
+}
+
+/// Where bundles are published: `rollout.registry` and `[rollout.s3]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistryConfig {
+    /// `file:///folder`, a folder, or `s3://bucket/prefix`.
+    pub url: String,
+    /// Address of the object storage; empty is Amazon's.
+    pub endpoint: String,
+    /// Region of the object storage.
+    pub region: String,
+    /// Access key.
+    pub access_key: Option<Secret>,
+    /// Secret key.
+    pub secret_key: Option<Secret>,
+    /// Whether the endpoint may be without TLS.
+    pub allow_http: bool,
+}
+
+/// `[rollout]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct RolloutConfig {
+    /// Where bundles are published.
+    pub registry: RegistryConfig,
+    /// Time between two looks at the registry.
+    pub poll: Duration,
+    /// Folder of the verified bundles.
+    pub bundles: PathBuf,
+    /// minisign public key that releases must be signed with.
+    pub public_key: Option<String>,
+    /// Most memory of this process with a second bundle in it, bytes.
+    pub memory_bytes_max: u64,
+    /// How long a generation that is no longer live is kept up to date.
+    pub keep: Duration,
+    /// Records a second of a generation that is being filled beyond those of live traffic, while that is under way.
+    pub records_per_second_busy: u32,
+    /// The same otherwise; 0 is no limit.
+    pub records_per_second_max: u32,
+    /// Largest share by which its counts may differ from the live ones.
+    pub count_difference_max: f64,
+    /// Items of each kind that are looked for before it goes live.
+    pub recall_items: u32,
+    /// Least share of them that must be found.
+    pub recall_min: f64,
+    /// How long the comparisons may fail at the live head before it is refused.
+    pub verify_max: Duration,
 }
 
 /// `[http]`

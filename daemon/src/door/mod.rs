@@ -23,17 +23,18 @@ use tracing::debug;
 
 use crate::api::Problem;
 use crate::config::RescoreTopics;
+use crate::generation::Live;
 use crate::index::IndexError;
 use crate::pipeline::{Backoff, BackoffLimits, Halt, KafkaOutlet, Left, Publisher};
-use crate::rescore::{RescoreError, Rescorer};
+use crate::rescore::RescoreError;
 use crate::source::{Delivery, Intake, Record, one_task_each};
 use crate::telemetry::Metrics;
 pub use reply::Reply;
 
 /// What the door is made of.
 pub struct DoorParts {
-    /// The service.
-    pub rescorer: Arc<Rescorer>,
+    /// The generation whose single tower scores.
+    pub live: Arc<Live>,
     /// Where replies go.
     pub outlet: Arc<KafkaOutlet>,
     /// Counters.
@@ -45,7 +46,7 @@ pub struct DoorParts {
 }
 
 struct Door {
-    rescorer: Arc<Rescorer>,
+    live: Arc<Live>,
     outlet: Arc<KafkaOutlet>,
     publisher: Publisher,
     topics: RescoreTopics,
@@ -53,9 +54,9 @@ struct Door {
 
 /// Starts the door. It ends when its [`Intake`] is dropped and every request under way has ended.
 pub fn start(topics: &RescoreTopics, bytes_in_flight_max: usize, parts: DoorParts) -> (Intake, JoinHandle<()>) {
-    let DoorParts { rescorer, outlet, metrics, halt, backoff } = parts;
+    let DoorParts { live, outlet, metrics, halt, backoff } = parts;
     let publisher = Publisher { metrics, halt, backoff };
-    let door = Arc::new(Door { rescorer, outlet, publisher, topics: topics.clone() });
+    let door = Arc::new(Door { live, outlet, publisher, topics: topics.clone() });
     let (intake, deliveries) = Intake::new(topics.requests_in_flight_max, bytes_in_flight_max);
     (intake, tokio::spawn(one_task_each(deliveries, move |delivery| Arc::clone(&door).run(delivery))))
 }
@@ -103,7 +104,10 @@ impl Door {
         let age = age(record);
         let value = record.value.as_deref().unwrap_or_default();
         let request: RescoreRequest = from_json(value)?;
-        let time = self.rescorer.deadline_of(&request)?;
+        let serving = self.live.serving();
+        // A daemon whose re-scoring is off opens no door.
+        let rescorer = serving.rescorer()?;
+        let time = rescorer.deadline_of(&request)?;
         let Some(left) = time.checked_sub(age).filter(|left| !left.is_zero()) else {
             return Err(RescoreError::Stale { age_ms: age.as_millis() as u64, deadline_ms: time.as_millis() as u64 }.into());
         };
@@ -111,7 +115,7 @@ impl Door {
         let mut backoff = Backoff::new(self.publisher.backoff);
         loop {
             // A topic holds what HTTP must refuse: what may pass is tried again while there is time.
-            let error = match self.rescorer.rescore_until(request.clone(), deadline).await {
+            let error = match rescorer.rescore_until(request.clone(), deadline).await {
                 Err(error @ (RescoreError::Overloaded { .. } | RescoreError::Index(IndexError::Transient(_)))) => error,
                 answered => return Ok(answered?),
             };

@@ -1,8 +1,52 @@
-//! A generation: one bundle's collections. Their names carry the fingerprint, their aliases are the names that readers use.
+//! Generations: a bundle, its collections and its consumer group; one is live, another may be made ready beside it (promise 7).
+//!
+//! ```text
+//! registry -> fetched and verified -> towers start, golden vectors are replayed -> collections of its own, filled out of the topics
+//!   (live traffic first) -> at the live head -> counts and a sample of recalls compared -> one change of the aliases: live
+//! live -> retired: it goes on consuming, so that going back is one change of the aliases too -> dropped after `rollout.keep_hours`
+//! ```
+//!
+//! What is live is written in one place only, the aliases in Qdrant (or a file beside the embedded index): see [`Catalog`]. Every daemon
+//! looks there and answers with the generation that it finds, so several daemons agree without talking to each other.
+
+mod beside;
+mod bundles;
+mod candidate;
+mod catalog;
+mod command;
+mod heads;
+mod ingest;
+mod load;
+mod orders;
+mod roller;
+mod serving;
+mod start;
+mod status;
+mod throttle;
+mod traffic;
+mod verify;
 
 use astromech_schemas::{Fingerprint, Kind};
+
+pub use catalog::{Catalog, Mark, Noted, Stored};
+pub use command::{Generations, RollError};
+pub use ingest::{Ingest, Reading};
+pub use serving::{Live, Serving};
+pub use start::{Asked, Rolling, StartParts, Started, generations};
+pub use status::{GenerationState, GenerationStatus, Refusal, Rollout};
+pub use throttle::Throttle;
 
 /// Real name of the collection of `kind` in the vector space `fingerprint`, for example `images-0a1b2c3d4e5f`.
 pub fn collection_name(kind: Kind, fingerprint: &Fingerprint) -> String {
     format!("{}-{}", kind.collection(), fingerprint.short())
+}
+
+/// Folder of a generation's index below the embedded engine's own.
+pub fn generation_folder(root: &std::path::Path, fingerprint: &Fingerprint) -> std::path::PathBuf {
+    root.join(fingerprint.short())
+}
+
+/// The consumer group of a generation: the configured one and the generation's fingerprint, for example `astromech-0a1b2c3d4e5f`.
+pub fn group_name(group: &str, fingerprint: &Fingerprint) -> String {
+    format!("{group}-{}", fingerprint.short())
 }

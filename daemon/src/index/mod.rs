@@ -20,6 +20,8 @@ use uuid::Uuid;
 
 pub use filter::SearchFilter;
 
+use crate::generation::Catalog;
+
 /// Name of the vector of an item's text.
 pub const VECTOR_TEXT: &str = "text";
 /// Name of the vector of an item's picture.
@@ -84,6 +86,15 @@ pub struct Stored {
     pub payload: serde_json::Map<String, serde_json::Value>,
 }
 
+/// A page of [`Index::scroll`].
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The points, without scores.
+    pub points: Vec<Stored>,
+    /// Where the next page begins; `None` after the last.
+    pub next: Option<Uuid>,
+}
+
 /// Why the index did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
@@ -112,6 +123,9 @@ pub trait Index: Send + Sync {
 
     /// Points by id, tombstones included; unknown ids are left out.
     fn retrieve<'a>(&'a self, kind: Kind, point_ids: &'a [Uuid]) -> BoxFuture<'a, Result<Vec<Stored>, IndexError>>;
+
+    /// A page of live points in the order of their ids, from the id `from` on, and the id that the next page begins with.
+    fn scroll(&self, kind: Kind, from: Option<Uuid>, limit: u32) -> BoxFuture<'_, Result<Page, IndexError>>;
 
     /// Live points (tombstones not counted) by kind.
     fn counts(&self) -> BoxFuture<'_, Result<BTreeMap<Kind, u64>, IndexError>>;
@@ -156,9 +170,27 @@ pub async fn open(options: &IndexOptions, space: &Space) -> Result<Arc<dyn Index
         #[cfg(feature = "embedded")]
         IndexOptions::Embedded { path } => Ok(Arc::new(embedded::EmbeddedIndex::open(path, space).await?)),
         #[cfg(not(feature = "embedded"))]
-        IndexOptions::Embedded { .. } => Err(IndexError::Mismatch(
-            "this build has no embedded engine: set index.engine = \"qdrant\", or build with the feature `embedded`".to_owned(),
-        )),
+        IndexOptions::Embedded { .. } => Err(no_embedded()),
         IndexOptions::Qdrant(options) => Ok(Arc::new(qdrant::QdrantIndex::open(options, space).await?)),
     }
+}
+
+/// The book of generations of an index.
+///
+/// # Errors
+/// [`IndexError::Mismatch`] for an address that is none, and for an engine that is not part of this build.
+pub fn catalog(options: &IndexOptions) -> Result<Arc<dyn Catalog>, IndexError> {
+    match options {
+        #[cfg(feature = "embedded")]
+        IndexOptions::Embedded { path } => Ok(Arc::new(embedded::EmbeddedCatalog::new(path))),
+        #[cfg(not(feature = "embedded"))]
+        IndexOptions::Embedded { .. } => Err(no_embedded()),
+        IndexOptions::Qdrant(options) => Ok(Arc::new(qdrant::QdrantCatalog::new(options)?)),
+    }
+}
+
+#[cfg(not(feature = "embedded"))]
+fn no_embedded() -> IndexError {
+    let problem = "this build has no embedded engine: set index.engine = \"qdrant\", or build with the feature `embedded`";
+    IndexError::Mismatch(problem.to_owned())
 }

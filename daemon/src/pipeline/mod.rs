@@ -47,6 +47,7 @@ pub use write::{WriteReply, WriteRequest};
 pub use writer::{Writer, WriterLimits};
 
 use crate::config::{Config, ResultsConfig};
+use crate::generation::Throttle;
 use crate::index::Index;
 use crate::media::Media;
 use crate::rescore::StateCache;
@@ -75,6 +76,8 @@ pub struct PipelineParts {
     pub poison: Option<PoisonBreaker>,
     /// What results carry.
     pub results: ResultsConfig,
+    /// Live traffic first: what a generation that is not live waits for before each record.
+    pub throttle: Option<Arc<Throttle>>,
     /// Where the states of what is indexed go too, for re-scoring.
     pub warm: Option<Arc<StateCache>>,
 }
@@ -109,6 +112,7 @@ pub fn start(config: &Config, parts: PipelineParts) -> (Intake, JoinHandle<()>) 
         metrics: parts.metrics,
         poison: parts.poison,
         warm: parts.warm,
+        throttle: parts.throttle,
         halt: parts.halt,
         rules: parts.rules,
         limits: config.record,

@@ -22,7 +22,7 @@ use super::poison::PoisonBreaker;
 use super::prepare::Preparer;
 use super::publish::{Left, Publisher};
 use super::write::{WriteReply, WriteRequest};
-use crate::generation::collection_name;
+use crate::generation::{Throttle, collection_name};
 use crate::index::{Change, ChangeBody, VECTOR_IMAGE, VECTOR_TEXT};
 use crate::media::{ContentHash, Media};
 use crate::rescore::StateCache;
@@ -46,6 +46,7 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     pub(super) poison: Option<PoisonBreaker>,
     pub(super) warm: Option<Arc<StateCache>>,
+    pub(super) throttle: Option<Arc<Throttle>>,
     pub(super) halt: Halt,
     pub(super) rules: HashMap<Arc<str>, TopicRules>,
     pub(super) limits: RecordLimits,
@@ -126,6 +127,9 @@ impl Shared {
 
     /// Decode, fetch, prepare, embed.
     async fn embed(&self, record: &Arc<Record>) -> Result<(Change, Decoded), NotEmbedded> {
+        if let Some(throttle) = &self.throttle {
+            throttle.turn().await;
+        }
         let mut decoded = self.decode(record).await?;
         let body = match decoded.item.take() {
             None => ChangeBody::Delete,

@@ -7,6 +7,9 @@ use crate::index::IndexError;
 /// Why a request was not answered.
 #[derive(Debug, thiserror::Error)]
 pub enum RescoreError {
+    /// This daemon does not re-score.
+    #[error("rescore.enabled is false; fix: set it to true, with a bundle that has a cross tower, and start again")]
+    Off,
     /// The request is wrong.
     #[error("{field}: {problem}; fix: {fix}")]
     Invalid {

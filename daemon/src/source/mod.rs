@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use acks::AckTracker;
 pub use assignment::Assignment;
-pub use client_config::producer as producer_config;
+pub use client_config::{consumer as consumer_config, producer as producer_config};
 pub(crate) use context::log as log_librdkafka;
 pub use delivery::{Admission, Closed, Delivery, Intake, one_task_each};
 pub use fence::{Fence, FenceGuard};

@@ -1,6 +1,7 @@
 //! Metrics, in the text form of OpenMetrics. Every name starts with `astromech_`.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use astromech_schemas::Kind;
@@ -74,6 +75,9 @@ labels!(PartitionLabels { topic: String, partition: i32 });
 labels!(KindLabel { kind: &'static str });
 labels!(RequestLabels { route: &'static str, status: u16 });
 labels!(RouteLabel { route: &'static str });
+labels!(GenerationLabels { fingerprint: String, state: &'static str });
+labels!(FingerprintLabel { fingerprint: String });
+labels!(OutcomeLabel { outcome: &'static str });
 labels!(ProviderLabels { provider: String, precision: &'static str, fingerprint: String });
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
@@ -81,10 +85,14 @@ type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 /// Every metric of the daemon: built once, shared, written from anywhere.
 #[derive(Debug)]
 pub struct Metrics {
+    /// Of a generation: the daemon's own, counted on while that generation is live.
+    main: Option<(Arc<Metrics>, Arc<AtomicBool>)>,
     registry: Registry,
     /// Of re-scoring.
     pub rescore: RescoreMetrics,
     records_consumed: Family<TopicLabel, Counter>,
+    /// Over all topics.
+    consumed: AtomicU64,
     records_applied: Family<AppliedLabels, Counter>,
     dead_letters: Family<ReasonLabel, Counter>,
     retries: Family<StageLabel, Counter>,
@@ -99,6 +107,10 @@ pub struct Metrics {
     http_seconds: Histograms<RouteLabel>,
     http_in_flight: Gauge,
     provider: Family<ProviderLabels, Gauge>,
+    generation_state: Family<GenerationLabels, Gauge>,
+    generation_lag: Family<FingerprintLabel, Gauge>,
+    generation_eta: Family<FingerprintLabel, Gauge>,
+    rollouts: Family<OutcomeLabel, Counter>,
 }
 
 impl Default for Metrics {
@@ -113,9 +125,11 @@ impl Metrics {
         let seconds: fn() -> Histogram = || Histogram::new(SECONDS_BUCKETS);
         let items: fn() -> Histogram = || Histogram::new(BATCH_BUCKETS);
         let mut metrics = Self {
+            main: None,
             registry: Registry::with_prefix("astromech"),
             rescore: RescoreMetrics::new(),
             records_consumed: Family::default(),
+            consumed: AtomicU64::new(0),
             records_applied: Family::default(),
             dead_letters: Family::default(),
             retries: Family::default(),
@@ -130,10 +144,27 @@ impl Metrics {
             http_seconds: Family::new_with_constructor(seconds),
             http_in_flight: Gauge::default(),
             provider: Family::default(),
+            generation_state: Family::default(),
+            generation_lag: Family::default(),
+            generation_eta: Family::default(),
+            rollouts: Family::default(),
         };
         metrics.register();
         metrics.start_at_zero();
         metrics
+    }
+
+    /// Counts of one generation: into `main` while it is `live`, else into these, which nobody reads.
+    pub fn of_generation(main: &Arc<Self>, live: &Arc<AtomicBool>) -> Self {
+        Self { main: Some((Arc::clone(main), Arc::clone(live))), ..Self::new() }
+    }
+
+    /// Where is counted.
+    fn at(&self) -> &Self {
+        match &self.main {
+            Some((main, live)) if live.load(Ordering::Acquire) => main,
+            _ => self,
+        }
     }
 
     fn register(&mut self) {
@@ -161,6 +192,19 @@ impl Metrics {
         r.register_with_unit("http", "Time to answer an HTTP request", Unit::Seconds, self.http_seconds.clone());
         r.register("http_in_flight", "HTTP requests being answered", self.http_in_flight.clone());
         r.register("provider_info", "Execution provider, precision and vector space in use", self.provider.clone());
+        r.register("generation_state", "Generations and what each is doing", self.generation_state.clone());
+        r.register(
+            "generation_lag_records",
+            "Records that a generation's group has not acknowledged",
+            self.generation_lag.clone(),
+        );
+        r.register_with_unit(
+            "generation_eta",
+            "Until a generation is at the live head",
+            Unit::Seconds,
+            self.generation_eta.clone(),
+        );
+        r.register("rollouts", "Rollouts that ended", self.rollouts.clone());
         self.rescore.register(r);
     }
 
@@ -183,62 +227,106 @@ impl Metrics {
 
     /// One record was read from `topic`.
     pub fn record_consumed(&self, topic: &str) {
-        self.records_consumed.get_or_create(&TopicLabel { topic: topic.to_owned() }).inc();
+        self.at().consumed.fetch_add(1, Ordering::Relaxed);
+        self.at().records_consumed.get_or_create(&TopicLabel { topic: topic.to_owned() }).inc();
     }
 
     /// One change is in the index and its result is acknowledged.
     pub fn record_applied(&self, kind: Kind, operation: Operation) {
-        self.records_applied.get_or_create(&AppliedLabels { kind: kind.as_str(), operation: operation_word(operation) }).inc();
+        self.at()
+            .records_applied
+            .get_or_create(&AppliedLabels { kind: kind.as_str(), operation: operation_word(operation) })
+            .inc();
     }
 
     /// One record went to the dead-letter topic.
     pub fn dead_letter(&self, reason: Reason) {
-        self.dead_letters.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+        self.at().dead_letters.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
     }
 
     /// One attempt of `stage` is repeated.
     pub fn retry(&self, stage: Stage) {
-        self.retries.get_or_create(&StageLabel { stage: stage.as_str() }).inc();
+        self.at().retries.get_or_create(&StageLabel { stage: stage.as_str() }).inc();
     }
 
     /// `stage` took `time` for one record or batch.
     pub fn stage_time(&self, stage: Stage, time: Duration) {
-        self.stage_seconds.get_or_create(&StageLabel { stage: stage.as_str() }).observe(time.as_secs_f64());
+        self.at().stage_seconds.get_or_create(&StageLabel { stage: stage.as_str() }).observe(time.as_secs_f64());
     }
 
     /// A batch of `items` went through `tower` (`image`, `text` or `cross`).
     pub fn batch(&self, tower: &'static str, items: usize) {
-        self.batch_size.get_or_create(&TowerLabel { tower }).observe(items as f64);
+        self.at().batch_size.get_or_create(&TowerLabel { tower }).observe(items as f64);
     }
 
     /// `queue` holds `items`.
     pub fn set_queue_depth(&self, queue: &'static str, items: usize) {
-        self.queue_depth.get_or_create(&QueueLabel { queue }).set(items as i64);
+        self.at().queue_depth.get_or_create(&QueueLabel { queue }).set(items as i64);
     }
 
     /// `records` lie between the committed offset and the end of the partition.
     pub fn set_partition_lag(&self, topic: &str, partition: i32, records: i64) {
-        self.partition_lag.get_or_create(&PartitionLabels { topic: topic.to_owned(), partition }).set(records);
+        self.at().partition_lag.get_or_create(&PartitionLabels { topic: topic.to_owned(), partition }).set(records);
     }
 
     /// The partition was taken away: its lag is another's to report.
     pub fn forget_partition(&self, topic: &str, partition: i32) {
-        self.partition_lag.remove(&PartitionLabels { topic: topic.to_owned(), partition });
+        self.at().partition_lag.remove(&PartitionLabels { topic: topic.to_owned(), partition });
     }
 
     /// Age of the oldest record in flight; zero when none is.
     pub fn set_oldest_unacked(&self, age: Duration) {
-        self.oldest_unacked.set(age.as_secs_f64());
+        self.at().oldest_unacked.set(age.as_secs_f64());
     }
 
     /// The broker accepted one commit.
     pub fn offsets_committed(&self) {
-        self.offsets_committed.inc();
+        self.at().offsets_committed.inc();
     }
 
     /// The index holds `points` live points of `kind`.
     pub fn set_index_points(&self, kind: Kind, points: u64) {
-        self.index_points.get_or_create(&KindLabel { kind: kind.as_str() }).set(i64::try_from(points).unwrap_or(i64::MAX));
+        self.at().index_points.get_or_create(&KindLabel { kind: kind.as_str() }).set(i64::try_from(points).unwrap_or(i64::MAX));
+    }
+
+    /// Another generation is live: the lags of the old one's partitions are no longer reported.
+    pub fn forget_partitions(&self) {
+        self.at().partition_lag.clear();
+    }
+
+    /// Records read by the live generations so far.
+    pub fn records_consumed_total(&self) -> u64 {
+        self.consumed.load(Ordering::Relaxed)
+    }
+
+    /// Records under way in the live pipeline, as last looked at.
+    pub fn records_in_flight(&self) -> usize {
+        self.queue_depth.get_or_create(&QueueLabel { queue: "records" }).get().max(0) as usize
+    }
+
+    /// Requests being answered.
+    pub fn http_in_flight(&self) -> usize {
+        self.http_in_flight.get().max(0) as usize
+    }
+
+    /// The generations: their states, and how far behind the live head they are. What is not named is no longer reported.
+    pub fn set_generations<'a>(&self, generations: impl Iterator<Item = (&'a str, &'static str, u64, Option<u64>)>) {
+        self.generation_state.clear();
+        self.generation_lag.clear();
+        self.generation_eta.clear();
+        for (fingerprint, state, lag, eta_seconds) in generations {
+            let label = || FingerprintLabel { fingerprint: fingerprint.to_owned() };
+            self.generation_state.get_or_create(&GenerationLabels { fingerprint: fingerprint.to_owned(), state }).set(1);
+            self.generation_lag.get_or_create(&label()).set(i64::try_from(lag).unwrap_or(i64::MAX));
+            if let Some(eta) = eta_seconds {
+                self.generation_eta.get_or_create(&label()).set(i64::try_from(eta).unwrap_or(i64::MAX));
+            }
+        }
+    }
+
+    /// A rollout ended: `live`, `refused` or `rolled_back`.
+    pub fn rollout_ended(&self, outcome: &'static str) {
+        self.rollouts.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// A request of `route` was answered with `status` after `time`.

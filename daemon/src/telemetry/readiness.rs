@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
@@ -41,13 +43,20 @@ impl fmt::Display for Condition {
 pub struct Readiness {
     /// Reason by condition; `None` where it holds.
     state: watch::Sender<BTreeMap<Condition, Option<String>>>,
+    /// Of a generation: the daemon's own, written while that generation is live.
+    main: Option<(Arc<Readiness>, Arc<AtomicBool>)>,
 }
 
 impl Readiness {
     /// Nothing of `conditions` holds yet. A condition not listed here is not required and setting it has no effect.
     pub fn new(conditions: &[Condition]) -> Self {
         let state = conditions.iter().map(|condition| (*condition, Some("not started".to_owned()))).collect();
-        Self { state: watch::Sender::new(state) }
+        Self { state: watch::Sender::new(state), main: None }
+    }
+
+    /// What one generation says: into `main` while it is `live`, else nowhere.
+    pub fn of_generation(main: &Arc<Self>, live: &Arc<AtomicBool>) -> Self {
+        Self { main: Some((Arc::clone(main), Arc::clone(live))), ..Self::new(&[]) }
     }
 
     /// `condition` holds.
@@ -78,6 +87,12 @@ impl Readiness {
     }
 
     fn set(&self, condition: Condition, reason: Option<String>) {
+        if let Some((main, live)) = &self.main {
+            if live.load(Ordering::Acquire) {
+                main.set(condition, reason);
+            }
+            return;
+        }
         self.state.send_if_modified(|state| {
             let Some(current) = state.get_mut(&condition).filter(|current| **current != reason) else {
                 return false;

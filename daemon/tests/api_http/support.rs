@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use astromech::api::{AppState, Limits, MediaRoots, serve};
-use astromech::cli::start_rescorer;
+use astromech::assemble::start_rescorer;
 use astromech::config::Config;
+use astromech::generation::{Live, Serving};
 use astromech::index::{Change, ChangeBody, Index, IndexOptions, Space, open};
 use astromech::rescore::Rescorer;
 use astromech::telemetry::{Condition, Metrics, Readiness};
@@ -98,9 +99,8 @@ impl Server {
         let config = config(folder.path(), settings);
         let rescorer = start_rescorer(&config, &towers, &index, &metrics).unwrap();
         let state = AppState {
-            towers: towers.clone(),
-            index: Arc::clone(&index),
-            rescorer: rescorer.clone(),
+            live: Arc::new(Live::new(Serving { towers: towers.clone(), index: Arc::clone(&index), rescorer: rescorer.clone() })),
+            generations: None,
             metrics: Arc::clone(&metrics),
             readiness: Arc::clone(&readiness),
             media: MediaRoots { file_roots: vec![folder.path().join("root")], bytes_max: 100_000 },

@@ -10,6 +10,7 @@ mod promise_2;
 mod promise_3;
 mod promise_4;
 mod promise_5;
+mod promise_7;
 mod promise_8;
 mod rescore_parity;
 mod rescore_topic;

@@ -110,7 +110,12 @@ fn check(root: &Path, bytes: &[u8], space: &Space) -> Result<(), IndexError> {
     Ok(())
 }
 
-/// Writes `meta.json`, whole or not at all.
+/// Fingerprint and bundle of the index in a folder; `None` where there is none.
+pub(super) fn holds(root: &Path) -> Option<(Fingerprint, String)> {
+    let meta: Meta = serde_json::from_slice(&fs::read(root.join(META_FILE)).ok()?).ok()?;
+    Some((meta.fingerprint, meta.bundle))
+}
+
 fn write_meta(root: &Path, space: &Space) -> Result<(), IndexError> {
     let meta = Meta {
         layout: LAYOUT,
@@ -118,15 +123,20 @@ fn write_meta(root: &Path, space: &Space) -> Result<(), IndexError> {
         embedding_dim: space.embedding_dim,
         bundle: space.bundle.clone(),
     };
-    let path = root.join(META_FILE);
-    let temporary = root.join(format!("{META_FILE}.new"));
-    let bytes = serde_json::to_vec_pretty(&meta).map_err(|error| IndexError::Transient(error.to_string()))?;
+    write_whole(root, META_FILE, &meta)
+}
+
+/// Writes `value` as JSON to `folder/name`, whole or not at all.
+pub(super) fn write_whole(folder: &Path, name: &str, value: &impl Serialize) -> Result<(), IndexError> {
+    let path = folder.join(name);
+    let temporary = folder.join(format!("{name}.new"));
+    let bytes = serde_json::to_vec_pretty(value).map_err(|error| IndexError::Transient(error.to_string()))?;
     let write = || -> std::io::Result<()> {
         let mut file = File::create(&temporary)?;
         file.write_all(&bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, &path)?;
-        File::open(root)?.sync_all()
+        File::open(folder)?.sync_all()
     };
     write().map_err(|error| io(&path, "writing it", &error))
 }

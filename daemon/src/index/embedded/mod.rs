@@ -4,6 +4,7 @@
 //! guard, flushes, and only then answers. The flush is what makes an answer durable: this engine writes a log of its own but never
 //! replays it, so after a kill only what was flushed is there. Reads run on blocking threads beside it.
 
+mod catalog;
 mod convert;
 mod folder;
 mod shard;
@@ -19,11 +20,12 @@ use futures::future::{BoxFuture, FutureExt as _};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use uuid::Uuid;
 
+pub use self::catalog::EmbeddedCatalog;
 use self::convert::Batch;
 use self::shard::Shards;
 use self::writer::Job;
 use super::guard::{check, check_vector};
-use super::{Change, Index, IndexError, Query, Space, Stored};
+use super::{Change, Index, IndexError, Page, Query, Space, Stored};
 
 /// Most batches that wait for the writing thread; beyond it `apply` waits.
 pub const WRITE_QUEUE_MAX: usize = 8;
@@ -168,6 +170,10 @@ impl Index for EmbeddedIndex {
             self.read(move |shards| shards.get(kind).retrieve(&ids)).await
         }
         .boxed()
+    }
+
+    fn scroll(&self, kind: Kind, from: Option<Uuid>, limit: u32) -> BoxFuture<'_, Result<Page, IndexError>> {
+        self.read(move |shards| shards.get(kind).scroll(from, limit as usize)).boxed()
     }
 
     fn counts(&self) -> BoxFuture<'_, Result<BTreeMap<Kind, u64>, IndexError>> {

@@ -11,7 +11,8 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use astromech_schemas::Kind;
 use qdrant_edge::{
     CountRequest, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard, EdgeVectorParamsBuilder, NamedQuery, OperationResult,
-    PointId, QueryEnum, SearchRequest, UpdateOperation, VectorInternal, WalOptions, WithPayloadInterface, WithVector,
+    PointId, QueryEnum, ScrollRequest, SearchRequest, UpdateOperation, VectorInternal, WalOptions, WithPayloadInterface,
+    WithVector,
 };
 use uuid::Uuid;
 
@@ -20,7 +21,7 @@ use super::convert::{to_error, to_filter, to_stored};
 use super::folder::io;
 use crate::index::guard::{VECTORS, live};
 use crate::index::payload::is_tombstone;
-use crate::index::{IndexError, Query, Stored};
+use crate::index::{IndexError, Page, Query, Stored};
 
 /// Unit of a file's block count (stat(2)).
 const BLOCK_BYTES: u64 = 512;
@@ -165,6 +166,22 @@ impl Shard {
             }
         }
         Ok(stored)
+    }
+
+    /// A page of live points in the order of their ids.
+    pub(super) fn scroll(&self, from: Option<Uuid>, limit: usize) -> Result<Page, IndexError> {
+        let request = ScrollRequest {
+            offset: from.map(PointId::Uuid),
+            limit: Some(limit),
+            filter: Some(to_filter(&live())),
+            with_payload: Some(WithPayloadInterface::Bool(true)),
+            with_vector: WithVector::Bool(false),
+            order_by: None,
+        };
+        let (records, next) = self.with("listing points", |engine| engine.scroll(request))?;
+        let points = records.into_iter().map(|record| to_stored(record.id, 0.0, record.payload)).collect::<Result<_, _>>()?;
+        let next = next.map(|id| to_stored(id, 0.0, None)).transpose()?.map(|stored| stored.point_id);
+        Ok(Page { points, next })
     }
 
     pub(super) fn retrieve(&self, ids: &[Uuid]) -> Result<Vec<Stored>, IndexError> {

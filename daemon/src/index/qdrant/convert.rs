@@ -88,16 +88,19 @@ pub(super) fn to_point_id(id: Uuid) -> PointId {
     PointId::from(id.to_string())
 }
 
-/// A point of an answer. Points whose id is not a UUID are not ours.
-pub(super) fn to_stored(id: Option<PointId>, score: f32, payload: HashMap<String, Value>) -> Result<Stored, IndexError> {
+/// An id of an answer. Points whose id is not a UUID are not ours.
+pub(super) fn from_point_id(id: Option<PointId>) -> Result<Uuid, IndexError> {
     let options = id.and_then(|id| id.point_id_options);
     let uuid = match &options {
         Some(point_id::PointIdOptions::Uuid(text)) => Uuid::parse_str(text).ok(),
         _ => None,
     };
-    let Some(point_id) = uuid else {
-        return Err(IndexError::Mismatch(format!("the collection holds a point that Astromech did not write: {options:?}")));
-    };
+    uuid.ok_or_else(|| IndexError::Mismatch(format!("the collection holds a point that Astromech did not write: {options:?}")))
+}
+
+/// A point of an answer.
+pub(super) fn to_stored(id: Option<PointId>, score: f32, payload: HashMap<String, Value>) -> Result<Stored, IndexError> {
+    let point_id = from_point_id(id)?;
     let payload: Map<String, serde_json::Value> = payload.into_iter().map(|(key, value)| (key, value.into())).collect();
     Ok(Stored { point_id, score, payload })
 }

@@ -3,6 +3,7 @@
 //! Writes wait until they are applied. Their ordering is left at Qdrant's default: the guard makes writes commute, so replicas that see
 //! two writers in different orders still end in the same highest version.
 
+mod catalog;
 mod convert;
 mod error;
 mod setup;
@@ -13,16 +14,19 @@ use std::time::Duration;
 
 use astromech_schemas::{Fingerprint, Kind};
 use futures::future::{BoxFuture, FutureExt as _, try_join_all};
-use qdrant_client::qdrant::{CountPointsBuilder, GetPointsBuilder, QueryPointsBuilder, UpdateBatchPointsBuilder};
+use qdrant_client::qdrant::{
+    CountPointsBuilder, GetPointsBuilder, QueryPointsBuilder, ScrollPointsBuilder, UpdateBatchPointsBuilder,
+};
 use qdrant_client::{Qdrant, QdrantError};
 use uuid::Uuid;
 
-use self::convert::{Prepared, operations, prepare, to_filter, to_point_id, to_stored};
+pub use self::catalog::QdrantCatalog;
+use self::convert::{Prepared, from_point_id, operations, prepare, to_filter, to_point_id, to_stored};
 use self::error::from_client;
 use self::setup::Setup;
 use super::guard::{check, check_vector, live, newest};
 use super::payload::is_tombstone;
-use super::{Change, Index, IndexError, Query, Space, Stored};
+use super::{Change, Index, IndexError, Page, Query, Space, Stored};
 use crate::generation::collection_name;
 
 /// Most bytes of one write request, about. The server itself sets no limit to a gRPC message; a proxy before it may.
@@ -41,13 +45,32 @@ pub struct QdrantOptions {
     pub timeout: Duration,
     /// Longest time to connect.
     pub connect_timeout: Duration,
+    /// Whether another generation may be live: then the aliases are left as they are.
+    pub beside: bool,
 }
 
 impl QdrantOptions {
     /// Options with the default times: 30 s a request, 5 s to connect, no API key.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), api_key: None, timeout: Duration::from_secs(30), connect_timeout: Duration::from_secs(5) }
+        Self {
+            url: url.into(),
+            api_key: None,
+            timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(5),
+            beside: false,
+        }
     }
+}
+
+/// A client for the server; nothing is asked yet.
+fn client(options: &QdrantOptions) -> Result<Qdrant, IndexError> {
+    Qdrant::from_url(&options.url)
+        .api_key(options.api_key.clone())
+        .timeout(options.timeout)
+        .connect_timeout(options.connect_timeout)
+        .skip_compatibility_check()
+        .build()
+        .map_err(|error| from_client("connecting", &options.url, &error))
 }
 
 /// The three collections of one vector space on a Qdrant server.
@@ -65,14 +88,8 @@ impl QdrantIndex {
     /// [`IndexError::Transient`] when the server does not answer; [`IndexError::Mismatch`] when it is older than 1.16, refuses the API key,
     /// or has a collection or alias of another fingerprint, dimension, distance or set of vectors.
     pub async fn open(options: &QdrantOptions, space: &Space) -> Result<Self, IndexError> {
-        let client = Qdrant::from_url(&options.url)
-            .api_key(options.api_key.clone())
-            .timeout(options.timeout)
-            .connect_timeout(options.connect_timeout)
-            .skip_compatibility_check()
-            .build()
-            .map_err(|error| from_client("connecting", &options.url, &error))?;
-        Setup { client: &client, url: &options.url, space }.run().await?;
+        let client = client(options)?;
+        Setup { client: &client, url: &options.url, space, beside: options.beside }.run().await?;
         Ok(Self { client, url: options.url.clone(), space: space.clone(), closed: AtomicBool::new(false) })
     }
 
@@ -167,6 +184,21 @@ impl Index for QdrantIndex {
             let request = GetPointsBuilder::new(self.name(kind), ids).with_payload(true);
             let answer = self.client.get_points(request).await.map_err(self.error("reading points"))?;
             answer.result.into_iter().map(|point| to_stored(point.id, 0.0, point.payload)).collect()
+        }
+        .boxed()
+    }
+
+    fn scroll(&self, kind: Kind, from: Option<Uuid>, limit: u32) -> BoxFuture<'_, Result<Page, IndexError>> {
+        async move {
+            let request = ScrollPointsBuilder::new(self.name(kind)).filter(to_filter(&live())).limit(limit).with_payload(true);
+            let request = match from {
+                Some(from) => request.offset(to_point_id(from)),
+                None => request,
+            };
+            let answer = self.client.scroll(request).await.map_err(self.error("listing points"))?;
+            let points =
+                answer.result.into_iter().map(|point| to_stored(point.id, 0.0, point.payload)).collect::<Result<_, _>>()?;
+            Ok(Page { points, next: answer.next_page_offset.map(|id| from_point_id(Some(id))).transpose()? })
         }
         .boxed()
     }

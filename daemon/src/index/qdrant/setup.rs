@@ -29,6 +29,8 @@ pub(super) struct Setup<'a> {
     pub(super) client: &'a Qdrant,
     pub(super) url: &'a str,
     pub(super) space: &'a Space,
+    /// Whether another generation may be live: then the aliases are neither compared nor set.
+    pub(super) beside: bool,
 }
 
 impl Setup<'_> {
@@ -36,10 +38,13 @@ impl Setup<'_> {
     pub(super) async fn run(&self) -> Result<(), IndexError> {
         self.check_server().await?;
         let aliases = self.aliases().await?;
-        for kind in Kind::ALL {
+        for kind in Kind::ALL.into_iter().filter(|_| !self.beside) {
             self.check_alias(kind, &aliases).await?;
         }
         try_join_all(Kind::ALL.map(|kind| self.ensure_collection(kind))).await?;
+        if self.beside {
+            return Ok(());
+        }
         for kind in Kind::ALL {
             self.ensure_alias(kind, &aliases).await?;
         }
@@ -219,11 +224,16 @@ fn parse_version(version: &str) -> Option<(u64, u64)> {
 }
 
 /// Our metadata on a collection.
-fn metadata(info: &CollectionInfo) -> Option<Value> {
-    info.config.as_ref()?.metadata.get(METADATA_KEY).cloned().map(Value::from)
+pub(super) fn metadata(info: &CollectionInfo) -> Option<Value> {
+    metadata_of(info, METADATA_KEY)
 }
 
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+/// What a collection's metadata holds under `key`.
+pub(super) fn metadata_of(info: &CollectionInfo, key: &str) -> Option<Value> {
+    info.config.as_ref()?.metadata.get(key).cloned().map(Value::from)
+}
+
+pub(super) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or("unknown")
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use astromech_towers::{BatchLimits, BatchObserver, Bundle, ImageLimits, Provider, Tower, Towers, TowersConfig, init_runtime};
 
-use super::failure::{Usage, hinted};
 use crate::api;
+use crate::cli::failure::{Usage, hinted};
 use crate::config::{Config, EngineConfig, ProviderKind, TowerLimits};
 use crate::index::qdrant::QdrantOptions;
 use crate::index::{self, Index, IndexError, IndexOptions, Space};
@@ -90,24 +90,39 @@ impl BatchObserver for Batches {
     }
 }
 
-/// Opens the index for the towers' vector space; one attempt.
-///
-/// # Errors
-/// As [`index::open`].
-pub async fn open_index(config: &Config, towers: &Towers) -> Result<Arc<dyn Index>, IndexError> {
-    let options = match &config.index.engine {
+/// Where the index is, as configured; `beside` leaves the aliases of a server as they are.
+pub fn index_options(config: &Config, beside: bool) -> IndexOptions {
+    match &config.index.engine {
         EngineConfig::Embedded { path } => IndexOptions::Embedded { path: path.clone() },
         EngineConfig::Qdrant { url, api_key, timeout } => IndexOptions::Qdrant(QdrantOptions {
             url: url.clone(),
             api_key: api_key.as_ref().map(|key| key.reveal().to_owned()),
             timeout: *timeout,
             connect_timeout: QDRANT_CONNECT_TIMEOUT.min(*timeout),
+            beside,
         }),
-    };
+    }
+}
+
+fn space(towers: &Towers) -> Space {
     let manifest = towers.manifest();
-    let space =
-        Space { fingerprint: towers.fingerprint().clone(), embedding_dim: manifest.embedding_dim, bundle: manifest.name.clone() };
-    index::open(&options, &space).await
+    Space { fingerprint: towers.fingerprint().clone(), embedding_dim: manifest.embedding_dim, bundle: manifest.name.clone() }
+}
+
+/// Opens the index for the towers' vector space; one attempt.
+///
+/// # Errors
+/// As [`index::open`].
+pub async fn open_index(config: &Config, towers: &Towers) -> Result<Arc<dyn Index>, IndexError> {
+    index::open(&index_options(config, false), &space(towers)).await
+}
+
+/// As [`open_index`], where another vector space may be live.
+///
+/// # Errors
+/// As [`index::open`].
+pub async fn open_index_beside(config: &Config, towers: &Towers) -> Result<Arc<dyn Index>, IndexError> {
+    index::open(&index_options(config, true), &space(towers)).await
 }
 
 /// The re-scoring service over running parts, with an empty cache; `None` where it is off.

@@ -1,0 +1,137 @@
+//! A running generation: towers, index, and the source and pipeline that keep the index in step.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Result;
+use astromech_schemas::Fingerprint;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::ingest::Ingest;
+use super::serving::Serving;
+use super::throttle::{Pace, Throttle};
+use super::{generation_folder, group_name};
+use crate::config::{Config, EngineConfig, KafkaConfig, RolloutConfig};
+use crate::pipeline::{Halt, KafkaOutlet};
+use crate::source::Drained;
+use crate::telemetry::{Metrics, Readiness};
+
+/// What every generation of a daemon shares.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) config: Arc<Config>,
+    pub(super) rollout: Arc<RolloutConfig>,
+    pub(super) kafka: Arc<KafkaConfig>,
+    pub(super) outlet: Arc<KafkaOutlet>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) readiness: Arc<Readiness>,
+    /// How fast live traffic goes.
+    pub(super) pace: Pace,
+    pub(super) stop: CancellationToken,
+}
+
+impl Shared {
+    /// Topics, and the consumer group of one generation.
+    pub(super) fn kafka_of(&self, fingerprint: &Fingerprint) -> KafkaConfig {
+        KafkaConfig { group: group_name(&self.kafka.group, fingerprint), ..KafkaConfig::clone(&self.kafka) }
+    }
+}
+
+/// The configuration of one generation: its bundle, and with the embedded engine a folder of its own.
+pub(super) fn config_of(config: &Config, fingerprint: &Fingerprint, bundle: &Path) -> Config {
+    let mut config = config.clone();
+    bundle.clone_into(&mut config.bundle.path);
+    if let EngineConfig::Embedded { path } = &mut config.index.engine {
+        *path = generation_folder(path, fingerprint);
+    }
+    config
+}
+
+/// A running generation.
+pub(super) struct Running {
+    pub(super) serving: Arc<Serving>,
+    pub(super) halt: Halt,
+    live: Arc<AtomicBool>,
+    throttle: Arc<Throttle>,
+    stop: CancellationToken,
+    task: JoinHandle<Result<Drained>>,
+}
+
+/// What a generation counts and says.
+pub(super) struct Voice {
+    pub(super) live: Arc<AtomicBool>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) readiness: Arc<Readiness>,
+}
+
+impl Voice {
+    /// Heard while the generation is live.
+    pub(super) fn new(metrics: &Arc<Metrics>, readiness: &Arc<Readiness>, live: bool) -> Self {
+        let live = Arc::new(AtomicBool::new(live));
+        let metrics = Arc::new(Metrics::of_generation(metrics, &live));
+        let readiness = Arc::new(Readiness::of_generation(readiness, &live));
+        Self { live, metrics, readiness }
+    }
+}
+
+impl Running {
+    /// Starts source and pipeline over towers and index that run.
+    pub(super) fn start(shared: &Shared, config: &Config, serving: Arc<Serving>, voice: Voice) -> Result<Self> {
+        let rollout = &shared.rollout;
+        let throttle = Throttle::new(rollout.records_per_second_busy, rollout.records_per_second_max, Arc::clone(&shared.pace));
+        let throttle = Arc::new(throttle);
+        throttle.set_open(voice.live.load(Ordering::Acquire));
+        let (halt, stop) = (Halt::default(), shared.stop.child_token());
+        let ingest = Ingest {
+            config,
+            kafka: shared.kafka_of(serving.towers.fingerprint()),
+            serving: Arc::clone(&serving),
+            outlet: Arc::clone(&shared.outlet),
+            metrics: voice.metrics,
+            readiness: voice.readiness,
+            halt: halt.clone(),
+            throttle: Some(Arc::clone(&throttle)),
+        };
+        let reading = ingest.start(stop.clone())?;
+        Ok(Self { serving, halt, live: voice.live, throttle, stop, task: tokio::spawn(reading.end()) })
+    }
+
+    pub(super) fn fingerprint(&self) -> &Fingerprint {
+        self.serving.towers.fingerprint()
+    }
+
+    pub(super) fn bundle(&self) -> &str {
+        &self.serving.towers.manifest().name
+    }
+
+    /// Whether what it counts and says is the daemon's.
+    pub(super) fn set_live(&self, live: bool) {
+        self.live.store(live, Ordering::Release);
+        // One that was live keeps up with live traffic, or there would be no going back to it.
+        self.throttle.set_open(true);
+    }
+
+    /// Says which provider, precision and vector space answer.
+    pub(super) fn announce(&self, metrics: &Metrics) {
+        let towers = &self.serving.towers;
+        metrics.set_provider(towers.provider_in_use(), towers.precision().as_str(), towers.fingerprint().as_str());
+    }
+
+    /// Whether it has ended by itself.
+    pub(super) fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Stops reading and waits until what was read is written. The index stays open for who reads from it.
+    pub(super) async fn drain(self) -> (Arc<Serving>, Result<Drained>) {
+        self.stop.cancel();
+        let drained = self.task.await;
+        let drained = match self.halt.cause() {
+            Some(cause) => Err(cause.clone().into()),
+            None => drained.map_err(anyhow::Error::from).and_then(|drained| drained),
+        };
+        (self.serving, drained)
+    }
+}

@@ -1,0 +1,101 @@
+//! Source and pipeline of one generation.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::serving::Serving;
+use super::throttle::Throttle;
+use crate::assemble::warm_cache;
+use crate::config::{Config, KafkaConfig};
+use crate::media::Media;
+use crate::pipeline::{self, Halt, KafkaOutlet, PipelineParts, PoisonBreaker, TopicRules};
+use crate::source::{self, Drained, SourceDeps, SourceError};
+use crate::telemetry::{Condition, Metrics, Readiness};
+
+/// Longest wait at the end for what ends by itself once its input has ended.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a generation reads with.
+pub struct Ingest<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// Topics, and the generation's own consumer group.
+    pub kafka: KafkaConfig,
+    /// Towers and index.
+    pub serving: Arc<Serving>,
+    /// Where results and dead letters go.
+    pub outlet: Arc<KafkaOutlet>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Conditions.
+    pub readiness: Arc<Readiness>,
+    /// Stops this generation.
+    pub halt: Halt,
+    /// Live traffic first; `None` where there is only one generation.
+    pub throttle: Option<Arc<Throttle>>,
+}
+
+impl Ingest<'_> {
+    /// Starts both.
+    ///
+    /// # Errors
+    /// A folder of `media.file_roots` that is not there; a property that librdkafka refuses.
+    pub fn start(self, stop: CancellationToken) -> Result<Reading> {
+        let limits = &self.config.pipeline;
+        let warm = warm_cache(self.config, self.serving.rescorer.as_ref());
+        let parts = PipelineParts {
+            towers: self.serving.towers.clone(),
+            index: Arc::clone(&self.serving.index),
+            media: Arc::new(Media::new(&self.config.media)?),
+            outlet: self.outlet,
+            metrics: Arc::clone(&self.metrics),
+            readiness: Arc::clone(&self.readiness),
+            halt: self.halt.clone(),
+            rules: self.kafka.topics.iter().map(|topic| (Arc::from(topic.name.as_str()), TopicRules::from(topic))).collect(),
+            poison: Some(PoisonBreaker::new(limits.poison_window, limits.poison_share_max)),
+            results: self.kafka.results,
+            warm,
+            throttle: self.throttle,
+        };
+        let (intake, pipeline) = pipeline::start(self.config, parts);
+        let deps = SourceDeps {
+            intake,
+            metrics: self.metrics,
+            readiness: self.readiness,
+            condition: Condition::Kafka,
+            stop,
+            halt: self.halt.token().clone(),
+        };
+        Ok(Reading { source: source::start(&self.kafka, deps).context("reading from kafka did not start")?, pipeline })
+    }
+}
+
+/// A source with what its records go through.
+pub struct Reading {
+    /// What the polling thread ends with.
+    pub source: oneshot::Receiver<Result<Drained, SourceError>>,
+    /// Ends after the last record.
+    pub pipeline: JoinHandle<()>,
+}
+
+impl Reading {
+    /// Waits until the source has left its group and what it read has ended.
+    ///
+    /// # Errors
+    /// The source gave up.
+    pub async fn end(self) -> Result<Drained> {
+        // Only a panic of the polling thread drops its answer.
+        let drained = self.source.await.map_err(|_| anyhow::anyhow!("the polling thread ended without an answer"));
+        if tokio::time::timeout(END_TIMEOUT, self.pipeline).await.is_err() {
+            // What is left waits for something that may pass; it is not acknowledged, so it is read again.
+            warn!("records were left waiting at the end");
+        }
+        Ok(drained??)
+    }
+}

@@ -1,0 +1,139 @@
+//! Starting with rollouts: what is live is found out first, then it is opened, then the roller takes over.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use astromech_towers::Towers;
+use tokio_util::sync::CancellationToken;
+
+use super::beside::Shared;
+use super::bundles::Bundles;
+use super::catalog::Catalog;
+use super::command::Generations;
+use super::load::first;
+use super::roller::{Roller, RollerParts};
+use super::serving::{Live, Serving};
+use super::traffic::Traffic;
+use crate::assemble::index_options;
+use crate::cli::failure::hinted;
+use crate::config::{Config, KafkaConfig, RolloutConfig};
+use crate::index::{self, IndexError};
+use crate::pipeline::KafkaOutlet;
+use crate::source::Drained;
+use crate::telemetry::{Metrics, Readiness};
+
+/// The live generation's bundle, before anything of it runs.
+pub struct Started {
+    bundles: Arc<Bundles>,
+    catalog: Arc<dyn Catalog>,
+    rollout: Arc<RolloutConfig>,
+    /// The configuration with the live generation's bundle and folder.
+    pub config: Config,
+}
+
+/// What the rest of the daemon gives the roller.
+pub struct StartParts {
+    /// The configuration as written.
+    pub config: Arc<Config>,
+    /// Topics and the group's name.
+    pub kafka: KafkaConfig,
+    /// Where results and dead letters go.
+    pub outlet: Arc<KafkaOutlet>,
+    /// Counters of the daemon.
+    pub metrics: Arc<Metrics>,
+    /// Conditions of the daemon.
+    pub readiness: Arc<Readiness>,
+    /// What answers.
+    pub live: Arc<Live>,
+    /// Stops the daemon.
+    pub stop: CancellationToken,
+}
+
+impl Started {
+    /// Finds out what is live; one attempt.
+    ///
+    /// # Errors
+    /// [`IndexError::Transient`] where the index or the registry does not answer; [`IndexError::Mismatch`] where what is live can't be
+    /// loaded by anybody.
+    pub async fn find(config: &Config, rollout: &RolloutConfig) -> Result<Self, IndexError> {
+        let mismatch = |error: anyhow::Error| IndexError::Mismatch(format!("{error:#}"));
+        let bundles = Bundles::open(rollout, &config.bundle.path).map_err(mismatch)?;
+        let catalog = index::catalog(&index_options(config, false))?;
+        let live = catalog.live().await?.unwrap_or_else(|| bundles.configured().clone());
+        let path = bundles.get(&live).await.map_err(|error| {
+            let problem = format!("the bundle of the live generation {}: {error}", live.short());
+            if error.is_transient() { IndexError::Transient(problem) } else { IndexError::Mismatch(problem) }
+        })?;
+        let path: PathBuf = path.ok_or_else(|| {
+            IndexError::Mismatch(format!(
+                "generation {} is live, and neither bundle.path, rollout.bundles nor the registry has its bundle: put it in one of them",
+                live.short()
+            ))
+        })?;
+        let config = super::beside::config_of(config, &live, &path);
+        Ok(Self { bundles: Arc::new(bundles), catalog, rollout: Arc::new(rollout.clone()), config })
+    }
+
+    /// Writes down that `towers`' generation is live where none was.
+    ///
+    /// # Errors
+    /// As [`Catalog::promote`].
+    pub async fn claim(&self, towers: &Towers) -> Result<(), IndexError> {
+        if self.catalog.live().await?.is_none() {
+            self.catalog.promote(towers.fingerprint()).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the roller; it ends when the daemon stops, or with the live generation.
+    ///
+    /// # Errors
+    /// The live generation's source or pipeline did not start.
+    pub fn roll(self, parts: StartParts, generations: Generations, asked: Asked) -> Result<Rolling> {
+        let StartParts { config, kafka, outlet, metrics, readiness, live, stop } = parts;
+        let traffic = Arc::new(Traffic::new(Arc::clone(&live), Arc::clone(&metrics)));
+        let shared = Shared {
+            config,
+            rollout: self.rollout,
+            kafka: Arc::new(kafka),
+            outlet,
+            metrics,
+            readiness,
+            pace: traffic.pace(),
+            stop,
+        };
+        let first = first(&shared, &self.config, live.serving())
+            .with_context(|| hinted("the live generation did not start", "see the cause above"))?;
+        let parts = RollerParts {
+            shared,
+            bundles: self.bundles,
+            catalog: self.catalog,
+            live,
+            first,
+            generations,
+            asked: asked.0,
+            traffic,
+        };
+        Ok(Rolling(Box::new(Roller::new(parts))))
+    }
+}
+
+/// The roller's end of its queue of commands.
+pub struct Asked(tokio::sync::mpsc::Receiver<super::command::Asked>);
+
+/// A handle for whoever asks, and the roller's end.
+pub fn generations() -> (Generations, Asked) {
+    let (generations, asked) = Generations::new();
+    (generations, Asked(asked))
+}
+
+/// A roller that is ready to run.
+pub struct Rolling(Box<Roller>);
+
+impl Rolling {
+    /// Runs to the end. The indexes of all generations are given back open, for requests that are still answered.
+    pub async fn run(self) -> (Vec<Arc<Serving>>, Result<Drained>) {
+        self.0.run().await
+    }
+}

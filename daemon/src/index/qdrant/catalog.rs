@@ -1,0 +1,158 @@
+//! The book of generations on a Qdrant server: collections with our metadata, and the three aliases.
+
+use std::collections::{BTreeMap, HashMap};
+
+use astromech_schemas::{Fingerprint, Kind};
+use futures::future::{BoxFuture, FutureExt as _, try_join_all};
+use qdrant_client::qdrant::alias_operations::Action;
+use qdrant_client::qdrant::{AliasOperations, ChangeAliases, CollectionInfo, CreateAlias, DeleteAlias, UpdateCollectionBuilder};
+use qdrant_client::{Qdrant, QdrantError};
+use serde_json::{Value, json};
+
+use super::QdrantOptions;
+use super::error::from_client;
+use super::setup::{metadata, metadata_of, text};
+use crate::generation::{Catalog, Noted, Stored, collection_name};
+use crate::index::IndexError;
+
+/// Key of what is noted, in the metadata of a generation's collection of articles. Qdrant merges metadata key by key.
+const NOTE_KEY: &str = "astromech_generation";
+
+/// The book of generations on one server.
+pub struct QdrantCatalog {
+    client: Qdrant,
+    url: String,
+}
+
+impl QdrantCatalog {
+    /// Makes a client; nothing is asked yet.
+    ///
+    /// # Errors
+    /// [`IndexError::Mismatch`] for an address that is none.
+    pub fn new(options: &QdrantOptions) -> Result<Self, IndexError> {
+        Ok(Self { client: super::client(options)?, url: options.url.clone() })
+    }
+
+    fn error(&self, doing: &str) -> impl Fn(QdrantError) -> IndexError {
+        move |error| from_client(doing, &self.url, &error)
+    }
+
+    async fn info(&self, collection: &str) -> Result<CollectionInfo, IndexError> {
+        let info = self.client.collection_info(collection).await.map_err(self.error("reading a collection"))?;
+        Ok(info.result.unwrap_or_default())
+    }
+
+    /// Collection of each of our aliases.
+    async fn aliases(&self) -> Result<BTreeMap<String, String>, IndexError> {
+        let answer = self.client.list_aliases().await.map_err(self.error("listing the aliases"))?;
+        let ours = |name: &str| Kind::ALL.iter().any(|kind| kind.collection() == name);
+        let aliases = answer.aliases.into_iter().map(|alias| (alias.alias_name, alias.collection_name));
+        Ok(aliases.filter(|(alias, _)| ours(alias)).collect())
+    }
+
+    async fn read_live(&self) -> Result<Option<Fingerprint>, IndexError> {
+        let aliases = self.aliases().await?;
+        let Some(collection) = aliases.get(Kind::Article.collection()) else { return Ok(None) };
+        let info = self.info(collection).await?;
+        let fingerprint = metadata(&info).and_then(|ours| fingerprint_in(&ours));
+        let Some(fingerprint) = fingerprint else {
+            return Err(IndexError::Mismatch(format!(
+                "alias `{}` at {} is on `{collection}`, which Astromech did not make: rename that alias",
+                Kind::Article.collection(),
+                self.url
+            )));
+        };
+        let split = Kind::ALL.into_iter().find(|kind| {
+            aliases.get(kind.collection()).is_some_and(|collection| *collection != collection_name(*kind, &fingerprint))
+        });
+        match split {
+            None => Ok(Some(fingerprint)),
+            Some(kind) => Err(IndexError::Mismatch(format!(
+                "alias `{}` at {} is of another generation than `{}`: `astromech generations promote` sets them all",
+                kind.collection(),
+                self.url,
+                Kind::Article.collection()
+            ))),
+        }
+    }
+
+    async fn read_generations(&self) -> Result<Vec<Stored>, IndexError> {
+        let answer = self.client.list_collections().await.map_err(self.error("listing the collections"))?;
+        let prefix = format!("{}-", Kind::Article.collection());
+        let names = answer.collections.into_iter().map(|collection| collection.name).filter(|name| name.starts_with(&prefix));
+        let read = names.map(|name| async move {
+            let info = match self.info(&name).await {
+                Ok(info) => info,
+                // It may have been dropped since it was listed.
+                Err(IndexError::Mismatch(_)) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let Some(ours) = metadata(&info) else { return Ok(None) };
+            let Some(fingerprint) = fingerprint_in(&ours) else { return Ok(None) };
+            let noted = metadata_of(&info, NOTE_KEY).and_then(|note| serde_json::from_value(note).ok());
+            Ok(Some(Stored { fingerprint, bundle: text(&ours, "bundle").to_owned(), noted }))
+        });
+        Ok(try_join_all(read).await?.into_iter().flatten().collect())
+    }
+
+    /// One request that takes the three aliases away and sets them anew: Qdrant applies it whole.
+    async fn set_aliases(&self, fingerprint: &Fingerprint) -> Result<(), IndexError> {
+        let there = self.aliases().await?;
+        let mut actions = Vec::new();
+        for kind in Kind::ALL {
+            let alias_name = kind.collection().to_owned();
+            if there.contains_key(&alias_name) {
+                actions.push(Action::DeleteAlias(DeleteAlias { alias_name: alias_name.clone() }));
+            }
+            actions.push(Action::CreateAlias(CreateAlias { collection_name: collection_name(kind, fingerprint), alias_name }));
+        }
+        let actions = actions.into_iter().map(|action| AliasOperations { action: Some(action) }).collect();
+        self.client.update_aliases(ChangeAliases { actions, timeout: None }).await.map_err(self.error("changing the aliases"))?;
+        Ok(())
+    }
+}
+
+fn fingerprint_in(ours: &Value) -> Option<Fingerprint> {
+    Fingerprint::try_from(text(ours, "fingerprint").to_owned()).ok()
+}
+
+impl Catalog for QdrantCatalog {
+    fn live(&self) -> BoxFuture<'_, Result<Option<Fingerprint>, IndexError>> {
+        self.read_live().boxed()
+    }
+
+    fn generations(&self) -> BoxFuture<'_, Result<Vec<Stored>, IndexError>> {
+        self.read_generations().boxed()
+    }
+
+    fn promote<'a>(&'a self, fingerprint: &'a Fingerprint) -> BoxFuture<'a, Result<(), IndexError>> {
+        self.set_aliases(fingerprint).boxed()
+    }
+
+    fn note<'a>(&'a self, fingerprint: &'a Fingerprint, noted: Option<Noted>) -> BoxFuture<'a, Result<(), IndexError>> {
+        async move {
+            let note = noted.map_or_else(|| json!({}), |noted| json!(noted));
+            let name = collection_name(Kind::Article, fingerprint);
+            let request =
+                UpdateCollectionBuilder::new(name).metadata(HashMap::<String, Value>::from([(NOTE_KEY.to_owned(), note)]));
+            self.client.update_collection(request).await.map_err(self.error("noting a generation"))?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn drop_generation<'a>(&'a self, fingerprint: &'a Fingerprint) -> BoxFuture<'a, Result<(), IndexError>> {
+        async move {
+            if self.read_live().await?.as_ref() == Some(fingerprint) {
+                return Err(IndexError::Mismatch(format!("generation {} is live: promote another first", fingerprint.short())));
+            }
+            // Articles last: they carry the note, so a drop that was cut off is seen and done again.
+            for kind in [Kind::Ad, Kind::Image, Kind::Article] {
+                let name = collection_name(kind, fingerprint);
+                self.client.delete_collection(name).await.map_err(self.error("deleting a collection"))?;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+}
