@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use astromech::index::{Change, ChangeBody, Index, IndexError, Query, Stored};
+use astromech::index::{Change, ChangeBody, Index, IndexError, Page, Query, Stored};
 use astromech::pipeline::{BackoffLimits, Halt, HaltCause, WriteReply, WriteRequest, Writer, WriterLimits};
 use astromech::source::Partition;
 use astromech::telemetry::{Condition, Metrics, Readiness};
@@ -75,6 +75,10 @@ impl Index for Scripted {
 
     fn retrieve<'a>(&'a self, _: Kind, _: &'a [Uuid]) -> BoxFuture<'a, Result<Vec<Stored>, IndexError>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn scroll(&self, _: Kind, _: Option<Uuid>, _: u32) -> BoxFuture<'_, Result<Page, IndexError>> {
+        Box::pin(std::future::ready(Ok(Page { points: Vec::new(), next: None })))
     }
 
     fn counts(&self) -> BoxFuture<'_, Result<BTreeMap<Kind, u64>, IndexError>> {

@@ -52,7 +52,7 @@ fn is_safe_id(id: &[u8]) -> bool {
 
 /// A label from a short fixed list, whatever clients send: the paths of a scan must not become time series.
 fn route_label(path: &str) -> &'static str {
-    const ROUTES: [&str; 10] = [
+    const ROUTES: [&str; 11] = [
         "/",
         "/favicon.svg",
         "/openapi.json",

@@ -111,6 +111,7 @@ pub async fn index_file(indexing: Indexing<'_>, file: &Path, kind: Option<Kind>,
     let outlet = Arc::new(Terminal { bar: progress_bar(lines), applied: AtomicU64::new(0), bad: Mutex::default() });
     let halt = Halt::default();
     let parts = PipelineParts {
+        throttle: None,
         towers: towers.clone(),
         index: Arc::clone(index),
         media: Arc::new(Media::new(&config.media)?),

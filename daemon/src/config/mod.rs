@@ -21,8 +21,8 @@ pub use error::{ConfigError, ConfigErrors};
 pub use reference::reference_toml;
 pub use types::{
     BundleConfig, CacheConfig, Config, EngineConfig, HttpConfig, IndexConfig, KafkaConfig, LogConfig, MediaConfig,
-    PipelineConfig, ProviderKind, RescoreConfig, RescoreTopics, ResultsConfig, RuntimeConfig, Secret, StatesForm, TopicConfig,
-    TowerLimits, TowersSection, VersionSource, WeightsConfig,
+    PipelineConfig, ProviderKind, RegistryConfig, RescoreConfig, RescoreTopics, ResultsConfig, RolloutConfig, RuntimeConfig,
+    Secret, StatesForm, TopicConfig, TowerLimits, TowersSection, VersionSource, WeightsConfig,
 };
 
 /// Environment variables that the program itself reads; the configuration may name any others in `${…}`.

@@ -204,7 +204,7 @@ impl Roller {
     }
 
     /// Answers with `fingerprint`, which runs, from now on.
-    fn follow(&mut self, fingerprint: &Fingerprint) {
+    pub(super) fn follow(&mut self, fingerprint: &Fingerprint) {
         let Some(new) = self.running.get(fingerprint) else { return };
         if let Some(old) = self.running.get(&self.live_is) {
             old.set_live(false);

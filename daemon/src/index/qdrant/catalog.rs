@@ -5,9 +5,15 @@ use std::collections::{BTreeMap, HashMap};
 use astromech_schemas::{Fingerprint, Kind};
 use futures::future::{BoxFuture, FutureExt as _, try_join_all};
 use qdrant_client::qdrant::alias_operations::Action;
+use qdrant_client::qdrant::collections_client::CollectionsClient;
 use qdrant_client::qdrant::{AliasOperations, ChangeAliases, CollectionInfo, CreateAlias, DeleteAlias, UpdateCollectionBuilder};
 use qdrant_client::{Qdrant, QdrantError};
 use serde_json::{Value, json};
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::{Request, Status};
 
 use super::QdrantOptions;
 use super::error::from_client;
@@ -21,7 +27,20 @@ const NOTE_KEY: &str = "astromech_generation";
 /// The book of generations on one server.
 pub struct QdrantCatalog {
     client: Qdrant,
-    url: String,
+    options: QdrantOptions,
+}
+
+/// Sends the API key with each request.
+#[derive(Clone)]
+struct ApiKey(Option<AsciiMetadataValue>);
+
+impl Interceptor for ApiKey {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(key) = &self.0 {
+            request.metadata_mut().insert("api-key", key.clone());
+        }
+        Ok(request)
+    }
 }
 
 impl QdrantCatalog {
@@ -30,11 +49,11 @@ impl QdrantCatalog {
     /// # Errors
     /// [`IndexError::Mismatch`] for an address that is none.
     pub fn new(options: &QdrantOptions) -> Result<Self, IndexError> {
-        Ok(Self { client: super::client(options)?, url: options.url.clone() })
+        Ok(Self { client: super::client(options)?, options: options.clone() })
     }
 
     fn error(&self, doing: &str) -> impl Fn(QdrantError) -> IndexError {
-        move |error| from_client(doing, &self.url, &error)
+        move |error| from_client(doing, &self.options.url, &error)
     }
 
     async fn info(&self, collection: &str) -> Result<CollectionInfo, IndexError> {
@@ -59,7 +78,7 @@ impl QdrantCatalog {
             return Err(IndexError::Mismatch(format!(
                 "alias `{}` at {} is on `{collection}`, which Astromech did not make: rename that alias",
                 Kind::Article.collection(),
-                self.url
+                self.options.url
             )));
         };
         let split = Kind::ALL.into_iter().find(|kind| {
@@ -70,7 +89,7 @@ impl QdrantCatalog {
             Some(kind) => Err(IndexError::Mismatch(format!(
                 "alias `{}` at {} is of another generation than `{}`: `astromech generations promote` sets them all",
                 kind.collection(),
-                self.url,
+                self.options.url,
                 Kind::Article.collection()
             ))),
         }
@@ -107,8 +126,30 @@ impl QdrantCatalog {
             actions.push(Action::CreateAlias(CreateAlias { collection_name: collection_name(kind, fingerprint), alias_name }));
         }
         let actions = actions.into_iter().map(|action| AliasOperations { action: Some(action) }).collect();
-        self.client.update_aliases(ChangeAliases { actions, timeout: None }).await.map_err(self.error("changing the aliases"))?;
+        let changed = self.raw_client().await?.update_aliases(ChangeAliases { actions, timeout: None }).await;
+        changed.map_err(|status| self.error("changing the aliases")(status.into()))?;
         Ok(())
+    }
+
+    /// The service itself: the client of the crate changes one alias a request, which is not all of them at once.
+    async fn raw_client(&self) -> Result<CollectionsClient<InterceptedService<Channel, ApiKey>>, IndexError> {
+        let options = &self.options;
+        let unusable = |error: tonic::transport::Error| IndexError::Transient(format!("connecting to {}: {error}", options.url));
+        let endpoint = Endpoint::from_shared(options.url.clone()).map_err(unusable)?;
+        let mut endpoint = endpoint.timeout(options.timeout).connect_timeout(options.connect_timeout);
+        if options.url.starts_with("https") {
+            endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(unusable)?;
+        }
+        let key = options.api_key.as_ref().map(|key| key.parse().map_err(|_| self.no_key())).transpose()?;
+        let channel = endpoint.connect().await.map_err(unusable)?;
+        Ok(CollectionsClient::with_interceptor(channel, ApiKey(key)))
+    }
+
+    fn no_key(&self) -> IndexError {
+        IndexError::Mismatch(format!(
+            "the API key for {} has characters that no header may have: check its file",
+            self.options.url
+        ))
     }
 }
 

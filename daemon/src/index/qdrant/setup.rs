@@ -114,10 +114,10 @@ impl Setup<'_> {
             .result
             .unwrap_or_default();
         self.check_collection(&name, &info)?;
-        let mut missing = INDEXED_FIELDS.into_iter().filter(|(field, _)| !info.payload_schema.contains_key(*field)).peekable();
-        while let Some((field, field_type)) = missing.next() {
+        let missing: Vec<_> = INDEXED_FIELDS.into_iter().filter(|(field, _)| !info.payload_schema.contains_key(*field)).collect();
+        for (i, (field, field_type)) in missing.iter().enumerate() {
             // A shard works its operations off in order: waiting for the last is waiting for all.
-            self.index_field(&name, field, field_type, missing.peek().is_none()).await?;
+            self.index_field(&name, field, *field_type, i + 1 == missing.len()).await?;
         }
         Ok(())
     }
