@@ -13,6 +13,7 @@ pub mod manifest;
 pub mod rescore;
 pub mod rescore_topic;
 pub mod results;
+pub mod trace;
 
 mod documents;
 
@@ -21,3 +22,4 @@ pub use error::DecodeError;
 pub use identity::{Fingerprint, Kind, point_id};
 pub use item::{Ad, Article, Image, ImageSource, Item, RecordLimits, decode_item, item_text};
 pub use manifest::Manifest;
+pub use trace::TraceContext;

@@ -1,4 +1,4 @@
-//! What surrounds every route: a request id, metrics, security headers, admission and a deadline.
+//! What surrounds every route: a request id, a trace, metrics, security headers, admission and a deadline.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::AppState;
 use super::problem::Problem;
+use super::trace;
 use crate::telemetry::Metrics;
 
 /// Header that names a request in answers and logs.
@@ -22,7 +23,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id that is taken over from the client.
 const REQUEST_ID_BYTES_MAX: usize = 64;
 
-/// Gives the request its id, measures it, and turns a panic into an answer. A client's id is taken over where it is safe to log.
+/// Gives the request its id and its place in a trace, measures it, and turns a panic into an answer. A client's id is taken over where it is safe to log.
 pub(super) async fn observe(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request
@@ -32,7 +33,15 @@ pub(super) async fn observe(State(metrics): State<Arc<Metrics>>, request: Reques
         .cloned()
         .unwrap_or_else(|| HeaderValue::from_str(&Uuid::new_v4().to_string()).expect("a UUID is a header value"));
     let route = route_label(request.uri().path());
-    let span = tracing::info_span!("http", request_id = id.to_str().unwrap_or_default(), method = %request.method(), route);
+    let context = trace::enter(request.headers());
+    let span = tracing::info_span!(
+        "http",
+        request_id = id.to_str().unwrap_or_default(),
+        trace_id = context.trace_id(),
+        method = %request.method(),
+        route,
+        caller = tracing::field::Empty,
+    );
     let mut response = AssertUnwindSafe(next.run(request))
         .catch_unwind()
         .instrument(span.clone())
@@ -42,6 +51,7 @@ pub(super) async fn observe(State(metrics): State<Arc<Metrics>>, request: Reques
     metrics.http_answered(route, status, time);
     span.in_scope(|| tracing::debug!(status, ms = time.as_secs_f64() * 1e3, "answered"));
     response.headers_mut().insert(REQUEST_ID, id);
+    trace::answer(&context, response.headers_mut());
     response
 }
 

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::assemble::{api_limits, api_media, open_index, start_rescorer, start_towers, warm_cache};
+use super::assemble::{api_access, api_limits, api_media, open_index, start_rescorer, start_towers, warm_cache};
 use super::failure::{EXIT_FAILED, EXIT_OK, Usage, hinted};
 use super::hits::{fit, name};
 use super::index::{Indexing, index_file};
@@ -198,6 +198,7 @@ impl Demo {
             readiness,
             media: api_media(&self.config),
             limits: api_limits(&self.config),
+            access: api_access(&self.config),
             examples: EXAMPLES.map(str::to_owned).into(),
         };
         let shown = if address.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], address.port())) } else { address };

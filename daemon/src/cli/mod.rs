@@ -19,7 +19,7 @@ use anyhow::{Context as _, Result};
 use astromech_schemas::Kind;
 use clap::{Args, Parser, Subcommand};
 
-pub use assemble::{api_limits, api_media, open_index, start_rescorer, start_towers, warm_cache};
+pub use assemble::{api_access, api_limits, api_media, open_index, start_rescorer, start_towers, warm_cache};
 pub use index::{IndexReport, Indexing, index_file};
 pub use signals::stop_on_signals;
 

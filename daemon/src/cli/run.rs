@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::assemble::{api_limits, api_media, open_index, start_rescorer, start_towers, warm_cache};
+use super::assemble::{api_access, api_limits, api_media, open_index, start_rescorer, start_towers, warm_cache};
 use super::failure::{Usage, hinted};
 use super::signals::stop_on_signals;
 use crate::api::{self, AppState};
@@ -64,6 +64,7 @@ pub async fn run(config: Config) -> Result<()> {
         readiness: Arc::clone(&readiness),
         media: api_media(&config),
         limits: api_limits(&config),
+        access: api_access(&config),
         examples: Vec::new(),
     });
     let served = CancellationToken::new();
