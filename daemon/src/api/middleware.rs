@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures::FutureExt as _;
@@ -20,6 +20,8 @@ use crate::telemetry::Metrics;
 
 /// Header that names a request in answers and logs.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// A body up to here has arrived with its headers, so that a connection is of use though nobody read it, bytes.
+const UNREAD_BYTES_MAX: u64 = 4096;
 /// Longest request id that is taken over from the client.
 const REQUEST_ID_BYTES_MAX: usize = 64;
 
@@ -34,6 +36,7 @@ pub(super) async fn observe(State(metrics): State<Arc<Metrics>>, request: Reques
         .unwrap_or_else(|| HeaderValue::from_str(&Uuid::new_v4().to_string()).expect("a UUID is a header value"));
     let route = route_label(request.uri().path());
     let context = trace::enter(request.headers());
+    let body = BodySize::of(request.headers());
     let span = tracing::info_span!(
         "http",
         request_id = id.to_str().unwrap_or_default(),
@@ -52,7 +55,39 @@ pub(super) async fn observe(State(metrics): State<Arc<Metrics>>, request: Reques
     span.in_scope(|| tracing::debug!(status, ms = time.as_secs_f64() * 1e3, "answered"));
     response.headers_mut().insert(REQUEST_ID, id);
     trace::answer(&context, response.headers_mut());
+    if body.may_be_left_unread(response.status()) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     response
+}
+
+/// What a request says of its body.
+#[derive(Clone, Copy)]
+enum BodySize {
+    Bytes(u64),
+    /// It comes in chunks, or says nothing that can be read.
+    Unknown,
+}
+
+impl BodySize {
+    fn of(headers: &HeaderMap) -> Self {
+        let declared = headers.get(header::CONTENT_LENGTH).map(|value| value.to_str().ok().and_then(|text| text.parse().ok()));
+        match declared {
+            None if headers.contains_key(header::TRANSFER_ENCODING) => Self::Unknown,
+            None => Self::Bytes(0),
+            Some(bytes) => bytes.map_or(Self::Unknown, Self::Bytes),
+        }
+    }
+
+    /// Whether an answer of `status` may have been given before the body was read. Such a connection is closed once the answer is sent:
+    /// a client that is not told so would send its next request into the end of it.
+    fn may_be_left_unread(self, status: StatusCode) -> bool {
+        match self {
+            _ if matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE) => true,
+            Self::Bytes(bytes) => bytes > UNREAD_BYTES_MAX && !status.is_success(),
+            Self::Unknown => !status.is_success(),
+        }
+    }
 }
 
 /// Whether a client's request id may go into logs and answers as it is.
