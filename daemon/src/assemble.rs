@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use astromech_towers::{BatchLimits, BatchObserver, Bundle, ImageLimits, Provider, Tower, Towers, TowersConfig, init_runtime};
+use astromech_towers::{
+    BatchLimits, BatchObserver, Bundle, ImageLimits, Priority, Provider, Tower, Towers, TowersConfig, init_runtime,
+};
 
 use crate::api;
 use crate::cli::failure::{Usage, hinted};
@@ -81,12 +83,24 @@ fn towers_config(config: &Config) -> TowersConfig {
     }
 }
 
-/// Batches of the towers, into the histogram.
+/// What the towers do, into metrics.
 struct Batches(Arc<Metrics>);
 
 impl BatchObserver for Batches {
     fn batch(&self, tower: Tower, items: usize, _busy: Duration) {
         self.0.batch(tower.as_str(), items);
+    }
+
+    fn led(&self, tower: Tower, priority: Priority) {
+        self.0.tower_led(tower, priority);
+    }
+
+    fn expired(&self, tower: Tower) {
+        self.0.tower_expired(tower);
+    }
+
+    fn dropped(&self, tower: Tower) {
+        self.0.tower_dropped(tower);
     }
 }
 
@@ -160,8 +174,14 @@ pub fn api_limits(config: &Config) -> api::Limits {
         body_bytes_max: config.http.body_bytes_max,
         requests_in_flight_max: config.http.requests_in_flight_max,
         timeout: config.http.timeout,
+        read_timeout: config.http.read_timeout,
         ..api::Limits::default()
     }
+}
+
+/// Who may call the HTTP interface and how often, as configured.
+pub fn api_access(config: &Config) -> api::Access {
+    api::Access::new(&config.http.auth, config.http.rate.as_ref())
 }
 
 /// From where the HTTP interface may show pictures, as configured.

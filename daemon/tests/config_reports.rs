@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use astromech::config::keys::{KeyKind, Need, SECTIONS, SectionForm};
 use astromech::config::raw::RawConfig;
-use astromech::config::{Config, ConfigError, ConfigErrors, EngineConfig, reference_toml};
+use astromech::config::{Config, ConfigError, ConfigErrors, EngineConfig, Role, reference_toml};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -192,4 +192,49 @@ fn a_file_that_is_no_toml_still_reports_its_other_mistakes() {
     let found: Vec<_> = errors.iter().map(|e| (e.line, e.field.as_str())).collect();
     assert!(found.iter().any(|(line, _)| *line == 2), "{errors:?}");
     assert!(found.contains(&(4, "media.bytes_max")), "{errors:?}");
+}
+
+#[test]
+fn api_keys_come_from_files_and_each_mistake_with_one_is_named_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    file("long", "0123456789abcdef\n");
+    file("other", "fedcba9876543210fedcba9876543210");
+    file("short", "0123456789");
+    file("spaced", "0123456789 abcdef");
+    file("empty", "\n");
+    let parse = |keys: &str| Config::parse(&format!("{MINIMAL}{keys}"), folder.path(), &no_env);
+    let config =
+        parse("[http.auth.read_keys]\n\"editor\" = \"long\"\n[http.auth.write_keys]\n\"operator\" = \"other\"\n").unwrap();
+    let found: Vec<_> = config.http.auth.keys.iter().map(|key| (key.name.as_str(), key.role, key.key.reveal())).collect();
+    assert_eq!(
+        found,
+        [("editor", Role::Read, "0123456789abcdef"), ("operator", Role::Write, "fedcba9876543210fedcba9876543210")]
+    );
+    assert!(!format!("{config:?}").contains("0123456789"));
+    for (file, part) in [
+        ("short", "10 characters, outside 16 to 1024"),
+        ("spaced", "no header may carry"),
+        ("empty", "is empty"),
+        ("none", "can't be read"),
+    ] {
+        let errors = parse(&format!("[http.auth.read_keys]\n\"editor\" = \"{file}\"\n")).unwrap_err();
+        let said = errors[0].to_string();
+        assert!(errors.len() == 1 && said.contains(part) && said.contains("http.auth.read_keys.editor"), "{errors:?}");
+        assert!(!said.contains("0123"), "{said}");
+    }
+    for (other, name) in [("long", "operator"), ("other", "editor")] {
+        let keys = format!("[http.auth.read_keys]\n\"editor\" = \"long\"\n[http.auth.write_keys]\n\"{name}\" = \"{other}\"\n");
+        let errors = parse(&keys).unwrap_err();
+        assert!(errors.len() == 1 && errors[0].problem.contains("same name or key as `editor`"), "{errors:?}");
+    }
+}
+
+#[test]
+fn a_rate_is_off_by_default_and_its_burst_is_at_least_one_request() {
+    assert_eq!(parse(MINIMAL).http.rate, None);
+    for (rate, burst) in [("requests_per_s = 50", 100), ("requests_per_s = 0.1", 1), ("requests_per_s = 5.0\nburst_s = 0", 1)] {
+        let config = parse(&format!("{MINIMAL}[http.rate]\n{rate}\n"));
+        assert_eq!(config.http.rate.unwrap().burst.get(), burst, "{rate}");
+    }
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the pinned parts into $ASTROMECH_CACHE (default ~/.cache/astromech); what is there already is kept.
-#   install.sh [build|onnxruntime|libtorch|kafka|qdrant|chromium|all]…
+#   install.sh [build|onnxruntime|libtorch|kafka|qdrant|openapi|chromium|all]…
 # Each part is unpacked beside its place and renamed into it: an interrupted run leaves nothing half installed.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -107,6 +107,22 @@ install_qdrant() {
   place qdrant "$TMP/tree" "$target"
 }
 
+# The validator of the OpenAPI document, with the script that runs it.
+install_openapi() {
+  local pins=$LOCAL_DIR/pins/openapi target=$ASTROMECH_CACHE/openapi file complete=1
+  for file in package.json package-lock.json check.mjs; do cmp -s "$pins/$file" "$target/$file" || complete=0; done
+  if [ $complete = 1 ]; then
+    log "openapi: is there"
+    return
+  fi
+  have npm || apt_install npm npm
+  mkdir "$TMP/tree"
+  cp "$pins"/* "$TMP/tree"
+  (cd "$TMP/tree" && npm ci --silent --ignore-scripts --no-audit --no-fund >&2) ||
+    die "npm could not fetch the OpenAPI validator" "check the network and npm's registry setting"
+  place openapi "$TMP/tree" "$target"
+}
+
 install_chromium() {
   have chromium || have chromium-browser || have google-chrome || apt_install 'Chromium, for the browser test' chromium
   have chromedriver || apt_install "Chromium's WebDriver, for the browser test" chromium-driver
@@ -128,8 +144,8 @@ exec 8>"$ASTROMECH_CACHE/.install.lock"
 flock -w 1800 8 || die "another installation holds $ASTROMECH_CACHE for 30 minutes" "look for a hanging install.sh"
 for part in "$@"; do
   case $part in
-    build | onnxruntime | libtorch | kafka | qdrant | chromium) install "$part" ;;
-    all) for each in build onnxruntime libtorch kafka qdrant chromium; do install "$each"; done ;;
-    *) die "unknown part '$part'" "one of: build onnxruntime libtorch kafka qdrant chromium all" ;;
+    build | onnxruntime | libtorch | kafka | qdrant | openapi | chromium) install "$part" ;;
+    all) for each in build onnxruntime libtorch kafka qdrant openapi chromium; do install "$each"; done ;;
+    *) die "unknown part '$part'" "one of: build onnxruntime libtorch kafka qdrant openapi chromium all" ;;
   esac
 done

@@ -14,6 +14,7 @@ pub mod release;
 pub mod rescore;
 pub mod rescore_topic;
 pub mod results;
+pub mod trace;
 
 mod documents;
 
@@ -23,3 +24,4 @@ pub use identity::{Fingerprint, Kind, point_id};
 pub use item::{Ad, Article, Image, ImageSource, Item, RecordLimits, decode_item, item_text};
 pub use manifest::Manifest;
 pub use release::{ModelAnnouncement, Release};
+pub use trace::TraceContext;

@@ -10,5 +10,5 @@ pub const HEADER_STATUS: &str = "astromech-status";
 pub const HEADER_REQUEST: &str = "astromech-request";
 /// Of a reply: `application/json` or `application/problem+json`.
 pub const HEADER_CONTENT_TYPE: &str = "content-type";
-/// Headers of a request that its reply carries as they came: W3C trace context and the request's id.
-pub const HEADERS_CARRIED: [&str; 4] = [HEADER_CORRELATION_ID, "traceparent", "tracestate", "x-request-id"];
+/// Headers of a request that its reply carries as they came. A W3C trace context ([`crate::trace`]) is carried on, one span further.
+pub const HEADERS_CARRIED: [&str; 2] = [HEADER_CORRELATION_ID, "x-request-id"];

@@ -74,22 +74,22 @@ pub(super) async fn embed_image(towers: &Towers, bytes: Vec<u8>, field: String) 
     Ok(towers.embed_image(prepared).await?.embedding)
 }
 
-/// A body as `T`, with its size and content type checked.
+/// A body as `T`, with its size, its time and its content type checked. What it declares of its size is checked by [`super::encoding`].
 pub(super) async fn read_body<T: DeserializeOwned>(request: Request, limits: &Limits) -> Result<T, Problem> {
     let bytes_max = limits.body_bytes_max;
     if !is_json(request.headers()) {
         let detail = "content-type: expected application/json; fix: send the header content-type: application/json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body is not JSON", detail));
     }
-    let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|declared| declared > bytes_max as u64) {
-        return Err(Problem::body_too_large(bytes_max));
-    }
     let mut request = request;
     axum::extract::DefaultBodyLimit::max(bytes_max).apply(&mut request);
-    let bytes = Bytes::from_request(request, &()).await.map_err(|rejection| match rejection.status() {
+    let read = tokio::time::timeout(limits.read_timeout, Bytes::from_request(request, &())).await;
+    let read = read.map_err(|_| Problem::body_timeout(limits.read_timeout.as_millis()))?;
+    let bytes = read.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Problem::body_too_large(bytes_max),
-        _ => Problem::invalid(".", &rejection.body_text(), "send the whole body"),
+        _ => {
+            Problem::invalid(".", &rejection.body_text(), "send the whole body, and one that is packed as content-encoding says")
+        }
     })?;
     Ok(from_json(&bytes)?)
 }

@@ -1,11 +1,11 @@
-//! What surrounds every route: a request id, metrics, security headers, admission and a deadline.
+//! What surrounds every route: a request id, a trace, metrics, security headers, admission and a deadline.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures::FutureExt as _;
@@ -15,14 +15,17 @@ use uuid::Uuid;
 
 use super::AppState;
 use super::problem::Problem;
+use super::trace;
 use crate::telemetry::Metrics;
 
 /// Header that names a request in answers and logs.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// A body up to here has arrived with its headers, so that a connection is of use though nobody read it, bytes.
+const UNREAD_BYTES_MAX: u64 = 4096;
 /// Longest request id that is taken over from the client.
 const REQUEST_ID_BYTES_MAX: usize = 64;
 
-/// Gives the request its id, measures it, and turns a panic into an answer. A client's id is taken over where it is safe to log.
+/// Gives the request its id and its place in a trace, measures it, and turns a panic into an answer. A client's id is taken over where it is safe to log.
 pub(super) async fn observe(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request
@@ -32,7 +35,16 @@ pub(super) async fn observe(State(metrics): State<Arc<Metrics>>, request: Reques
         .cloned()
         .unwrap_or_else(|| HeaderValue::from_str(&Uuid::new_v4().to_string()).expect("a UUID is a header value"));
     let route = route_label(request.uri().path());
-    let span = tracing::info_span!("http", request_id = id.to_str().unwrap_or_default(), method = %request.method(), route);
+    let context = trace::enter(request.headers());
+    let body = BodySize::of(request.headers());
+    let span = tracing::info_span!(
+        "http",
+        request_id = id.to_str().unwrap_or_default(),
+        trace_id = context.trace_id(),
+        method = %request.method(),
+        route,
+        caller = tracing::field::Empty,
+    );
     let mut response = AssertUnwindSafe(next.run(request))
         .catch_unwind()
         .instrument(span.clone())
@@ -42,7 +54,40 @@ pub(super) async fn observe(State(metrics): State<Arc<Metrics>>, request: Reques
     metrics.http_answered(route, status, time);
     span.in_scope(|| tracing::debug!(status, ms = time.as_secs_f64() * 1e3, "answered"));
     response.headers_mut().insert(REQUEST_ID, id);
+    trace::answer(&context, response.headers_mut());
+    if body.may_be_left_unread(response.status()) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     response
+}
+
+/// What a request says of its body.
+#[derive(Clone, Copy)]
+enum BodySize {
+    Bytes(u64),
+    /// It comes in chunks, or says nothing that can be read.
+    Unknown,
+}
+
+impl BodySize {
+    fn of(headers: &HeaderMap) -> Self {
+        let declared = headers.get(header::CONTENT_LENGTH).map(|value| value.to_str().ok().and_then(|text| text.parse().ok()));
+        match declared {
+            None if headers.contains_key(header::TRANSFER_ENCODING) => Self::Unknown,
+            None => Self::Bytes(0),
+            Some(bytes) => bytes.map_or(Self::Unknown, Self::Bytes),
+        }
+    }
+
+    /// Whether an answer of `status` may have been given before the body was read. Such a connection is closed once the answer is sent:
+    /// a client that is not told so would send its next request into the end of it.
+    fn may_be_left_unread(self, status: StatusCode) -> bool {
+        match self {
+            _ if matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE) => true,
+            Self::Bytes(bytes) => bytes > UNREAD_BYTES_MAX && !status.is_success(),
+            Self::Unknown => !status.is_success(),
+        }
+    }
 }
 
 /// Whether a client's request id may go into logs and answers as it is.

@@ -3,9 +3,12 @@
 //! Every answer that is an error is a problem document (RFC 9457) that names the field, the limit and the fix. Everything a client
 //! can make grow has a limit: see [`Limits`].
 
+mod auth;
 mod embed;
+mod encoding;
 mod generations;
 mod health;
+mod limit;
 mod listener;
 mod media;
 mod middleware;
@@ -15,8 +18,8 @@ mod problem;
 mod rerank;
 mod rescore;
 mod search;
+mod trace;
 
-use std::future::IntoFuture as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,11 +31,13 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+pub use auth::Access;
 pub use health::Info;
 pub use openapi::openapi_document;
 pub(crate) use problem::Problem;
 pub use search::{SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX, SEARCH_RESCORE_MAX, SearchError, search};
 
+use crate::config::Role;
 use crate::generation::{Generations, Live, Serving};
 use crate::telemetry::{Metrics, Readiness};
 
@@ -45,6 +50,8 @@ pub struct Limits {
     pub requests_in_flight_max: usize,
     /// Longest time for one request, from its headers to the head of its answer.
     pub timeout: Duration,
+    /// Longest time for the headers of a request, and for its body, to arrive.
+    pub read_timeout: Duration,
     /// Most texts and images, together, of one embed request.
     pub embed_inputs_max: usize,
     /// Longest text of a request, bytes of UTF-8.
@@ -61,6 +68,7 @@ impl Default for Limits {
             body_bytes_max: 20 * 1024 * 1024,
             requests_in_flight_max: 64,
             timeout: Duration::from_secs(10),
+            read_timeout: Duration::from_secs(8),
             embed_inputs_max: 64,
             text_bytes_max: 64 * 1024,
             connections_max: 1024,
@@ -92,6 +100,8 @@ pub struct AppState {
     pub media: MediaRoots,
     /// Limits.
     pub limits: Limits,
+    /// Who may call, and how often.
+    pub access: Access,
     /// Queries that the page proposes; none where empty.
     pub examples: Vec<String>,
 }
@@ -118,8 +128,8 @@ pub enum ApiError {
 /// The listening socket failed.
 pub async fn serve(listener: TcpListener, state: Arc<AppState>, shutdown: CancellationToken) -> Result<(), ApiError> {
     let drain_max = state.limits.timeout + Duration::from_secs(1);
-    let listener = listener::Bounded::new(listener, state.limits.connections_max, state.limits.idle_timeout);
-    let server = axum::serve(listener, router(state)).with_graceful_shutdown(shutdown.clone().cancelled_owned()).into_future();
+    let limits = state.limits.clone();
+    let server = listener::serve(listener, router(state), &limits, shutdown.clone());
     tokio::pin!(server);
     tokio::select! {
         result = &mut server => return Ok(result?),
@@ -145,22 +155,33 @@ pub fn router(state: Arc<AppState>) -> Router {
         .route("/v1/rescore", post(rescore::handle))
         .route("/v1/media/{kind}/{*id}", get(media::handle))
         .route("/v1/info", get(health::info))
-        .route("/v1/generations", get(generations::list))
+        .route("/v1/generations", get(generations::list));
+    let admin = Router::new()
         .route("/v1/generations/rollback", post(generations::rollback))
         .route("/v1/generations/{fingerprint}/promote", post(generations::promote))
-        .route("/v1/generations/{fingerprint}/drop", post(generations::drop_generation))
+        .route("/v1/generations/{fingerprint}/drop", post(generations::drop_generation));
+    let v1 = auth::require_role(Role::Read, v1)
+        .merge(auth::require_role(Role::Write, admin))
+        .layer(encoding::unpack())
+        .layer(from_fn_with_state(state.limits.body_bytes_max, encoding::check))
         .layer(from_fn_with_state(Arc::clone(&state), middleware::deadline))
-        .layer(from_fn_with_state(admission, middleware::admit));
+        .layer(from_fn_with_state(admission, middleware::admit))
+        .layer(from_fn_with_state(Arc::clone(&state), auth::identify));
+    let mut metrics = Router::new().route("/metrics", get(health::metrics));
+    if !state.access.metrics_are_open() {
+        metrics = metrics.layer(from_fn_with_state(Arc::clone(&state), auth::identify));
+    }
     Router::new()
         .merge(v1)
+        .merge(metrics)
         .route("/", get(page::handle))
         .route("/favicon.svg", get(page::icon))
         .route("/openapi.json", get(openapi::handle))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics))
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(encoding::pack())
         .layer(from_fn(middleware::secure))
         .layer(from_fn_with_state(Arc::clone(&state.metrics), middleware::observe))
         .with_state(state)

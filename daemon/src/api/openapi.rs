@@ -4,6 +4,10 @@ use astromech_schemas::schema_documents;
 use axum::Json;
 use serde_json::{Map, Value, json};
 
+const DESCRIPTION: &str = "Search articles and pictures by Chinese text or by picture, in one vector space, and re-score candidates. \
+    Where the daemon has API keys, /v1 asks for one. Bodies may be sent with content-encoding: gzip, and answers are packed for who \
+    accepts it. Every answer carries an x-request-id and a traceparent: of the client's trace (W3C Trace Context), else of a new one.";
+
 /// `GET /openapi.json`.
 pub(super) async fn handle() -> Json<Value> {
     Json(openapi_document())
@@ -16,7 +20,7 @@ pub fn openapi_document() -> Value {
         "info": {
             "title": "Astromech",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Search articles and pictures by Chinese text or by picture, in one vector space, and re-score candidates.",
+            "description": DESCRIPTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": {
@@ -24,18 +28,26 @@ pub fn openapi_document() -> Value {
             "/v1/rescore": {"post": rescore()},
             "/v1/embed": {"post": post("embed", "Unit vectors of texts and pictures", "EmbedRequest", "EmbedResponse")},
             "/v1/media/{kind}/{id}": {"get": media()},
-            "/v1/info": {"get": get("info", "The bundle, the vector space and the number of items served", json!({
+            "/v1/info": {"get": keyed(get("info", "The bundle, the vector space and the number of items served", json!({
                 "200": {"description": "What this daemon serves", "content": {"application/json": {"schema": info_schema()}}},
-                "503": problem("The index does not answer, or too many requests are under way"),
-            }))},
+                "503": retried("The index does not answer, or too many requests are under way"),
+            })))},
             "/healthz": {"get": get("alive", "Whether the process answers", json!({"200": {"description": "It does"}}))},
             "/readyz": {"get": get("ready", "Whether every condition holds", json!({
                 "200": {"description": "Ready", "content": {"application/json": {"schema": ready_schema()}}},
                 "503": {"description": "Not ready, with what is missing", "content": {"application/json": {"schema": ready_schema()}}},
             }))},
-            "/metrics": {"get": get("metrics", "Metrics in the text form of OpenMetrics", json!({"200": {"description": "All metrics"}}))},
+            "/metrics": {"get": keyed(get("metrics", "Metrics in the text form of OpenMetrics", json!({
+                "200": {"description": "All metrics", "content": {"application/openmetrics-text": {}}},
+            })))},
         },
-        "components": {"schemas": components()},
+        "components": {
+            "schemas": components(),
+            "securitySchemes": security_schemes(),
+            "headers": headers(),
+            // For operations that administer: every key may read.
+            "responses": {"Forbidden": problem("The key is not of the role that this asks for")},
+        },
     })
 }
 
@@ -47,19 +59,51 @@ fn get(id: &str, summary: &str, responses: Value) -> Value {
 
 fn post(id: &str, summary: &str, request: &str, response: &str) -> Value {
     let schema = |name: &str| json!({"application/json": {"schema": {"$ref": format!("#/components/schemas/{name}")}}});
-    json!({
+    keyed(json!({
         "operationId": id,
         "summary": summary,
         "requestBody": {"required": true, "content": schema(request)},
         "responses": {
             "200": {"description": "The answer", "content": schema(response)},
             "400": problem("The request is not valid: field, limit and fix are named"),
-            "413": problem("The body or the picture is over its limit"),
-            "415": problem("The body is not JSON"),
+            "408": problem("The body did not arrive within http.read_timeout_ms"),
+            "413": problem("The body, as it is unpacked, or the picture is over its limit"),
+            "415": problem("The body is not JSON, or packed in another way than gzip"),
             "422": problem("The picture can't be read"),
-            "503": problem("Too many requests are under way, or the index does not answer; see Retry-After"),
+            "503": retried("Too many requests are under way, or the index does not answer"),
             "504": problem("No answer within http.timeout_ms"),
         },
+    }))
+}
+
+/// `operation` for callers with a key, where the daemon has keys, and within their rate.
+fn keyed(mut operation: Value) -> Value {
+    // One of the three: a daemon without keys asks for none.
+    operation["security"] = json!([{"bearer": []}, {"apiKey": []}, {}]);
+    let mut unauthorized = problem("The daemon has API keys, and the request carries none of them");
+    unauthorized["headers"] = json!({"WWW-Authenticate": {"$ref": "#/components/headers/WWW-Authenticate"}});
+    let responses = &mut operation["responses"];
+    responses["401"] = unauthorized;
+    responses["429"] = retried("The key, or without one the address, sends more than http.rate.requests_per_s");
+    if let Some(responses) = responses.as_object_mut() {
+        responses.sort_keys();
+    }
+    operation
+}
+
+fn security_schemes() -> Value {
+    let description = "A key of [http.auth.read_keys], or of [http.auth.write_keys], which may administer the daemon too.";
+    json!({
+        "bearer": {"type": "http", "scheme": "bearer", "description": description},
+        "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": description},
+    })
+}
+
+fn headers() -> Value {
+    let header = |description: &str, schema: &str| json!({"description": description, "schema": {"type": schema}});
+    json!({
+        "Retry-After": header("Seconds after which the client may try again", "integer"),
+        "WWW-Authenticate": header("How a key is sent", "string"),
     })
 }
 
@@ -70,15 +114,14 @@ fn rescore() -> Value {
     responses["404"] = problem("The index holds no item of the context's id");
     responses["422"] = problem("The context can't be scored against, or there are more than rescore.candidates_max candidates");
     responses["501"] = problem("This daemon does not re-score: rescore.enabled is false");
-    responses["503"] =
-        problem("rescore.requests_in_flight_max or http.requests_in_flight_max requests are under way; see Retry-After");
+    responses["503"] = retried("rescore.requests_in_flight_max or http.requests_in_flight_max requests are under way");
     responses["504"] = problem("Nothing was scored before the deadline, or no answer within http.timeout_ms");
     operation
 }
 
 fn media() -> Value {
     let parameter = |name: &str, schema: Value| json!({"name": name, "in": "path", "required": true, "schema": schema});
-    json!({
+    keyed(json!({
         "operationId": "media",
         "summary": "The picture of an item",
         "parameters": [parameter("kind", json!({"$ref": "#/components/schemas/Kind"})), parameter("id", json!({"type": "string"}))],
@@ -87,12 +130,20 @@ fn media() -> Value {
             "302": {"description": "The picture's address on the web"},
             "400": problem("The kind is not known"),
             "404": problem("No such item, or none with a picture that may be shown"),
+            "503": retried("The index does not answer, or too many requests are under way"),
         },
-    })
+    }))
 }
 
 fn problem(description: &str) -> Value {
     json!({"description": description, "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}})
+}
+
+/// A problem that may pass.
+fn retried(description: &str) -> Value {
+    let mut problem = problem(description);
+    problem["headers"] = json!({"Retry-After": {"$ref": "#/components/headers/Retry-After"}});
+    problem
 }
 
 fn ready_schema() -> Value {

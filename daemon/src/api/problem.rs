@@ -19,11 +19,18 @@ pub(crate) struct Problem {
     name: &'static str,
     title: &'static str,
     detail: Cow<'static, str>,
+    retry_after_s: Option<u32>,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, name: &'static str, title: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, name, title, detail: detail.into() }
+        let retry_after_s = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_S);
+        Self { status, name, title, detail: detail.into(), retry_after_s }
+    }
+
+    /// The same, with the seconds after which the client may try again.
+    pub(crate) fn retry_after(self, seconds: u32) -> Self {
+        Self { retry_after_s: Some(seconds), ..self }
     }
 
     /// The request says something wrong; `path` is the field.
@@ -54,6 +61,13 @@ impl Problem {
         let detail =
             format!("no answer within http.timeout_ms = {timeout_ms} ms; fix: send less, or try again when there is less load");
         Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", "The request took too long", detail)
+    }
+
+    /// A body that does not come.
+    pub(crate) fn body_timeout(read_timeout_ms: u128) -> Self {
+        let detail =
+            format!("the body did not arrive within http.read_timeout_ms = {read_timeout_ms} ms; fix: send less, or faster");
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", "The request body came too slowly", detail)
     }
 
     /// The document that every door answers with.
@@ -96,13 +110,16 @@ impl From<IndexError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = self.status;
+        let (status, retry_after_s) = (self.status, self.retry_after_s);
         let mut response = (status, axum::Json(self.into_document())).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+        if let Some(seconds) = retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"astromech\""));
         }
         response
     }

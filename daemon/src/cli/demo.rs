@@ -22,7 +22,7 @@ use super::index::{Indexing, index_file};
 use super::signals::stop_on_signals;
 use super::{ConfigArg, output};
 use crate::api::{self, AppState};
-use crate::assemble::{api_limits, api_media, open_index, start_rescorer, start_towers, warm_cache};
+use crate::assemble::{api_access, api_limits, api_media, open_index, start_rescorer, start_towers, warm_cache};
 use crate::config::Config;
 use crate::generation::{Live, Serving};
 use crate::index::Index;
@@ -202,6 +202,7 @@ impl Demo {
             readiness,
             media: api_media(&self.config),
             limits: api_limits(&self.config),
+            access: api_access(&self.config),
             examples: EXAMPLES.map(str::to_owned).into(),
         };
         let shown = if address.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], address.port())) } else { address };

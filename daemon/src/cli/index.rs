@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use astromech_schemas::Kind;
 use astromech_schemas::results::ResultMessage;
+use astromech_schemas::{Kind, TraceContext};
 use astromech_towers::Towers;
 use futures::future::BoxFuture;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -232,7 +232,7 @@ impl Terminal {
 }
 
 impl Outlet for Terminal {
-    fn result<'a>(&'a self, _message: &'a ResultMessage) -> BoxFuture<'a, Result<(), PublishError>> {
+    fn result<'a>(&'a self, _message: &'a ResultMessage, _: Option<&'a TraceContext>) -> BoxFuture<'a, Result<(), PublishError>> {
         self.applied.fetch_add(1, Ordering::Relaxed);
         self.bar.inc(1);
         Box::pin(std::future::ready(Ok(())))

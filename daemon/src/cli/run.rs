@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::failure::{Usage, hinted};
 use super::signals::stop_on_signals;
 use crate::api::{self, AppState};
-use crate::assemble::{api_limits, api_media, open_index, start_rescorer, start_towers};
+use crate::assemble::{api_access, api_limits, api_media, open_index, start_rescorer, start_towers};
 use crate::config::{Config, KafkaConfig, TopicConfig, VersionSource};
 use crate::door::{self, DoorParts};
 use crate::generation::{self, Ingest, Live, Reading, Serving, StartParts, Started};
@@ -59,6 +59,7 @@ pub async fn run(config: Config) -> Result<()> {
         readiness: Arc::clone(&readiness),
         media: api_media(&config),
         limits: api_limits(&config),
+        access: api_access(&config),
         examples: Vec::new(),
     });
     let served = CancellationToken::new();

@@ -1,5 +1,6 @@
 //! The one table of configuration keys. Types, ranges, defaults and documentation are written here and nowhere else.
 
+mod http;
 mod rescore;
 mod rollout;
 
@@ -371,21 +372,11 @@ pub const SECTIONS: &[Section] = &[
     rescore::TOPICS,
     rollout::ROLLOUT,
     rollout::S3,
-    Section {
-        name: "http",
-        doc: "The HTTP interface and the page.",
-        form: SectionForm::Table(&[
-            key("listen", Text, Default("\"127.0.0.1:8080\""), "Address and port to listen on; port 0 picks a free one."),
-            key("body_bytes_max", Integer(KIB, GIB), Default("20971520"), "Largest request body, bytes."),
-            key(
-                "requests_in_flight_max",
-                Integer(1, 65_536),
-                Default("64"),
-                "Most requests at once; beyond it the answer is 503.",
-            ),
-            key("timeout_ms", Integer(1, 10 * MINUTE_MS), Default("10000"), "Longest time for one request, milliseconds."),
-        ]),
-    },
+    http::SERVER,
+    http::RATE,
+    http::AUTH,
+    http::READ_KEYS,
+    http::WRITE_KEYS,
     Section {
         name: "log",
         doc: "Logs, on standard error.",

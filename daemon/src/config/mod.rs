@@ -20,9 +20,9 @@ use std::path::Path;
 pub use error::{ConfigError, ConfigErrors};
 pub use reference::reference_toml;
 pub use types::{
-    BundleConfig, CacheConfig, Config, EngineConfig, HttpConfig, IndexConfig, KafkaConfig, LogConfig, MediaConfig,
-    PipelineConfig, ProviderKind, RegistryConfig, RescoreConfig, RescoreTopics, ResultsConfig, RolloutConfig, RuntimeConfig,
-    Secret, StatesForm, TopicConfig, TowerLimits, TowersSection, VersionSource, WeightsConfig,
+    AuthConfig, BundleConfig, CacheConfig, Config, EngineConfig, HttpConfig, IndexConfig, KafkaConfig, KeyConfig, LogConfig,
+    MediaConfig, PipelineConfig, ProviderKind, RateConfig, RegistryConfig, RescoreConfig, RescoreTopics, ResultsConfig, Role,
+    RolloutConfig, RuntimeConfig, Secret, StatesForm, TopicConfig, TowerLimits, TowersSection, VersionSource, WeightsConfig,
 };
 
 /// Environment variables that the program itself reads; the configuration may name any others in `${…}`.

@@ -1,5 +1,6 @@
 //! From the file as written to what the program needs: types, paths, and checks between values.
 
+mod http;
 mod rollout;
 
 use std::collections::BTreeMap;
@@ -14,9 +15,9 @@ use super::error::ConfigError;
 use super::keys::{Need, section};
 use super::raw::{RawConfig, RawTable, RawValue};
 use super::types::{
-    BundleConfig, CacheConfig, Config, EngineConfig, HttpConfig, IndexConfig, KafkaConfig, LogConfig, MediaConfig,
-    PipelineConfig, ProviderKind, RescoreConfig, RescoreTopics, ResultsConfig, RuntimeConfig, Secret, StatesForm, TopicConfig,
-    TowerLimits, TowersSection, VersionSource, WeightsConfig,
+    BundleConfig, CacheConfig, Config, EngineConfig, IndexConfig, KafkaConfig, LogConfig, MediaConfig, PipelineConfig,
+    ProviderKind, RescoreConfig, RescoreTopics, ResultsConfig, RuntimeConfig, Secret, StatesForm, TopicConfig, TowerLimits,
+    TowersSection, VersionSource, WeightsConfig,
 };
 use crate::telemetry::LogFormat;
 
@@ -431,21 +432,6 @@ impl<'a> Resolver<'a> {
             group => group.to_owned(),
         };
         Some(RescoreTopics { request, reply, reply_to, group, requests_in_flight_max: view.size("requests_in_flight_max") })
-    }
-
-    fn http(&mut self) -> HttpConfig {
-        let view = self.view("http");
-        let listen = view.text("listen").parse().unwrap_or_else(|_| {
-            let problem = format!("`{}` is no address and port", view.text("listen"));
-            self.error(view, "listen", problem, "write \"127.0.0.1:8080\", or \"0.0.0.0:8080\" for every interface");
-            std::net::SocketAddr::from(([127, 0, 0, 1], 0))
-        });
-        HttpConfig {
-            listen,
-            body_bytes_max: view.size("body_bytes_max"),
-            requests_in_flight_max: view.size("requests_in_flight_max"),
-            timeout: view.millis("timeout_ms"),
-        }
     }
 
     fn log(&mut self) -> LogConfig {

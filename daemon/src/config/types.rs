@@ -362,8 +362,58 @@ pub struct RolloutConfig {
     pub verify_max: Duration,
 }
 
-/// `[http]`
+/// What a caller of the HTTP interface may do. The later includes the earlier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Search, re-score and embed.
+    Read,
+    /// Administer the daemon too.
+    Write,
+}
+
+impl Role {
+    /// The word in errors.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+}
+
+/// One API key of `[http.auth.read_keys]` or `[http.auth.write_keys]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyConfig {
+    /// Name of its holder, for logs and limits.
+    pub name: String,
+    /// What it allows.
+    pub role: Role,
+    /// The key, read from the file that the configuration names.
+    pub key: Secret,
+}
+
+/// `[http.auth]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// Keys; with none everybody may call.
+    pub keys: Vec<KeyConfig>,
+    /// Whether metrics are answered without a key.
+    pub metrics_open: bool,
+}
+
+/// `[http.rate]`, where it limits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RateConfig {
+    /// Requests a second of one caller, for long.
+    pub requests_per_s: f64,
+    /// Requests at once after a pause.
+    pub burst: std::num::NonZeroU32,
+    /// Most peer addresses that are remembered.
+    pub callers_max: usize,
+}
+
+/// `[http]`
+#[derive(Debug, Clone, PartialEq)]
 pub struct HttpConfig {
     /// Address to listen on.
     pub listen: std::net::SocketAddr,
@@ -373,6 +423,12 @@ pub struct HttpConfig {
     pub requests_in_flight_max: usize,
     /// Longest time for one request.
     pub timeout: Duration,
+    /// Longest time for the headers of a request, and for its body, to arrive.
+    pub read_timeout: Duration,
+    /// How often one caller may ask; `None` where that is not limited.
+    pub rate: Option<RateConfig>,
+    /// Who may call.
+    pub auth: AuthConfig,
 }
 
 /// `[log]`

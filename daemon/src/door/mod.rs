@@ -16,10 +16,11 @@ mod reply;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use astromech_schemas::TraceContext;
 use astromech_schemas::error::from_json;
 use astromech_schemas::rescore::{RescoreRequest, RescoreResponse};
 use tokio::task::JoinHandle;
-use tracing::debug;
+use tracing::{Instrument as _, debug, info_span};
 
 use crate::api::Problem;
 use crate::config::RescoreTopics;
@@ -28,8 +29,9 @@ use crate::index::IndexError;
 use crate::pipeline::{Backoff, BackoffLimits, Halt, KafkaOutlet, Left, Publisher};
 use crate::rescore::RescoreError;
 use crate::source::{Delivery, Intake, Record, one_task_each};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, trace};
 pub use reply::Reply;
+use reply::To;
 
 /// What the door is made of.
 pub struct DoorParts {
@@ -64,21 +66,24 @@ pub fn start(topics: &RescoreTopics, bytes_in_flight_max: usize, parts: DoorPart
 impl Door {
     /// Answers one request. Left unfinished where its partition is taken away or the daemon stops: it is read again.
     async fn run(self: Arc<Self>, delivery: Delivery) {
+        let context = trace::enter_record(&delivery.record);
+        let trace_id = context.as_ref().map(TraceContext::trace_id);
+        let processing = self.process(&delivery, context.as_ref()).instrument(info_span!("request", trace_id));
         let answered = tokio::select! {
             biased;
             () = self.publisher.halt.token().cancelled() => Err(Left::Halted),
-            answered = self.process(&delivery) => answered,
+            answered = processing => answered,
         };
         let (record, answer) = (&delivery.record, answered.map(|reply| reply.status));
-        debug!(topic = &*record.topic, partition = record.partition, offset = record.offset, ?answer, "request");
+        debug!(topic = &*record.topic, partition = record.partition, offset = record.offset, trace_id, ?answer, "request");
     }
 
-    async fn process(&self, delivery: &Delivery) -> Result<Reply, Left> {
+    async fn process(&self, delivery: &Delivery, context: Option<&TraceContext>) -> Result<Reply, Left> {
         let (record, fence) = (&delivery.record, delivery.partition.fence());
         let reply = tokio::select! {
             biased;
             () = fence.closed() => return Err(Left::Fenced),
-            reply = self.answer(record) => reply,
+            reply = self.answer(To { record, context }) => reply,
         };
         let guard = fence.enter().ok_or(Left::Fenced)?;
         let send = || self.outlet.publish(&reply.topic, record.key.as_deref(), &reply.body, &reply.headers);
@@ -87,15 +92,16 @@ impl Door {
         Ok(reply)
     }
 
-    async fn answer(&self, record: &Record) -> Reply {
+    async fn answer(&self, to: To<'_>) -> Reply {
+        let record = to.record;
         let (topic, answered) = match reply::topic(record, &self.topics) {
             Ok(topic) => (topic, self.score(record).await),
             // To the configured topic: the requester's own is none that may be written to.
             Err(problem) => (self.topics.reply.clone(), Err(problem)),
         };
         match answered {
-            Ok(response) => Reply::answer(topic, record, &response),
-            Err(problem) => Reply::problem(topic, record, problem),
+            Ok(response) => Reply::answer(topic, to, &response),
+            Err(problem) => Reply::problem(topic, to, problem),
         }
     }
 

@@ -1,5 +1,6 @@
 //! A reply, ready to be sent.
 
+use astromech_schemas::TraceContext;
 use astromech_schemas::rescore::RescoreResponse;
 use astromech_schemas::rescore_topic::{HEADER_CONTENT_TYPE, HEADER_REPLY_TO, HEADER_REQUEST, HEADER_STATUS, HEADERS_CARRIED};
 use serde::Serialize;
@@ -7,6 +8,16 @@ use serde::Serialize;
 use crate::api::Problem;
 use crate::config::RescoreTopics;
 use crate::source::{Header, Record};
+use crate::telemetry::trace;
+
+/// What a reply answers.
+#[derive(Clone, Copy)]
+pub(super) struct To<'a> {
+    /// The request.
+    pub(super) record: &'a Record,
+    /// Our span in the trace that the request carries.
+    pub(super) context: Option<&'a TraceContext>,
+}
 
 /// Status of an answer.
 const OK: u16 = 200;
@@ -36,16 +47,16 @@ pub(super) fn topic(record: &Record, topics: &RescoreTopics) -> Result<String, P
 }
 
 impl Reply {
-    pub(super) fn answer(topic: String, record: &Record, response: &RescoreResponse) -> Self {
+    pub(super) fn answer(topic: String, to: To<'_>, response: &RescoreResponse) -> Self {
         match json(response) {
-            Ok(body) => Self { topic, status: OK, headers: headers(record, OK, "application/json"), body },
-            Err(problem) => Self::problem(topic, record, problem),
+            Ok(body) => Self { topic, status: OK, headers: headers(to, OK, "application/json"), body },
+            Err(problem) => Self::problem(topic, to, problem),
         }
     }
 
-    pub(super) fn problem(topic: String, record: &Record, problem: Problem) -> Self {
+    pub(super) fn problem(topic: String, to: To<'_>, problem: Problem) -> Self {
         let document = problem.into_document();
-        let headers = headers(record, document.status, "application/problem+json");
+        let headers = headers(to, document.status, "application/problem+json");
         // A document of strings and a number is always JSON.
         Self { topic, status: document.status, body: json(&document).unwrap_or_default(), headers }
     }
@@ -55,11 +66,13 @@ fn json(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
     serde_json::to_vec(value).map_err(|error| Problem::internal(&error))
 }
 
-fn headers(record: &Record, status: u16, content_type: &str) -> Vec<Header> {
+fn headers(to: To<'_>, status: u16, content_type: &str) -> Vec<Header> {
+    let To { record, context } = to;
     let carried = record.headers.iter().filter(|header| HEADERS_CARRIED.contains(&header.name.as_str())).cloned();
     let request = format!("{}-{}-{}", record.topic, record.partition, record.offset);
     let own = [(HEADER_STATUS, status.to_string()), (HEADER_CONTENT_TYPE, content_type.to_owned()), (HEADER_REQUEST, request)];
-    carried.chain(own.map(|(name, value)| Header { name: name.to_owned(), value: Some(value.into_bytes()) })).collect()
+    let own = own.map(|(name, value)| Header { name: name.to_owned(), value: Some(value.into_bytes()) });
+    carried.chain(trace::headers(context)).chain(own).collect()
 }
 
 #[cfg(test)]
@@ -100,18 +113,32 @@ mod tests {
 
     #[test]
     fn a_reply_carries_the_correlation_the_trace_and_where_its_request_lies() {
-        let asked = record(&[("correlation-id", "c1"), ("traceparent", "00-1-2-01"), ("cookie", "secret")]);
-        let reply = Reply::problem("replies".to_owned(), &asked, Problem::invalid("candidates", "there are none", "send one"));
+        const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-";
+        let parent = format!("{TRACE}00f067aa0ba902b7-01");
+        let asked = record(&[("correlation-id", "c1"), ("traceparent", &parent), ("tracestate", "a=1"), ("cookie", "secret")]);
+        let context = trace::enter_record(&asked);
+        let to = To { record: &asked, context: context.as_ref() };
+        let reply = Reply::problem("replies".to_owned(), to, Problem::invalid("candidates", "there are none", "send one"));
         let text = |header: &Header| String::from_utf8(header.value.clone().unwrap()).unwrap();
         let found: Vec<(String, String)> = reply.headers.iter().map(|header| (header.name.clone(), text(header))).collect();
+        let own_span = format!("{TRACE}{}-01", context.as_ref().unwrap().span_id());
+        assert_ne!(own_span, parent);
         let expected = [
             ("correlation-id", "c1"),
-            ("traceparent", "00-1-2-01"),
+            ("traceparent", &own_span),
+            ("tracestate", "a=1"),
             ("astromech-status", "400"),
             ("content-type", "application/problem+json"),
             ("astromech-request", "asks-2-41"),
         ];
         assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
         assert!(String::from_utf8(reply.body).unwrap().contains("candidates: there are none; fix: send one"));
+    }
+
+    #[test]
+    fn what_is_no_trace_context_is_not_carried_on() {
+        for headers in [&[("traceparent", "00-1-2-01")][..], &[("tracestate", "a=1")], &[]] {
+            assert_eq!(trace::enter_record(&record(headers)), None);
+        }
     }
 }

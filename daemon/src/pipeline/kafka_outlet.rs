@@ -1,5 +1,6 @@
 //! Results and dead letters into their topics, each acknowledged by all replicas.
 
+use astromech_schemas::TraceContext;
 use astromech_schemas::dead_letter::{HEADER_DETAIL, HEADER_OFFSET, HEADER_PARTITION, HEADER_REASON, HEADER_TOPIC};
 use astromech_schemas::results::ResultMessage;
 use futures::future::BoxFuture;
@@ -15,6 +16,7 @@ use super::fault::Fault;
 use super::outlet::{Outlet, PublishError};
 use crate::config::KafkaConfig;
 use crate::source::{self, Record, log_librdkafka, producer_config};
+use crate::telemetry::trace;
 
 /// One idempotent producer for both topics.
 pub struct KafkaOutlet {
@@ -89,10 +91,16 @@ impl KafkaOutlet {
 }
 
 impl Outlet for KafkaOutlet {
-    fn result<'a>(&'a self, message: &'a ResultMessage) -> BoxFuture<'a, Result<(), PublishError>> {
+    fn result<'a>(
+        &'a self,
+        message: &'a ResultMessage,
+        context: Option<&'a TraceContext>,
+    ) -> BoxFuture<'a, Result<(), PublishError>> {
         Box::pin(async move {
             let value = serde_json::to_vec(message).map_err(|e| PublishError::Fatal(format!("a result is no JSON: {e}")))?;
-            self.send(FutureRecord::to(&self.results_topic).key(message.id.as_bytes()).payload(&value)).await
+            let mut record = FutureRecord::to(&self.results_topic).key(message.id.as_bytes()).payload(value.as_slice());
+            record.headers = context.map(|context| own_headers(&trace::headers(Some(context)), 0));
+            self.send(record).await
         })
     }
 

@@ -1,5 +1,6 @@
 //! Where results and dead letters go: topics, or the terminal of `astromech index`.
 
+use astromech_schemas::TraceContext;
 use astromech_schemas::results::ResultMessage;
 use futures::future::BoxFuture;
 
@@ -19,8 +20,12 @@ pub enum PublishError {
 
 /// Takes results and dead letters. When a call returns `Ok`, the receiver has it for good.
 pub trait Outlet: Send + Sync {
-    /// A change that the index holds.
-    fn result<'a>(&'a self, message: &'a ResultMessage) -> BoxFuture<'a, Result<(), PublishError>>;
+    /// A change that the index holds; with our span in the trace that its record carries.
+    fn result<'a>(
+        &'a self,
+        message: &'a ResultMessage,
+        context: Option<&'a TraceContext>,
+    ) -> BoxFuture<'a, Result<(), PublishError>>;
 
     /// A record that can never be applied.
     fn dead_letter<'a>(&'a self, record: &'a Record, fault: &'a Fault) -> BoxFuture<'a, Result<(), PublishError>>;

@@ -27,7 +27,7 @@ use crate::index::{Change, ChangeBody, VECTOR_IMAGE, VECTOR_TEXT};
 use crate::media::{ContentHash, Media};
 use crate::rescore::StateCache;
 use crate::source::{Delivery, FenceGuard, Record};
-use crate::telemetry::{Metrics, Stage};
+use crate::telemetry::{Metrics, Stage, trace};
 
 /// A value up to here is decoded on the spot; a longer one, with a picture in base64, on a blocking thread.
 const INLINE_DECODE_BYTES_MAX: usize = 32 * 1024;
@@ -116,7 +116,8 @@ impl Shared {
                     () = self.enricher.enrich(&mut result, kept) => {}
                     () = fence.closed() => return Err(Left::Fenced),
                 }
-                self.publisher.publish(fence, &guard, || self.outlet.result(&result)).await?;
+                let context = trace::enter_record(&delivery.record);
+                self.publisher.publish(fence, &guard, || self.outlet.result(&result, context.as_ref())).await?;
                 delivery.partition.acknowledge(delivery.record.offset);
                 self.metrics.record_applied(decoded.kind, result.operation);
                 self.poison.iter().for_each(PoisonBreaker::applied);

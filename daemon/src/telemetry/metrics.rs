@@ -7,6 +7,7 @@ use std::time::Duration;
 use astromech_schemas::Kind;
 use astromech_schemas::dead_letter::Reason;
 use astromech_schemas::results::Operation;
+use astromech_towers::{Priority, Tower};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -70,6 +71,7 @@ labels!(AppliedLabels { kind: &'static str, operation: &'static str });
 labels!(ReasonLabel { reason: &'static str });
 labels!(StageLabel { stage: &'static str });
 labels!(TowerLabel { tower: &'static str });
+labels!(TowerBatchLabels { tower: &'static str, priority: &'static str });
 labels!(QueueLabel { queue: &'static str });
 labels!(PartitionLabels { topic: String, partition: i32 });
 labels!(KindLabel { kind: &'static str });
@@ -98,6 +100,9 @@ pub struct Metrics {
     retries: Family<StageLabel, Counter>,
     stage_seconds: Histograms<StageLabel>,
     batch_size: Histograms<TowerLabel>,
+    tower_batches: Family<TowerBatchLabels, Counter>,
+    tower_expired: Family<TowerLabel, Counter>,
+    tower_dropped: Family<TowerLabel, Counter>,
     queue_depth: Family<QueueLabel, Gauge>,
     partition_lag: Family<PartitionLabels, Gauge>,
     oldest_unacked: Gauge<f64, AtomicU64>,
@@ -135,6 +140,9 @@ impl Metrics {
             retries: Family::default(),
             stage_seconds: Family::new_with_constructor(seconds),
             batch_size: Family::new_with_constructor(items),
+            tower_batches: Family::default(),
+            tower_expired: Family::default(),
+            tower_dropped: Family::default(),
             queue_depth: Family::default(),
             partition_lag: Family::default(),
             oldest_unacked: Gauge::default(),
@@ -179,6 +187,13 @@ impl Metrics {
         r.register("retries", "Attempts repeated after a fault that may pass", self.retries.clone());
         r.register_with_unit("stage", "Time of one record or batch in a stage", Unit::Seconds, self.stage_seconds.clone());
         r.register("batch_size", "Items of one batch of a tower", self.batch_size.clone());
+        r.register(
+            "tower_batches",
+            "Batches of a tower by whose turn they were: live requests or indexing",
+            self.tower_batches.clone(),
+        );
+        r.register("tower_expired", "Entries dropped unrun because their deadline had passed", self.tower_expired.clone());
+        r.register("tower_dropped", "Entries dropped unrun because their caller had gone away", self.tower_dropped.clone());
         r.register("queue_depth", "Items waiting in a queue", self.queue_depth.clone());
         r.register(
             "partition_lag",
@@ -219,6 +234,13 @@ impl Metrics {
         for reason in Reason::ALL {
             let _ = self.dead_letters.get_or_create(&ReasonLabel { reason: reason.as_str() });
         }
+        for tower in [Tower::Image, Tower::Text, Tower::Cross] {
+            let label = TowerLabel { tower: tower.as_str() };
+            let _ = (self.tower_expired.get_or_create(&label).get(), self.tower_dropped.get_or_create(&label).get());
+            for priority in [Priority::Live, Priority::Indexing] {
+                let _ = self.tower_batches.get_or_create(&batch_labels(tower, priority)).get();
+            }
+        }
         for stage in Stage::ALL {
             let _ = self.retries.get_or_create(&StageLabel { stage: stage.as_str() });
             let _ = self.stage_seconds.get_or_create(&StageLabel { stage: stage.as_str() });
@@ -257,6 +279,21 @@ impl Metrics {
     /// A batch of `items` went through `tower` (`image`, `text` or `cross`).
     pub fn batch(&self, tower: &'static str, items: usize) {
         self.at().batch_size.get_or_create(&TowerLabel { tower }).observe(items as f64);
+    }
+
+    /// A batch of `tower` was the turn of `priority`.
+    pub fn tower_led(&self, tower: Tower, priority: Priority) {
+        self.tower_batches.get_or_create(&batch_labels(tower, priority)).inc();
+    }
+
+    /// An entry's deadline passed before `tower` ran it.
+    pub fn tower_expired(&self, tower: Tower) {
+        self.tower_expired.get_or_create(&TowerLabel { tower: tower.as_str() }).inc();
+    }
+
+    /// An entry's caller went away before `tower` ran it.
+    pub fn tower_dropped(&self, tower: Tower) {
+        self.tower_dropped.get_or_create(&TowerLabel { tower: tower.as_str() }).inc();
     }
 
     /// `queue` holds `items`.
@@ -355,6 +392,14 @@ impl Metrics {
     }
 }
 
+const fn batch_labels(tower: Tower, priority: Priority) -> TowerBatchLabels {
+    let priority = match priority {
+        Priority::Live => "live",
+        Priority::Indexing => "indexing",
+    };
+    TowerBatchLabels { tower: tower.as_str(), priority }
+}
+
 const fn operation_word(operation: Operation) -> &'static str {
     match operation {
         Operation::Upsert => "upsert",
@@ -376,6 +421,9 @@ mod tests {
         metrics.stage_time(Stage::Embed, Duration::from_millis(3));
         metrics.batch("image", 16);
         metrics.set_queue_depth("image", 4);
+        metrics.tower_led(Tower::Cross, Priority::Live);
+        metrics.tower_expired(Tower::Cross);
+        metrics.tower_dropped(Tower::Text);
         metrics.set_partition_lag("articles", 2, 7);
         metrics.set_oldest_unacked(Duration::from_millis(1500));
         metrics.offsets_committed();
@@ -393,6 +441,10 @@ mod tests {
             r#"astromech_stage_seconds_count{stage="embed"} 1"#,
             r#"astromech_batch_size_sum{tower="image"} 16.0"#,
             r#"astromech_queue_depth{queue="image"} 4"#,
+            r#"astromech_tower_batches_total{tower="cross",priority="live"} 1"#,
+            r#"astromech_tower_batches_total{tower="cross",priority="indexing"} 0"#,
+            r#"astromech_tower_expired_total{tower="cross"} 1"#,
+            r#"astromech_tower_dropped_total{tower="text"} 1"#,
             r#"astromech_partition_lag{topic="articles",partition="2"} 7"#,
             "astromech_oldest_unacked_seconds 1.5",
             "astromech_offsets_committed_total 1",

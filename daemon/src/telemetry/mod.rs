@@ -4,6 +4,7 @@ mod log;
 mod metrics;
 mod readiness;
 mod rescore;
+pub(crate) mod trace;
 
 pub use log::{LogError, LogFormat, init_log};
 pub use metrics::{METRICS_CONTENT_TYPE, Metrics, Stage};

@@ -50,7 +50,9 @@ async fn wait_in_flight(server: &Server, requests: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_over_the_limit_are_refused_at_once_and_health_is_still_answered() {
-    let Some(server) = Server::start_with(Limits { requests_in_flight_max: 1, timeout: DEADLINE, ..Limits::default() }).await
+    let Some(server) =
+        Server::start_with(Limits { requests_in_flight_max: 1, timeout: DEADLINE, read_timeout: DEADLINE, ..Limits::default() })
+            .await
     else {
         return;
     };
@@ -70,7 +72,7 @@ async fn requests_over_the_limit_are_refused_at_once_and_health_is_still_answere
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_goes_away_gives_its_place_back() {
-    let limits = Limits { requests_in_flight_max: 1, timeout: DEADLINE * 2, ..Limits::default() };
+    let limits = Limits { requests_in_flight_max: 1, timeout: DEADLINE * 2, read_timeout: DEADLINE * 2, ..Limits::default() };
     let Some(server) = Server::start_with(limits).await else { return };
     let held = hold(&server).await;
     wait_in_flight(&server, 1).await;
@@ -116,7 +118,9 @@ async fn connections_over_the_limit_wait_for_a_free_place() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_lets_requests_under_way_finish_and_takes_no_new_ones() {
-    let Some(server) = Server::start_with(Limits { timeout: DEADLINE, ..Limits::default() }).await else { return };
+    let Some(server) = Server::start_with(Limits { timeout: DEADLINE, read_timeout: DEADLINE, ..Limits::default() }).await else {
+        return;
+    };
     let held = hold(&server).await;
     wait_in_flight(&server, 1).await;
     server.stop.cancel();

@@ -4,7 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![cfg(feature = "embedded")]
 
+mod access;
 mod bodies;
+mod gzip;
+mod hostile;
 mod limits;
 mod media;
 mod rescore;

@@ -1,9 +1,13 @@
 //! Health, metrics, documents, headers and the page.
 
-use astromech::telemetry::Condition;
+use std::sync::Arc;
+use std::time::Instant;
+
+use astromech::assemble::start_towers;
+use astromech::telemetry::{Condition, Metrics};
 use serde_json::{Value, json};
 
-use crate::support::{Server, expect_problem};
+use crate::support::{Server, bundle_folder, config, expect_problem, towers};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_lists_what_is_missing_until_nothing_is() {
@@ -57,6 +61,50 @@ async fn every_answer_carries_a_request_id_and_takes_over_only_a_safe_one() {
     for unsafe_id in ["a b", "<script>", "", "0123456789012345678901234567890123456789012345678901234567890123456789"] {
         let given = with(unsafe_id).await.unwrap().headers()["x-request-id"].to_str().unwrap().to_owned();
         assert_eq!(given.len(), 36, "{given}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_is_continued_where_a_client_sends_one_and_started_where_not() {
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-";
+    let Some(server) = Server::start().await else { return };
+    let with = |parent: &str| {
+        let request = server.client.get(server.url("/v1/info")).header("traceparent", parent).header("tracestate", "a=1");
+        async { request.send().await.unwrap().headers().clone() }
+    };
+    let answered = with(&format!("{TRACE}00f067aa0ba902b7-01")).await;
+    let own = answered["traceparent"].to_str().unwrap();
+    assert!(own.starts_with(TRACE) && own.ends_with("-01") && !own.contains("00f067aa0ba902b7"), "{own}");
+    assert_eq!(answered["tracestate"], "a=1");
+    for none in ["", "00-1-2-01", &format!("{}00f067aa0ba902b7-01", TRACE.to_uppercase())] {
+        let answered = with(none).await;
+        let own = answered["traceparent"].to_str().unwrap();
+        assert!(own.len() == 55 && own.ends_with("-00") && !own.starts_with(TRACE), "{none}: {own}");
+        assert!(!answered.contains_key("tracestate"), "the state of no trace");
+    }
+    assert!(server.get("/nowhere").await.headers().contains_key("traceparent"), "errors too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_towers_do_is_in_the_metrics() {
+    let Some(_) = towers() else { return };
+    let metrics = Arc::new(Metrics::new());
+    let mut config = config(&std::env::temp_dir(), "");
+    config.bundle.path = bundle_folder();
+    let towers = start_towers(&config, &metrics, false).await.unwrap();
+    let live = towers.live();
+    live.embed_text(live.prepare_text("汽车")).await.unwrap();
+    towers.embed_text(towers.prepare_text("汽车")).await.unwrap();
+    live.until(Instant::now()).embed_text(live.prepare_text("汽车")).await.unwrap_err();
+    let text = metrics.encode();
+    for line in [
+        r#"astromech_tower_batches_total{tower="text",priority="live"} 1"#,
+        r#"astromech_tower_batches_total{tower="text",priority="indexing"} 1"#,
+        r#"astromech_tower_batches_total{tower="cross",priority="live"} 0"#,
+        r#"astromech_tower_expired_total{tower="text"} 1"#,
+        r#"astromech_tower_dropped_total{tower="text"} 0"#,
+    ] {
+        assert!(text.lines().any(|l| l == line), "no `{line}` in\n{text}");
     }
 }
 

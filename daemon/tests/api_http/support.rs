@@ -1,11 +1,12 @@
 //! A server on a free port, a client, and items to search.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use astromech::api::{AppState, Limits, MediaRoots, serve};
-use astromech::assemble::start_rescorer;
+use astromech::assemble::{api_access, start_rescorer};
 use astromech::config::Config;
 use astromech::generation::{Live, Serving};
 use astromech::index::{Change, ChangeBody, Index, IndexOptions, Space, open};
@@ -39,9 +40,14 @@ pub fn towers() -> Option<Towers> {
     TOWERS.get_or_init(own_towers).clone()
 }
 
+/// Folder of the bundle that is served.
+pub fn bundle_folder() -> PathBuf {
+    std::env::var_os("ASTROMECH_E2E_BUNDLE").map_or_else(|| repository().join("configs/demo/bundle"), PathBuf::from)
+}
+
 /// Towers that no other test shares: what they compute does not depend on what runs beside.
 pub fn own_towers() -> Option<Towers> {
-    let dir = std::env::var_os("ASTROMECH_E2E_BUNDLE").map_or_else(|| repository().join("configs/demo/bundle"), PathBuf::from);
+    let dir = bundle_folder();
     if !dir.join("manifest.json").is_file() {
         skip(&format!("no bundle in {}; set ASTROMECH_E2E_BUNDLE to a released one", dir.display()));
         return None;
@@ -105,6 +111,7 @@ impl Server {
             readiness: Arc::clone(&readiness),
             media: MediaRoots { file_roots: vec![folder.path().join("root")], bytes_max: 100_000 },
             limits,
+            access: api_access(&config),
             examples: vec!["红色的汽车".to_owned()],
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -156,11 +163,18 @@ impl Server {
 }
 
 /// A configuration whose own parts the server does not use, with `settings`; `file:` pictures lie in the folder `root`.
-fn config(folder: &Path, settings: &str) -> Config {
+pub fn config(folder: &Path, settings: &str) -> Config {
     // A key may be written in one place only, so a test that sets [media] names its roots itself.
     let media = if settings.contains("[media]") { "" } else { "[media]\nfile_roots = [\"root\"]\n" };
     let text = format!("[bundle]\npath = \"b\"\n[index.embedded]\npath = \"i\"\n{media}{settings}");
     Config::parse(&text, folder, &|_| None).unwrap_or_else(|errors| panic!("{errors:?}"))
+}
+
+/// The whole body, packed.
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(bytes).unwrap();
+    packed.finish().unwrap()
 }
 
 /// Asserts that `response` is a problem document with these parts in its detail; returns it.

@@ -90,8 +90,27 @@ pub(crate) struct Reports {
 impl Reports {
     fn batch(&self, items: usize, busy: Duration) {
         self.counters.of(self.tower).add_batch(items, busy);
+        self.tell(|observer| observer.batch(self.tower, items, busy));
+    }
+
+    fn led(&self, priority: Priority) {
+        self.counters.of(self.tower).add_led(priority);
+        self.tell(|observer| observer.led(self.tower, priority));
+    }
+
+    fn expired(&self) {
+        self.counters.of(self.tower).add_expired();
+        self.tell(|observer| observer.expired(self.tower));
+    }
+
+    fn dropped(&self) {
+        self.counters.of(self.tower).add_dropped();
+        self.tell(|observer| observer.dropped(self.tower));
+    }
+
+    fn tell(&self, what: impl FnOnce(&dyn BatchObserver)) {
         if let Some(observer) = self.observer.get() {
-            observer.batch(self.tower, items, busy);
+            what(&**observer);
         }
     }
 
@@ -179,7 +198,7 @@ impl<R: Runner> Queue<R> {
 
     async fn place(&self, urgency: Urgency) -> Result<OwnedSemaphorePermit, TowersError> {
         let expired = || {
-            self.reports.counters.of(self.reports.tower).add_expired(1);
+            self.reports.expired();
             self.reports.deadline()
         };
         let room = self.rooms.of(urgency.priority).acquire_owned();

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::Priority;
+
 /// One of the three graphs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tower {
@@ -45,6 +47,8 @@ pub struct TowerCounter {
     expired: AtomicU64,
     failed: AtomicU64,
     busy_us: AtomicU64,
+    live_batches: AtomicU64,
+    indexing_batches: AtomicU64,
 }
 
 impl TowerCounter {
@@ -73,21 +77,37 @@ impl TowerCounter {
         self.failed.load(Ordering::Relaxed)
     }
 
+    /// Batches handed to a worker whose oldest entry, the one whose turn it was, is of `priority`. One that fails is among them.
+    pub fn batches_led(&self, priority: Priority) -> u64 {
+        self.led(priority).load(Ordering::Relaxed)
+    }
+
+    const fn led(&self, priority: Priority) -> &AtomicU64 {
+        match priority {
+            Priority::Live => &self.live_batches,
+            Priority::Indexing => &self.indexing_batches,
+        }
+    }
+
     /// Time that workers spent in batches, all workers together.
     pub fn busy(&self) -> Duration {
         Duration::from_micros(self.busy_us.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn add_dropped(&self, count: usize) {
-        self.dropped.fetch_add(count as u64, Ordering::Relaxed);
+    pub(crate) fn add_dropped(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn add_expired(&self, count: usize) {
-        self.expired.fetch_add(count as u64, Ordering::Relaxed);
+    pub(crate) fn add_expired(&self) {
+        self.expired.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn add_failed(&self, count: usize) {
         self.failed.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_led(&self, priority: Priority) {
+        self.led(priority).fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn add_batch(&self, items: usize, busy: Duration) {
@@ -119,8 +139,17 @@ impl TowerCounters {
     }
 }
 
-/// Told of every batch that has run, on the worker's thread: for histograms. Must not block.
+/// Told of what the towers do, as it happens, on their threads: for metrics. Must not block.
 pub trait BatchObserver: Send + Sync {
     /// A batch of `items` entries took `busy`.
     fn batch(&self, tower: Tower, items: usize, busy: Duration);
+
+    /// A batch whose turn was that of an entry of `priority` was handed to a worker.
+    fn led(&self, _tower: Tower, _priority: Priority) {}
+
+    /// One entry was dropped before it cost anything, because its deadline had passed.
+    fn expired(&self, _tower: Tower) {}
+
+    /// One entry was dropped before it cost anything, because its caller had gone away.
+    fn dropped(&self, _tower: Tower) {}
 }

@@ -5,6 +5,9 @@
 
 mod decode;
 mod pipeline;
+mod rescore;
+mod rollout;
+mod stream;
 mod table;
 mod text_length;
 
@@ -34,7 +37,13 @@ impl Setting {
 
 type Part = (&'static str, fn(&Setting) -> Result<String, String>);
 
-const PARTS: [Part; 3] = [("end-to-end", pipeline::run), ("decode", decode::run), ("text-length", text_length::run)];
+const PARTS: [Part; 5] = [
+    ("end-to-end", pipeline::run),
+    ("decode", decode::run),
+    ("text-length", text_length::run),
+    ("rescore", rescore::run),
+    ("rollout", rollout::run),
+];
 
 fn main() -> ExitCode {
     match run(&std::env::args().skip(1).collect::<Vec<_>>()) {

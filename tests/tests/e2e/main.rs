@@ -4,6 +4,7 @@
 mod command_line;
 mod configuration;
 mod harness;
+mod openapi;
 mod poison;
 mod promise_1;
 mod promise_2;

@@ -1,17 +1,16 @@
 //! The old model serves until the new one is ready: a refreshed bundle is made live beside steady writes and queries, and given up again.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use astromech_e2e::bundle::{self, Published};
 use astromech_e2e::checks::assert_stored;
 use astromech_e2e::daemon::run_to_end;
 use astromech_e2e::items::{Expected, Item};
-use astromech_e2e::paths::{repository, trainer_binary};
 use astromech_e2e::wait::block_on;
-use astromech_e2e::{Daemon, bundle, corpus, wait_until, world, world::scratch};
-use astromech_registry::{Registry, RegistryOptions, Signer, generate_key};
+use astromech_e2e::{Daemon, wait_until, world, world::scratch};
+use astromech_registry::{Signer, generate_key};
 use astromech_schemas::Manifest;
 use astromech_schemas::manifest::hex;
 use serde_json::{Value, json};
@@ -25,85 +24,6 @@ const ROLL_DEADLINE: Duration = Duration::from_secs(180);
 const QUERY_EVERY: Duration = Duration::from_millis(50);
 /// Items that are there before the roll.
 const ITEMS: usize = 160;
-
-/// A bundle of random weights: another vector space than the demo's, small and quick.
-fn other_bundle(seed: u64) -> (PathBuf, Manifest) {
-    let folder = scratch("bundle");
-    let at = |name: &str| folder.join(name).display().to_string();
-    let vocabulary = bundle::path().join("vocab.txt").display().to_string();
-    write_samples(&folder.join("corpus"));
-    let preset = repository().join("configs/models/tiny.toml").display().to_string();
-    trainer(&["init", "--config", &preset, "--seed", &seed.to_string(), "--out", &at("weights.safetensors")]);
-    let export = [
-        "export",
-        "--checkpoint",
-        &at("weights.safetensors"),
-        "--out",
-        &at("bundle"),
-        "--name",
-        "refreshed",
-        "--precisions",
-        "f32",
-    ];
-    trainer(&[&export[..], &["--vocabulary", &vocabulary, "--samples", &at("corpus")]].concat());
-    let manifest = std::fs::read(folder.join("bundle/manifest.json")).expect("the trainer wrote it");
-    (folder.join("bundle"), Manifest::from_json(&manifest).expect("the trainer wrote it"))
-}
-
-/// Pictures and texts that golden vectors are made of.
-fn write_samples(folder: &Path) {
-    std::fs::create_dir_all(folder.join("images")).expect("a new folder");
-    let row = |entry: &astromech_e2e::corpus::Entry| {
-        let image = format!("images/{}", entry.picture.file_name().expect("a file").to_string_lossy());
-        std::fs::copy(&entry.picture, folder.join(&image)).expect("a file in a new folder");
-        let row = json!({"id": entry.id, "image": image, "title": entry.title, "query": entry.title, "content": entry.body,
-            "concept": entry.id, "domain": "demo", "licence": "MIT", "split": "val"});
-        format!("{row}\n")
-    };
-    let rows: String = corpus::corpus().entries.iter().take(16).map(row).collect();
-    std::fs::write(folder.join("val.jsonl"), rows).expect("a file in a new folder");
-}
-
-fn trainer(arguments: &[&str]) {
-    let done = Command::new(trainer_binary()).args(arguments).output().expect("the trainer starts");
-    assert!(done.status.success(), "trainer {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
-}
-
-/// A registry in a folder of its own.
-struct Published {
-    folder: PathBuf,
-    registry: Registry,
-}
-
-impl Published {
-    fn new() -> Self {
-        let folder = scratch("registry");
-        let registry = Registry::open(&RegistryOptions::new(folder.display().to_string())).expect("a folder that is there");
-        Self { folder, registry }
-    }
-
-    fn publish(&self, bundle: &Path) {
-        block_on(self.registry.publish(bundle, None)).expect("a whole bundle");
-    }
-
-    /// Publishes a bundle whose published files `spoil` changes; the pointer comes last, as from a publisher.
-    fn publish_spoilt(&self, bundle: &Path, manifest: &Manifest, spoil: impl FnOnce(&Path)) {
-        let staging = Self::new();
-        staging.publish(bundle);
-        spoil(&staging.folder.join("bundles").join(manifest.fingerprint.as_str()));
-        for part in ["bundles", "releases", "current.json"] {
-            let copied = Command::new("cp").arg("-r").arg(staging.folder.join(part)).arg(&self.folder).status();
-            assert!(copied.expect("cp starts").success(), "copying {part}");
-        }
-    }
-
-    /// `[rollout]` of a daemon that watches it.
-    fn rollout(&self, more: &str) -> String {
-        let quote = |path: &Path| serde_json::Value::from(path.to_string_lossy()).to_string();
-        let bundles = scratch("bundles");
-        format!("[rollout]\nregistry = {}\nbundles = {}\npoll_ms = 200\n{more}\n", quote(&self.folder), quote(&bundles))
-    }
-}
 
 fn generations(daemon: &Daemon) -> Value {
     let (status, body) = daemon.get("/v1/generations");
@@ -196,7 +116,7 @@ fn wait_group_done(scenario: &Scenario<'_>, manifest: &Manifest, daemon: &mut Da
 #[test]
 fn promise_7_a_new_model_goes_live_beside_writes_and_queries_and_back_again_and_nothing_is_lost_or_mixed() {
     let world = world();
-    let (old, (new_path, new)) = (bundle::manifest(), other_bundle(7));
+    let (old, (new_path, new)) = (bundle::manifest(), bundle::other(7));
     let mut scenario = Scenario::new(&world, "rollout");
     let published = Published::new();
     scenario.config.extra = published.rollout("");
@@ -261,7 +181,7 @@ fn live_of_aliases(scenario: &Scenario<'_>) -> String {
 #[test]
 fn promise_7_a_kill_at_any_point_of_a_roll_loses_nothing() {
     let world = world();
-    let (old, (new_path, new)) = (bundle::manifest(), other_bundle(8));
+    let (old, (new_path, new)) = (bundle::manifest(), bundle::other(8));
     let mut scenario = Scenario::new(&world, "rollout-kill");
     let published = Published::new();
     // So slow that every kill comes in the middle.
@@ -314,7 +234,7 @@ fn promise_7_a_bundle_that_is_not_whole_or_not_right_is_refused_and_the_live_one
         wait_refused(daemon, manifest, reason);
         assert_eq!(live(daemon), old.fingerprint.as_str());
     };
-    let (path, flipped) = other_bundle(9);
+    let (path, flipped) = bundle::other(9);
     published.publish_spoilt(&path, &flipped, |folder| {
         let file = folder.join("image.onnx");
         let mut bytes = std::fs::read(&file).expect("published");
@@ -324,11 +244,11 @@ fn promise_7_a_bundle_that_is_not_whole_or_not_right_is_refused_and_the_live_one
     });
     refused(&mut daemon, &flipped, "image.onnx");
 
-    let (path, missing) = other_bundle(10);
+    let (path, missing) = bundle::other(10);
     published.publish_spoilt(&path, &missing, |folder| std::fs::remove_file(folder.join("text.onnx")).expect("published"));
     refused(&mut daemon, &missing, "text.onnx");
 
-    let (path, _) = other_bundle(11);
+    let (path, _) = bundle::other(11);
     let wrong = with_wrong_golden_vectors(&path);
     published.publish(&path);
     refused(&mut daemon, &wrong, "golden");
@@ -353,12 +273,12 @@ fn promise_7_only_what_the_right_key_signed_goes_live() {
     wait_group_done(&scenario, &old, &mut daemon);
     let signer = |file: &Path| Signer::from_file(file, None).expect("a key that was just made");
     for (seed, signed, reason) in [(12, None, "signed"), (13, Some(signer(&wrong)), "key")] {
-        let (path, manifest) = other_bundle(seed);
+        let (path, manifest) = bundle::other(seed);
         block_on(published.registry.publish(&path, signed.as_ref())).expect("a whole bundle");
         wait_refused(&mut daemon, &manifest, reason);
         assert_eq!(live(&daemon), old.fingerprint.as_str());
     }
-    let (path, manifest) = other_bundle(14);
+    let (path, manifest) = bundle::other(14);
     block_on(published.registry.publish(&path, Some(&signer(&right)))).expect("a whole bundle");
     wait_live(&mut daemon, &manifest);
     assert!(daemon.terminate().success());

@@ -105,7 +105,9 @@ fn a_request_on_the_topic_is_answered_as_over_http_and_a_wrong_one_with_the_same
         let mut found = replies.iter().filter(|reply| header(reply, HEADER_CORRELATION_ID) == correlation);
         let reply = found.next().unwrap_or_else(|| panic!("no reply to {correlation}"));
         assert!(found.next().is_none(), "an undisturbed daemon answers once");
-        assert!(header(reply, "traceparent").starts_with("00-4bf92f"));
+        let trace = header(reply, "traceparent");
+        assert!(trace.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && trace.ends_with("-01"), "{trace}");
+        assert!(!trace.contains("00f067aa0ba902b7"), "a span of the daemon's own: {trace}");
         (header(reply, HEADER_STATUS), body(reply))
     };
     for (correlation, request) in

@@ -6,6 +6,7 @@
       placeholder: '描述你要找的画面，例如：红色的汽车', search: '搜索', choose: '用图片搜索', forget: '移除图片', skip: '跳到结果', pictures: '图片', articles: '文章',
       ads: '广告', more: '显示更多', retry: '重试', drop: '松开，用这张图片搜索', metrics: '指标', searching: '正在搜索…', nothing: '没有找到结果。换个说法试试。',
       offline: '连不上服务', unreadable: '这个文件不是可以读取的图片', similar: '找相似的图片', untitled: '无标题', other: 'English',
+      key: '此服务需要 API 密钥', unlock: '使用',
       rerank: '用单塔模型精排', ranks: (now, was) => `精排第 ${now} 位，双塔第 ${was} 位`, unscored: '未能精排',
       counts: (c) => [c.image && `${c.image} 张图片`, c.article && `${c.article} 篇文章`, c.ad && `${c.ad} 个广告`].filter(Boolean).join(' · '),
       timing: (e, s, r) => [`编码 ${e} ms`, `检索 ${s} ms`, r && `精排 ${r} ms`].filter(Boolean).join(' · '), facts: (i) => [`模型 ${i.bundle}`, `${i.dim} 维`, `${i.precision} · ${i.provider}`],
@@ -17,6 +18,7 @@
       pictures: 'Pictures', articles: 'Articles', ads: 'Advertisements', more: 'Show more', retry: 'Try again', drop: 'Drop to search by this picture', metrics: 'Metrics',
       searching: 'Searching…', nothing: 'Nothing found. Try other words.', offline: 'The daemon does not answer', unreadable: 'This file is no picture that can be read',
       similar: 'Find similar pictures', untitled: 'Untitled', other: '中文',
+      key: 'This daemon asks for an API key', unlock: 'Use it',
       rerank: 'Re-rank by the single tower', ranks: (now, was) => `Rank ${now} by the single tower, ${was} by the dual towers`, unscored: 'Not re-ranked',
       counts: (c) => [c.image && `${c.image} pictures`, c.article && `${c.article} articles`, c.ad && `${c.ad} advertisements`].filter(Boolean).join(' · '),
       timing: (e, s, r) => [`embed ${e} ms`, `search ${s} ms`, r && `re-rank ${r} ms`].filter(Boolean).join(' · '), facts: (i) => [`model ${i.bundle}`, `${i.dim} dimensions`, `${i.precision} · ${i.provider}`],
@@ -39,6 +41,29 @@
   let language = stored('language') || (navigator.language.toLowerCase().startsWith('zh') ? 'zh' : 'en');
   let info = null, answer = null, limit = FIRST, running = null, last = null, preview = null;
   const words = () => WORDS[language];
+
+  // A key is kept as long as this tab is open, and sent to this daemon only.
+  let key = null;
+  try { key = sessionStorage.getItem('key'); } catch { /* asked for again */ }
+  async function call(path, set = {}) {
+    const response = await fetch(path, key ? { ...set, headers: { ...set.headers, 'x-api-key': key } } : set);
+    if (response.status === 401) $('key').hidden = false;
+    return response;
+  }
+
+  // A picture that needs the key can't be had by its address alone.
+  async function load(image, url) {
+    if (!key || !url.startsWith('/v1/')) { image.src = url; return; }
+    try {
+      const response = await call(url);
+      if (!response.ok) throw new Error(response.statusText);
+      const own = URL.createObjectURL(await response.blob());
+      image.addEventListener('load', () => URL.revokeObjectURL(own), { once: true });
+      image.src = own;
+    } catch {
+      image.dispatchEvent(new Event('error'));
+    }
+  }
 
   function translate() {
     const t = words();
@@ -85,7 +110,7 @@
     const skeleton = setTimeout(() => { $('status').textContent = words().searching; if (!answer) waiting(); }, SKELETON_MS);
     try {
       const body = query.text ? { text: query.text } : { image: query.image || await fetched(query, mine.signal) };
-      const response = await fetch('/v1/search', {
+      const response = await call('/v1/search', {
         method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ ...body, ...second(), limit }), signal: mine.signal,
       });
       const json = await response.json();
@@ -111,7 +136,7 @@
   }
 
   async function fetched(query, signal) {
-    const response = await fetch(query.show, { signal });
+    const response = await call(query.show, { signal });
     if (!response.ok) throw new Error((await response.json()).detail);
     return base64(await response.blob());
   }
@@ -159,7 +184,7 @@
     if (preview && preview !== url && preview.startsWith('blob:')) URL.revokeObjectURL(preview);
     preview = url;
     $('chosen').hidden = !url;
-    if (url) $('chosen-picture').src = url; else $('chosen-picture').removeAttribute('src');
+    if (url) load($('chosen-picture'), url); else $('chosen-picture').removeAttribute('src');
   }
 
   function waiting() {
@@ -186,7 +211,7 @@
     const image = make('img', { alt: hit.title || hit.id, loading: 'lazy', decoding: 'async' });
     image.onload = () => tile.classList.add('shown');
     image.onerror = () => image.replaceWith(make('span', { className: 'none', textContent: hit.title || hit.id }));
-    image.src = hit.image_url;
+    load(image, hit.image_url);
     return image;
   }
 
@@ -329,12 +354,21 @@
   // Who wants re-ranking waits for word of whether the daemon does it.
   const waits = $('rescore').checked;
   if (!waits) follow();
-  fetch('/v1/info').then((response) => (response.ok ? response.json() : Promise.reject(response))).then((json) => {
+  const learn = () => call('/v1/info').then((response) => (response.ok ? response.json() : Promise.reject(response))).then((json) => {
     info = json;
     facts();
     chips();
     $('switch').hidden = !info.rescore_candidates_max;
-  }).catch(() => {}).then(() => {
+    $('key').hidden = true;
+  }).catch(() => {});
+  $('key').onsubmit = (event) => {
+    event.preventDefault();
+    key = $('key-value').value.trim();
+    $('key-value').value = '';
+    try { sessionStorage.setItem('key', key); } catch { /* asked for again */ }
+    learn().then(() => { if (info && last) ask(last, { push: false, size: limit }); });
+  };
+  learn().then(() => {
     if ($('switch').hidden) $('rescore').checked = false;
     if (waits && !last && !$('query').value) follow();
   });

@@ -128,14 +128,13 @@ impl<R: Runner> Owner<R> {
     /// Whose caller has gone away, or whose deadline has passed, costs nothing more.
     fn drop_stale(&mut self) {
         let now = Instant::now();
-        let counter = self.reports.counters.of(self.reports.tower);
         let is_past = |entry: &Entry<R>| entry.urgency.deadline.is_some_and(|deadline| deadline <= now);
         for entry in self.pending.extract_if(.., |entry| is_past(entry) || entry.reply.is_closed()) {
             if !is_past(&entry) {
-                counter.add_dropped(1);
+                self.reports.dropped();
                 continue;
             }
-            counter.add_expired(1);
+            self.reports.expired();
             let Entry { reply, place, .. } = entry;
             // Free before the caller hears of it.
             drop(place);
@@ -148,6 +147,7 @@ impl<R: Runner> Owner<R> {
         let of = |priority: Priority| self.pending.iter().find(move |entry| entry.urgency.priority == priority);
         let indexing_waited = of(Priority::Indexing).map(|entry| now.saturating_duration_since(entry.arrived));
         let lead = self.turns.next(of(Priority::Live).is_some(), indexing_waited);
+        self.reports.led(lead);
         let waiting = |entry: &Entry<R>| Waiting {
             length: R::length(&entry.input),
             size: R::size(&entry.input),

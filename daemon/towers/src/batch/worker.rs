@@ -34,7 +34,7 @@ fn run_batch<R: Runner>(runner: &mut R, batch: Batch<R>, reports: &Reports) {
             for (input, reply) in inputs.into_iter().zip(replies) {
                 // Its caller may have gone away, or its deadline passed, in the run that failed.
                 if reply.is_closed() {
-                    reports.counters.of(reports.tower).add_dropped(1);
+                    reports.dropped();
                     continue;
                 }
                 match run(runner, &[input], reports) {

@@ -126,6 +126,7 @@ async fn an_entry_whose_deadline_has_passed_never_reaches_the_runner() {
     assert_eq!(bench.begun(), [4]);
     let counter = &bench.counters.image;
     assert_eq!((counter.expired(), counter.dropped(), counter.items()), (2, 0, 2));
+    assert_eq!((counter.batches_led(Priority::Live), counter.batches_led(Priority::Indexing)), (1, 1));
 }
 
 #[tokio::test]
