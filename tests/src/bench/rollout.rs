@@ -34,8 +34,8 @@ fn pictures(count: usize, version: u64) -> Vec<Item> {
 fn live(world: &World, daemon: &Daemon, topics: &astromech_e2e::Topics, version: u64) -> (f64, Times) {
     let stop = AtomicBool::new(false);
     let texts: Vec<&str> = corpus().entries.iter().map(|entry| entry.title.as_str()).collect();
+    let question = |turn: usize| ("/v1/search", json!({"text": texts[turn % texts.len()], "limit": 10}));
     std::thread::scope(|scope| {
-        let question = |turn: usize| ("/v1/search", json!({"text": texts[turn % texts.len()], "limit": 10}));
         let asking = scope.spawn(|| ask(daemon, 1, Duration::from_millis(50), &question, &stop));
         let per_second = index(world, topics, &pictures(LIVE, version), || applied(daemon));
         stop.store(true, Ordering::Release);
