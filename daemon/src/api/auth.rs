@@ -161,7 +161,7 @@ pub(super) async fn identify(State(state): State<Arc<AppState>>, mut request: Re
 }
 
 /// `routes` for callers of at least `role` only; what surrounds them must [`identify`] the caller.
-pub(super) fn require_role(role: Role, routes: Router<Arc<AppState>>) -> Router<Arc<AppState>> {
+pub(super) fn require_role<S: Clone + Send + Sync + 'static>(role: Role, routes: Router<S>) -> Router<S> {
     routes.route_layer(from_fn_with_state(role, check_role))
 }
 
@@ -190,6 +190,7 @@ fn allowed(caller: Option<&Caller>, role: Role) -> Result<(), Problem> {
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use axum::http::HeaderValue;
+    use tower::ServiceExt as _;
 
     use super::*;
     use crate::config::{KeyConfig, Secret};
@@ -241,6 +242,19 @@ mod tests {
         assert_eq!(role("::ffff:127.0.0.1".parse().unwrap(), &[]), Role::Write);
         assert_eq!(role(HERE, &[("origin", "https://example.com")]), Role::Read);
         assert_eq!(role(FAR, &[]), Role::Read);
+    }
+
+    #[tokio::test]
+    async fn a_route_that_administers_is_answered_to_writers_only() {
+        for (role, status) in [(Some(Role::Write), 200), (Some(Role::Read), 403), (None, 403)] {
+            let route = Router::new().route("/", axum::routing::post(|| async { "done" }));
+            let mut request = Request::post("/").body(axum::body::Body::empty()).unwrap();
+            if let Some(role) = role {
+                request.extensions_mut().insert(Caller { name: Some("editor".into()), role });
+            }
+            let answer = require_role(Role::Write, route).oneshot(request).await.unwrap();
+            assert_eq!(answer.status(), status, "{role:?}");
+        }
     }
 
     #[test]

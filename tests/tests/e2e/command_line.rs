@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use astromech_e2e::corpus::corpus;
+use astromech_e2e::corpus::{Entry, corpus};
 use astromech_e2e::daemon::run_to_end;
 use astromech_e2e::items::{article, image};
 use astromech_e2e::world::scratch;
@@ -15,15 +15,16 @@ const GOOD: usize = 40;
 /// Items of the tests that need no more.
 const FEW: usize = 6;
 
-/// The first entries of the corpus as messages in a file, pictures and articles in turn, and `bad` behind the eleventh.
-fn messages(folder: &Path, count: usize, bad: &str) -> String {
+/// The picture as it lies in its folder.
+fn in_file(entry: &Entry) -> ImageSource {
+    ImageSource::from_url(format!("file:{}", entry.picture.display()))
+}
+
+/// The first entries of the corpus as messages in a file, pictures (from `source`) and articles in turn, and `bad` behind the eleventh.
+fn messages(folder: &Path, count: usize, source: impl Fn(&Entry) -> ImageSource, bad: &str) -> String {
     let mut lines = String::new();
     for (i, entry) in corpus().entries.iter().take(count).enumerate() {
-        let item = if i % 2 == 0 {
-            image(entry, 1, ImageSource::from_bytes(entry.bytes()))
-        } else {
-            article(entry, 1, Some(ImageSource::from_url(format!("file:{}", entry.picture.display()))))
-        };
+        let item = if i % 2 == 0 { image(entry, 1, source(entry)) } else { article(entry, 1, Some(in_file(entry))) };
         // Writing to a String can't fail.
         let _ = writeln!(lines, "{}", item.message);
         if i == 10 {
@@ -38,10 +39,12 @@ fn messages(folder: &Path, count: usize, bad: &str) -> String {
 /// A configuration with the embedded engine in `folder`, and `more` behind it.
 fn configuration(folder: &Path, bundle: &Path, more: &str) -> String {
     let file = folder.join("astromech.toml");
+    // In single quotes TOML takes a path as it is.
     let text = format!(
-        "[bundle]\npath = {bundle:?}\n[index]\nengine = \"embedded\"\n[index.embedded]\npath = {:?}\n[media]\nfile_roots = [{:?}]\n{more}",
-        folder.join("index"),
-        corpus().root,
+        "[bundle]\npath = '{}'\n[index]\nengine = \"embedded\"\n[index.embedded]\npath = '{}'\n[media]\nfile_roots = ['{}']\n{more}",
+        bundle.display(),
+        folder.join("index").display(),
+        corpus().root.display(),
     );
     std::fs::write(&file, text).expect("the configuration is written");
     file.to_string_lossy().into_owned()
@@ -57,7 +60,8 @@ fn json(said: &str) -> &str {
 fn a_file_is_indexed_into_the_embedded_engine_twice_alike_and_searched_and_its_bad_line_is_named() {
     let folder = scratch("command-line");
     let corpus = corpus();
-    let file = messages(&folder, GOOD, "{\"kind\": \"article\", \"id\": \"bad\", \"title\": 7, \"body\": \"b\"}\n");
+    let inline = |entry: &Entry| ImageSource::from_bytes(entry.bytes());
+    let file = messages(&folder, GOOD, inline, "{\"kind\": \"article\", \"id\": \"bad\", \"title\": 7, \"body\": \"b\"}\n");
     let config = configuration(&folder, &bundle::path(), "");
     for round in ["new", "again"] {
         let (status, said) = run_to_end(&["index", "--config", &config, &file]);
@@ -81,7 +85,7 @@ fn a_file_is_indexed_into_the_embedded_engine_twice_alike_and_searched_and_its_b
 fn candidates_are_re_scored_and_a_search_is_ranked_anew_from_the_command_line() {
     let folder = scratch("command-line-rescore");
     let corpus = corpus();
-    let file = messages(&folder, FEW, "");
+    let file = messages(&folder, FEW, in_file, "");
     let config = configuration(&folder, &bundle::path(), "[rescore]\ndeadline_ms = 10000\n");
     let (status, said) = run_to_end(&["index", "--config", &config, &file]);
     assert!(status.success(), "{said}");
@@ -120,7 +124,7 @@ fn a_bundle_without_a_cross_tower_is_searched_and_re_scoring_says_what_to_do() {
     let folder = scratch("command-line-no-cross");
     let corpus = corpus();
     let bundle = bundle::without_cross(&folder.join("bundle"));
-    let file = messages(&folder, FEW, "");
+    let file = messages(&folder, FEW, in_file, "");
     let config = configuration(&folder, &bundle, "");
     let (status, said) = run_to_end(&["index", "--config", &config, &file]);
     assert!(status.success(), "{said}");
