@@ -1,5 +1,7 @@
 //! `GET /openapi.json`: the OpenAPI 3.1 document, with the schemas of the types that are served.
 
+mod generations;
+
 use astromech_schemas::schema_documents;
 use axum::Json;
 use serde_json::{Map, Value, json};
@@ -15,7 +17,7 @@ pub(super) async fn handle() -> Json<Value> {
 
 /// The document. A golden test compares it with the checked-in `docs/openapi.json`.
 pub fn openapi_document() -> Value {
-    json!({
+    let mut document = json!({
         "openapi": "3.1.0",
         "info": {
             "title": "Astromech",
@@ -48,7 +50,11 @@ pub fn openapi_document() -> Value {
             // For operations that administer: every key may read.
             "responses": {"Forbidden": problem("The key is not of the role that this asks for")},
         },
-    })
+    });
+    for (path, operations) in generations::paths() {
+        document["paths"][path] = operations;
+    }
+    document
 }
 
 fn get(id: &str, summary: &str, responses: Value) -> Value {
