@@ -2,12 +2,14 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
+pub mod announce;
 pub mod checkpoint;
 pub mod compare;
 pub mod corpus;
 pub mod distil;
 pub mod evaluate;
 pub mod export;
+pub mod gate;
 pub mod loss;
 pub mod model;
 pub mod nn;

@@ -2,6 +2,8 @@
 
 mod cli;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
@@ -23,6 +25,9 @@ enum Command {
     Evaluate(cli::evaluate::Args),
     EvaluatePlot(cli::evaluate_plot::Args),
     Export(cli::export::Args),
+    Gate(cli::gate::Args),
+    Keygen(cli::keygen::Args),
+    Publish(cli::publish::Args),
     Release(cli::release::Args),
     Train(cli::train::Args),
     Import(cli::import::Args),
@@ -32,10 +37,12 @@ enum Command {
     StreamCheck(cli::stream_check::Args),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match Cli::parse().command {
+        // The one command whose outcome is told by its exit code.
+        Command::Gate(args) => return cli::gate::run(&args),
         Command::Ablate(args) => cli::compare::run(&args, "configs/ablate.toml"),
         Command::Bench(args) => cli::bench::run(&args),
         Command::Compare(args) => cli::compare::run(&args, "configs/compare.toml"),
@@ -43,6 +50,8 @@ fn main() -> anyhow::Result<()> {
         Command::Evaluate(args) => cli::evaluate::run(&args),
         Command::EvaluatePlot(args) => cli::evaluate_plot::run(&args),
         Command::Export(args) => cli::export::run(&args),
+        Command::Keygen(args) => cli::keygen::run(&args),
+        Command::Publish(args) => cli::publish::run(&args),
         Command::Release(args) => cli::release::run(&args),
         Command::Train(args) => cli::train::run(&args),
         Command::Import(args) => cli::import::run(&args),
@@ -50,5 +59,6 @@ fn main() -> anyhow::Result<()> {
         Command::Preview(args) => cli::preview::run(&args),
         Command::Clicks(args) => cli::clicks::run(&args),
         Command::StreamCheck(args) => cli::stream_check::run(&args),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
