@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 pub mod checkpoint;
+pub mod collect;
 pub mod compare;
 pub mod corpus;
 pub mod distil;
@@ -12,6 +13,7 @@ pub mod loss;
 pub mod model;
 pub mod nn;
 pub mod onnx;
+pub mod refresh;
 pub mod release;
 pub mod train;
 pub mod zero;

@@ -29,6 +29,7 @@ enum Command {
     Init(cli::init::Args),
     Preview(cli::preview::Args),
     Clicks(cli::clicks::Args),
+    Collect(cli::collect::Args),
     StreamCheck(cli::stream_check::Args),
 }
 
@@ -49,6 +50,7 @@ fn main() -> anyhow::Result<()> {
         Command::Init(args) => cli::init::run(&args),
         Command::Preview(args) => cli::preview::run(&args),
         Command::Clicks(args) => cli::clicks::run(&args),
+        Command::Collect(args) => cli::collect::run(&args),
         Command::StreamCheck(args) => cli::stream_check::run(&args),
     }
 }

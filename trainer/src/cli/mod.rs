@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod clicks;
+pub mod collect;
 pub mod compare;
 pub mod corpus;
 pub mod evaluate;
