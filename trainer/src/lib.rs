@@ -9,6 +9,7 @@ pub mod corpus;
 pub mod distil;
 pub mod evaluate;
 pub mod export;
+pub mod gate;
 pub mod loss;
 pub mod model;
 pub mod nn;

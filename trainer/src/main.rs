@@ -28,15 +28,17 @@ enum Command {
     Import(cli::import::Args),
     Init(cli::init::Args),
     Preview(cli::preview::Args),
+    Refresh(cli::refresh::Args),
     Clicks(cli::clicks::Args),
     Collect(cli::collect::Args),
     StreamCheck(cli::stream_check::Args),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<std::process::ExitCode> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match Cli::parse().command {
+    let done = match Cli::parse().command {
+        Command::Refresh(args) => return cli::refresh::run(&args),
         Command::Ablate(args) => cli::compare::run(&args, "configs/ablate.toml"),
         Command::Bench(args) => cli::bench::run(&args),
         Command::Compare(args) => cli::compare::run(&args, "configs/compare.toml"),
@@ -52,5 +54,6 @@ fn main() -> anyhow::Result<()> {
         Command::Clicks(args) => cli::clicks::run(&args),
         Command::Collect(args) => cli::collect::run(&args),
         Command::StreamCheck(args) => cli::stream_check::run(&args),
-    }
+    };
+    done.map(|()| std::process::ExitCode::SUCCESS)
 }

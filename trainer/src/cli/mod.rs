@@ -11,6 +11,7 @@ pub mod export;
 pub mod import;
 pub mod init;
 pub mod preview;
+pub mod refresh;
 pub mod release;
 pub mod stream_check;
 pub mod train;

@@ -1,0 +1,5 @@
+//! Stub.
+
+/// Stub.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+pub struct GateConfig {}
