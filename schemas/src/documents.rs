@@ -2,7 +2,7 @@
 
 use schemars::{JsonSchema, generate::SchemaSettings};
 
-use crate::{clicks, http, item, manifest, rescore, results};
+use crate::{clicks, http, item, manifest, release, rescore, results};
 
 /// Every document of the contract as (file name, JSON Schema 2020-12), in a stable order.
 pub fn schema_documents() -> Vec<(&'static str, serde_json::Value)> {
@@ -17,6 +17,8 @@ pub fn schema_documents() -> Vec<(&'static str, serde_json::Value)> {
         ("click.schema.json", of::<clicks::ClickCount>()),
         ("result.schema.json", of::<results::ResultMessage>()),
         ("manifest.schema.json", of::<manifest::Manifest>()),
+        ("release.schema.json", of::<release::Release>()),
+        ("model-announcement.schema.json", of::<release::ModelAnnouncement>()),
         ("embed-request.schema.json", of::<http::EmbedRequest>()),
         ("embed-response.schema.json", of::<http::EmbedResponse>()),
         ("search-request.schema.json", of::<http::SearchRequest>()),

@@ -85,6 +85,13 @@ pub struct BundleFile {
     pub sha256: String,
 }
 
+impl BundleFile {
+    /// Whether the name stays inside the bundle's folder.
+    pub fn has_plain_name(&self) -> bool {
+        !self.name.is_empty() && !self.name.contains(['/', '\\', '\0']) && self.name != "." && self.name != ".."
+    }
+}
+
 /// How pictures are prepared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ImageInput {
@@ -187,8 +194,7 @@ impl Manifest {
             return Err(DecodeError::new("schema", problem, "upgrade astromech, or release the bundle with its trainer"));
         }
         for (index, file) in self.files.iter().enumerate() {
-            let safe = !file.name.is_empty() && !file.name.contains(['/', '\\', '\0']) && file.name != "." && file.name != "..";
-            if !safe {
+            if !file.has_plain_name() {
                 let problem = format!("`{}` leaves the bundle's folder", file.name);
                 return Err(DecodeError::new(format!("files[{index}].name"), problem, release));
             }
