@@ -2,6 +2,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
+pub mod announce;
 pub mod checkpoint;
 pub mod collect;
 pub mod compare;

@@ -62,9 +62,16 @@ fn fill(topics: &Topics) {
     );
 }
 
+/// The drawn pictures of the corpus look alike to a hash: no near-duplicates are dropped here.
+fn write_config(folder: &Path) {
+    let text = "[kafka]\nbrokers = \"\"\n[collect]\nitems = []\n[collect.filter]\nhamming_max = 0\ntext_similarity_min = 1.1\n";
+    std::fs::write(folder.join("collect.toml"), text).expect("a file in the test's folder");
+}
+
 fn arguments<'a>(topics: &'a Topics, out: &'a str, root: &'a str) -> Vec<&'a str> {
     let brokers = &broker().0.bootstrap;
-    let mut arguments = vec!["collect", "--brokers", brokers, "--items", &topics.changes, "--clicks", &topics.results];
+    let mut arguments = vec!["collect", "--config", "collect.toml", "--brokers", brokers];
+    arguments.extend(["--items", &topics.changes, "--clicks", &topics.results]);
     arguments.extend(["--file-root", root, "--property", "fetch.wait.max.ms=50", "--held-out", "4", "--out", out]);
     arguments
 }
@@ -101,6 +108,7 @@ fn assert_counts(manifest: &Value) {
 fn a_snapshot_has_the_newest_versions_without_what_was_deleted_and_names_what_it_refused() {
     let (folder, root) = (scratch("collect"), corpus().root.display().to_string());
     let topics = broker().1.topics("collect");
+    write_config(&folder);
     fill(&topics);
     let (code, _, said) = Trainer::run(&folder, &arguments(&topics, "snapshot", &root));
     assert_eq!(code, 0, "{said}");
@@ -134,7 +142,10 @@ fn a_snapshot_has_the_newest_versions_without_what_was_deleted_and_names_what_it
     let (code, _, said) = Trainer::run(&folder, &other);
     assert!(code == 1 && said.contains("another configuration"), "{said}");
     // Where it ended, the next begins.
-    broker().1.produce(&topics.changes, vec![image(&corpus().entries[48], 1, ImageSource::from_bytes(corpus().entries[48].bytes())).record()]);
+    broker().1.produce(
+        &topics.changes,
+        vec![image(&corpus().entries[48], 1, ImageSource::from_bytes(corpus().entries[48].bytes())).record()],
+    );
     let mut next = arguments(&topics, "next", &root);
     next.extend(["--from", "snapshot/manifest.json"]);
     let (code, _, said) = Trainer::run(&folder, &next);
@@ -147,6 +158,7 @@ fn a_snapshot_has_the_newest_versions_without_what_was_deleted_and_names_what_it
 fn a_snapshot_that_was_killed_three_times_is_the_same_to_the_last_byte() {
     let (folder, root) = (scratch("collect-killed"), corpus().root.display().to_string());
     let topics = broker().1.topics("collect-killed");
+    write_config(&folder);
     for _ in 0..4 {
         fill(&topics);
     }

@@ -3,6 +3,7 @@
 
 mod collect;
 mod job;
+mod readme;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -112,8 +113,7 @@ impl Drop for Trainer {
 
 /// A count of the click log as a record.
 pub fn click(query: &str, id: &str, impressions: u64, clicks: u64) -> Record {
-    let count =
-        ClickCount { query: query.to_owned(), kind: Kind::Image, id: id.to_owned(), impressions, clicks, time_ms: None };
+    let count = ClickCount { query: query.to_owned(), kind: Kind::Image, id: id.to_owned(), impressions, clicks, time_ms: None };
     let value = serde_json::to_vec(&count).expect("JSON is written");
     Record { key: Some(query.as_bytes().to_vec()), value: Some(value), ..Record::default() }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::producer::FutureProducer;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde::Deserialize;
 
@@ -16,11 +15,9 @@ use super::plan::TopicWindow;
 
 /// For one answer of the broker.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Prefetched records of one partition, kibibytes, and of one answer, bytes: two pictures of the largest size in base64.
+/// Prefetched records of one partition, kibibytes: three pictures of the largest size in base64.
 const PREFETCH_KIB_MAX: u32 = 65_536;
-/// Largest record, bytes, as the daemon has it.
-const MESSAGE_BYTES_MAX: u32 = 64 * 1024 * 1024;
-/// Name of the group, which never commits: positions are in the snapshot's own files.
+/// Name of the client, and of the group, which never commits: positions are in the snapshot's own files.
 const GROUP: &str = "astromech-trainer";
 
 /// How the broker is reached.
@@ -38,18 +35,17 @@ pub struct BrokerConfig {
 }
 
 impl BrokerConfig {
-    fn client(&self) -> Result<ClientConfig, CollectError> {
-        let mut config = ClientConfig::new();
-        config.set("client.id", "astromech-trainer").set("reconnect.backoff.max.ms", "2000");
-        for (name, value) in &self.properties {
-            config.set(name, value);
-        }
+    /// All properties but the brokers, those in files read.
+    ///
+    /// # Errors
+    /// A file can't be read.
+    pub fn all_properties(&self) -> Result<Vec<(String, String)>, CollectError> {
+        let mut all: Vec<_> = self.properties.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         for (name, path) in &self.property_files {
             let value = std::fs::read_to_string(path).map_err(CollectError::io(path))?;
-            config.set(name, value.trim_end_matches(['\r', '\n']));
+            all.push((name.clone(), value.trim_end_matches(['\r', '\n']).to_owned()));
         }
-        config.set("bootstrap.servers", &self.brokers);
-        Ok(config)
+        Ok(all)
     }
 }
 
@@ -58,11 +54,16 @@ impl BrokerConfig {
 /// # Errors
 /// A file of a property can't be read, or a property is none.
 pub(super) fn consumer(broker: &BrokerConfig) -> Result<BaseConsumer, CollectError> {
-    let mut config = broker.client()?;
+    let mut config = ClientConfig::new();
+    config.set("client.id", GROUP).set("reconnect.backoff.max.ms", "2000");
+    for (name, value) in broker.all_properties()? {
+        config.set(name, value);
+    }
     if config.get("group.id").is_none() {
         config.set("group.id", GROUP);
     }
     config
+        .set("bootstrap.servers", &broker.brokers)
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("enable.partition.eof", "true")
@@ -70,16 +71,6 @@ pub(super) fn consumer(broker: &BrokerConfig) -> Result<BaseConsumer, CollectErr
         .set("auto.offset.reset", "error")
         .set("queued.max.messages.kbytes", PREFETCH_KIB_MAX.to_string())
         .set("fetch.queue.backoff.ms", "50");
-    config.create().map_err(kafka("the Kafka properties"))
-}
-
-/// A producer whose deliveries are confirmed by all replicas.
-///
-/// # Errors
-/// As [`consumer`].
-pub fn producer(broker: &BrokerConfig) -> Result<FutureProducer, CollectError> {
-    let mut config = broker.client()?;
-    config.set("enable.idempotence", "true").set("acks", "all").set("message.max.bytes", MESSAGE_BYTES_MAX.to_string());
     config.create().map_err(kafka("the Kafka properties"))
 }
 

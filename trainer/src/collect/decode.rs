@@ -125,7 +125,9 @@ fn item_id(message: &BorrowedMessage<'_>, body_id: Option<&str>, limits: &Record
     let key = key.map_err(|error| invalid(format!("key: not UTF-8 at byte {}", error.valid_up_to())))?;
     let id = match (key, body_id) {
         (Some(key), Some(id)) if key != id => {
-            return Err(invalid(format!("id: the record's key `{key}` is not the message's id `{id}`; fix: send the same in both")));
+            return Err(invalid(format!(
+                "id: the record's key `{key}` is not the message's id `{id}`; fix: send the same in both"
+            )));
         }
         (Some(id), _) | (None, Some(id)) => id,
         (None, None) => return Err(invalid("key: the record has neither a key nor an id; fix: send one of them".to_owned())),

@@ -57,7 +57,9 @@ pub enum CollectError {
         source: KafkaError,
     },
     /// The broker went silent.
-    #[error("no record and no end of a partition came within {seconds} s, {open} partitions are not read to their ends; see to the broker and run the same command again: it goes on")]
+    #[error(
+        "no record and no end of a partition came within {seconds} s, {open} partitions are not read to their ends; see to the broker and run the same command again: it goes on"
+    )]
     Silent {
         /// How long.
         seconds: u64,
@@ -65,7 +67,9 @@ pub enum CollectError {
         open: usize,
     },
     /// More of the records are refused than is borne.
-    #[error("{rejects} of {records} records were refused ({reasons}), over reject_share_max = {share_max}; {path} names them. Mend the producers or raise the limit")]
+    #[error(
+        "{rejects} of {records} records were refused ({reasons}), over reject_share_max = {share_max}; {path} names them. Mend the producers or raise the limit"
+    )]
     TooManyRejects {
         /// Refused.
         rejects: u64,

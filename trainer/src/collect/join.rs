@@ -72,9 +72,10 @@ impl Group {
             Body::Reject { .. } => return 0,
         };
         // As the index has it: a higher version wins, of equal ones the first.
-        let wins = self.newest.as_ref().is_none_or(|old| {
-            (change.version, std::cmp::Reverse(change.place)) > (old.version, std::cmp::Reverse(old.place))
-        });
+        let wins = self
+            .newest
+            .as_ref()
+            .is_none_or(|old| (change.version, std::cmp::Reverse(change.place)) > (old.version, std::cmp::Reverse(old.place)));
         self.superseded += u64::from(self.newest.is_some());
         if !wins {
             return 0;
@@ -117,7 +118,8 @@ pub(super) fn join(config: &CollectConfig, plan: &Plan, work: &Path) -> Result<J
     let log = work.join("log.jsonl");
     let unshown = config.unshown || config.clicks.is_none();
     let file = File::create(&log).map_err(CollectError::io(&log))?;
-    let mut writer = LogWriter { unshown, pictures: &pictures, log: &log, file: BufWriter::new(file), rows: 0, pending: Vec::new() };
+    let mut writer =
+        LogWriter { unshown, pictures: &pictures, log: &log, file: BufWriter::new(file), rows: 0, pending: Vec::new() };
     let key = |line: &Line| line.key().unwrap_or_default();
     let fold = |group: &mut Group, line: Line| group.take(line);
     let mut failed = None;

@@ -20,7 +20,7 @@ pub mod time;
 
 use std::path::{Path, PathBuf};
 
-pub use broker::{BrokerConfig, producer};
+pub use broker::BrokerConfig;
 pub use config::{Bound, ClickTopic, CollectConfig, ItemTopic, VersionSource};
 pub use error::CollectError;
 pub use manifest::{Counts, Records, SHARDS_HELD_OUT, SHARDS_TRAIN, ShardFile, SnapshotManifest};

@@ -120,7 +120,8 @@ impl PictureStore {
         let mut candidates: Vec<PathBuf> = if rest.starts_with('/') {
             Url::parse(url).ok().and_then(|url| url.to_file_path().ok()).into_iter().collect()
         } else {
-            let under = |(written, _): &(PathBuf, PathBuf)| Url::from_directory_path(written).ok()?.join(rest).ok()?.to_file_path().ok();
+            let under =
+                |(written, _): &(PathBuf, PathBuf)| Url::from_directory_path(written).ok()?.join(rest).ok()?.to_file_path().ok();
             self.roots.iter().filter_map(under).collect()
         };
         // Outside the folders nothing is looked at, so that nothing can be learnt about it.
@@ -128,7 +129,9 @@ impl PictureStore {
         let mut last = forbidden();
         for path in candidates {
             match path.canonicalize() {
-                Ok(real) if real.is_file() && self.roots.iter().any(|(_, root)| real.starts_with(root)) => return bytes_of(url, &real),
+                Ok(real) if real.is_file() && self.roots.iter().any(|(_, root)| real.starts_with(root)) => {
+                    return bytes_of(url, &real);
+                }
                 Ok(_) => last = forbidden(),
                 Err(error) => last = (Reason::UrlNotFound.as_str(), format!("image.url: `{url}`: {error}")),
             }

@@ -104,13 +104,7 @@ fn windows(config: &CollectConfig, stop: &StopFlag) -> Result<Vec<TopicWindow>, 
     if stop.is_set() { Err(CollectError::Stopped) } else { Ok(windows) }
 }
 
-fn window(
-    consumer: &BaseConsumer,
-    topic: &str,
-    role: Role,
-    from: &Bound,
-    to: &Bound,
-) -> Result<TopicWindow, CollectError> {
+fn window(consumer: &BaseConsumer, topic: &str, role: Role, from: &Bound, to: &Bound) -> Result<TopicWindow, CollectError> {
     let earlier = |bound: &Bound| match bound {
         Bound::Offsets(path) => SnapshotManifest::read(path).map(|manifest| manifest.topics),
         _ => Ok(Vec::new()),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -34,7 +34,7 @@ pub(super) fn read(config: &CollectConfig, plan: &Plan, work: &Path, stop: &Stop
     let folder = work.join("spool");
     std::fs::create_dir_all(&folder).map_err(CollectError::io(&folder))?;
     let pictures = PictureStore::open(work, &config.file_roots)?;
-    let mut reader = Reader { config, pictures, consumer: None, records: 0 };
+    let mut reader = Reader { config, pictures, records: 0 };
     for topic in &plan.topics {
         let mut open = BTreeMap::new();
         for source in plan.sources().filter(|source| source.topic == topic.topic) {
@@ -55,7 +55,6 @@ pub(super) fn read(config: &CollectConfig, plan: &Plan, work: &Path, stop: &Stop
 struct Reader<'a> {
     config: &'a CollectConfig,
     pictures: PictureStore,
-    consumer: Option<BaseConsumer>,
     records: u64,
 }
 
@@ -65,10 +64,8 @@ impl Reader<'_> {
         if open.is_empty() {
             return Ok(());
         }
-        let consumer = match self.consumer.take() {
-            Some(consumer) => consumer,
-            None => consumer(&self.config.broker)?,
-        };
+        // A new one for each topic: an end of a partition is told by the partition's number alone.
+        let consumer = consumer(&self.config.broker)?;
         let mut assignment = TopicPartitionList::new();
         for (&partition, open) in &open {
             assignment.add_partition_offset(topic, partition, Offset::Offset(open.spool.next)).map_err(kafka(topic))?;
@@ -100,9 +97,7 @@ impl Reader<'_> {
                 return Err(CollectError::Silent { seconds: silence.as_secs(), open: open.len() });
             }
         }
-        open.values_mut().try_for_each(|open| open.spool.flush())?;
-        self.consumer = Some(consumer);
-        Ok(())
+        open.values_mut().try_for_each(|open| open.spool.flush())
     }
 
     /// Takes one record; a partition that is at its end is closed.

@@ -34,29 +34,10 @@ pub(super) struct Texts {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub(super) enum Body {
-    Upsert {
-        kind: Kind,
-        id: String,
-        version: u64,
-        texts: Texts,
-        picture: Option<PictureRef>,
-    },
-    Delete {
-        kind: Kind,
-        id: String,
-        version: u64,
-    },
-    Click {
-        kind: Kind,
-        id: String,
-        query: String,
-        impressions: u64,
-        clicks: u64,
-    },
-    Reject {
-        reason: String,
-        detail: String,
-    },
+    Upsert { kind: Kind, id: String, version: u64, texts: Texts, picture: Option<PictureRef> },
+    Delete { kind: Kind, id: String, version: u64 },
+    Click { kind: Kind, id: String, query: String, impressions: u64, clicks: u64 },
+    Reject { reason: String, detail: String },
 }
 
 impl Line {

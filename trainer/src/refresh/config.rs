@@ -7,9 +7,9 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::error::RefreshError;
+use super::gate::GateStep;
 use crate::collect::{BrokerConfig, CollectConfig};
 use crate::export::OPSET_DEFAULT;
-use crate::gate::GateConfig;
 use crate::release::CardFacts;
 
 /// Everything a job follows from. Paths are relative to the folder that it is started in.
@@ -34,7 +34,7 @@ pub struct RefreshConfig {
     pub evaluate: EvaluateStep,
     /// Thresholds.
     #[serde(default)]
-    pub gate: GateConfig,
+    pub gate: GateStep,
     /// Where it is published.
     pub registry: RegistryConfig,
     /// Where it is announced; none announces nothing.

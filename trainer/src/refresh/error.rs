@@ -77,12 +77,6 @@ pub enum RefreshError {
 }
 
 impl RefreshError {
-    /// Something has to change.
-    pub fn input(what: impl Into<String>) -> impl FnOnce(Cause) -> Self {
-        let what = what.into();
-        move |cause| Self::Input { what, cause }
-    }
-
     /// What has to change, in words.
     pub fn wrong(what: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Input { what: what.into(), cause: message.into().into() }
@@ -107,5 +101,28 @@ impl RefreshError {
             Self::Lease(LeaseError::Held { .. } | LeaseError::Lost { .. }) => Exit::LeaseHeld,
             Self::Failed { .. } | Self::Lease(LeaseError::Io { .. }) | Self::Stopped => Exit::Failed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_schedules_that_are_shipped_know_the_exit_codes() {
+        let read =
+            |name: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name)).unwrap();
+        let [published, failed, refused, no_data, broken, held] =
+            [Exit::Published, Exit::Failed, Exit::Refused, Exit::NoData, Exit::BrokenInput, Exit::LeaseHeld].map(Exit::code);
+        assert_eq!((published, failed), (0, 1));
+        let cron = read("kubernetes/refresh.yaml");
+        assert!(cron.contains("concurrencyPolicy: Forbid") && cron.contains("restartPolicy: Never"));
+        assert!(cron.contains(&format!("operator: In, values: [{refused}, {no_data}, {broken}, {held}]")), "{cron}");
+        let unit = read("systemd/astromech-refresh.service");
+        assert!(unit.contains(&format!("SuccessExitStatus={no_data} {held}\n")), "{unit}");
+        assert!(unit.contains(&format!("RestartPreventExitStatus={refused} {broken}\n")), "{unit}");
+        assert!(read("systemd/astromech-refresh.timer").contains("OnCalendar="));
     }
 }

@@ -7,8 +7,7 @@ use astromech_towers::{Bundle, Towers, TowersConfig, init_runtime};
 use super::error::RefreshError;
 use super::export::FRESH;
 use super::job::Job;
-use super::state::Run;
-use crate::checkpoint::write_atomically;
+use super::state::{Run, write_json};
 use crate::corpus::PairSource;
 use crate::evaluate::{EvaluateOptions, Report, TaskItems, evaluate, evaluate_matching};
 use crate::release::add_metrics;
@@ -23,9 +22,7 @@ pub(super) fn evaluate_bundle(job: &mut Job<'_>, run: &Run) -> Result<(), Refres
     let (bundle, path) = (job.bundle(run), job.folder(run).join(REPORT_FILE));
     let report = measure(job, run, &bundle)?;
     add_metrics(&bundle, report.metrics()).map_err(RefreshError::failed("evaluate"))?;
-    let failed = || RefreshError::failed(path.display().to_string());
-    let bytes = serde_json::to_vec_pretty(&report).map_err(failed())?;
-    write_atomically(&path, |at| std::fs::write(at, &bytes)).map_err(failed())
+    write_json(&path, &report)
 }
 
 fn measure(job: &Job<'_>, run: &Run, bundle: &Path) -> Result<Report, RefreshError> {

@@ -60,7 +60,8 @@ pub(super) fn export(job: &mut Job<'_>, run: &Run, snapshot: &SnapshotManifest) 
         None => (&job.config.train.config, &job.config.train.set),
     };
     // A student's teacher is named by the job alone.
-    let set: Vec<String> = set.iter().cloned().chain(job.config.distil.iter().map(|_| "distil.teacher=\"\"".to_owned())).collect();
+    let set: Vec<String> =
+        set.iter().cloned().chain(job.config.distil.iter().map(|_| "distil.teacher=\"\"".to_owned())).collect();
     let config = TrainConfig::read(path, &set).map_err(|error| RefreshError::of("export", true, error))?;
     let vocabulary = std::fs::read(&config.data.vocabulary)
         .map_err(|error| RefreshError::of(config.data.vocabulary.display().to_string(), true, error))?;

@@ -68,12 +68,7 @@ pub(super) struct Job<'a> {
 ///
 /// # Errors
 /// Another job holds the lease, something has to change first, something failed that may pass, or a stop was asked for.
-pub fn refresh(
-    config: &RefreshConfig,
-    options: &Options,
-    stop: &StopFlag,
-    progress: &Progress,
-) -> Result<Outcome, RefreshError> {
+pub fn refresh(config: &RefreshConfig, options: &Options, stop: &StopFlag, progress: &Progress) -> Result<Outcome, RefreshError> {
     let work = &config.job.work;
     std::fs::create_dir_all(work).map_err(RefreshError::failed(work.display().to_string()))?;
     let beat = {
@@ -100,7 +95,9 @@ fn holder() -> String {
 
 impl Job<'_> {
     fn run(&mut self) -> Result<Outcome, RefreshError> {
-        let Some(mut run) = self.begin()? else { return Ok(no_data(json!({ "new_records_min": self.config.job.new_records_min }))) };
+        let Some(mut run) = self.begin()? else {
+            return Ok(no_data(json!({ "new_records_min": self.config.job.new_records_min })));
+        };
         let snapshot = self.snapshot(&mut run)?;
         if snapshot.records.train < self.config.job.records_min {
             let facts = json!({ "records": snapshot.records.train, "records_min": self.config.job.records_min });
@@ -150,7 +147,9 @@ impl Job<'_> {
         let new = new_records(&self.config.kafka, &self.config.collect, earlier);
         let new = new.map_err(|error| RefreshError::of("collect", error.is_input(), error))?;
         self.progress.gauge("new_records", new as f64);
-        let id = stamp(now_ms());
+        let now = now_ms();
+        // Two runs of one second must not share a folder.
+        let id = format!("{}-{:03}", stamp(now), now.rem_euclid(1000));
         self.progress.run(&id, published_ms);
         if new < self.config.job.new_records_min {
             self.progress.say(None, "nothing_new", &json!({ "new_records": new }));
@@ -257,6 +256,11 @@ impl Job<'_> {
         self.state.run = None;
         self.state.write(&self.config.job.work)?;
         self.remove_runs()?;
+        // What the gate compared with; it is fetched anew, whichever is live then.
+        let live = self.config.job.work.join("live");
+        if live.exists() {
+            std::fs::remove_dir_all(&live).map_err(RefreshError::failed(live.display().to_string()))?;
+        }
         training::remove_checkpoints(self)
     }
 

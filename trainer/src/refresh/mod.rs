@@ -19,6 +19,7 @@ mod training;
 
 pub use config::{DistilStep, EvaluateStep, ExportStep, JobConfig, RefreshConfig, RegistryConfig, TrainStep};
 pub use error::{Exit, RefreshError};
+pub use gate::GateStep;
 pub use job::{Halt, Options, Outcome, refresh};
 pub use lease::{Lease, LeaseError};
 pub use progress::Progress;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ pub struct Progress {
 struct Inner {
     run: String,
     step: Option<Step>,
-    /// Lines of training's metrics, and how many bytes of them were told.
+    /// File of training's metrics.
     training: Option<PathBuf>,
     seconds: BTreeMap<Step, f64>,
     gauges: BTreeMap<&'static str, f64>,
@@ -134,7 +134,7 @@ impl Progress {
 }
 
 /// The last whole line of a file of JSON lines.
-fn last_line(path: &PathBuf) -> Option<Value> {
+fn last_line(path: &Path) -> Option<Value> {
     let text = std::fs::read_to_string(path).ok()?;
     serde_json::from_str(text.lines().next_back()?).ok()
 }

@@ -70,7 +70,7 @@ impl Step {
 }
 
 /// A run that is not closed yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// When it began; the name of its folder.
     pub id: String,
@@ -109,7 +109,7 @@ pub struct Closed {
 }
 
 /// The document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// Version of this document.
     pub schema: u32,
@@ -149,14 +149,18 @@ impl State {
     /// # Errors
     /// The file can't be written.
     pub fn write(&self, work: &Path) -> Result<(), RefreshError> {
-        let path = work.join(STATE_FILE);
-        let failed = || RefreshError::failed(path.display().to_string());
-        let bytes = serde_json::to_vec_pretty(self).map_err(failed())?;
-        write_atomically(&path, |at| std::fs::write(at, &bytes)).map_err(failed())
+        write_json(&work.join(STATE_FILE), self)
     }
 }
 
 /// Folder of a run.
 pub(super) fn run_folder(work: &Path, id: &str) -> PathBuf {
     work.join("runs").join(id)
+}
+
+/// Writes a document, whole or not at all.
+pub(super) fn write_json<T: Serialize>(path: &Path, document: &T) -> Result<(), RefreshError> {
+    let what = || path.display().to_string();
+    let bytes = serde_json::to_vec_pretty(document).map_err(RefreshError::failed(what()))?;
+    write_atomically(path, |at| std::fs::write(at, &bytes)).map_err(RefreshError::failed(what()))
 }

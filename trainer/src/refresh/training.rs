@@ -29,7 +29,7 @@ fn checkpoints(job: &Job<'_>) -> PathBuf {
 pub(super) fn train(job: &mut Job<'_>, run: &Run, snapshot: &SnapshotManifest) -> Result<(), RefreshError> {
     let step = &job.config.train;
     let init = start(job, run, &[TEACHER, MODEL], step.init.as_deref());
-    run_training(job, run, ("train", &step.config, &step.set), snapshot, init, Vec::new())
+    run_training(job, run, ("train", &step.config, &step.set), snapshot, init.as_deref(), None)
 }
 
 /// Trains the student of the model that [`train`] made.
@@ -37,8 +37,8 @@ pub(super) fn distil(job: &mut Job<'_>, run: &Run, snapshot: &SnapshotManifest) 
     let Some(step) = &job.config.distil else { return Ok(()) };
     let init = start(job, run, &[MODEL], step.init.as_deref());
     let teacher = job.folder(run).join("train").join(MODEL_FILE);
-    let set = vec![format!("distil.teacher={:?}", teacher.display().to_string())];
-    run_training(job, run, ("student", &step.config, &step.set), snapshot, init, set)
+    let set = format!("distil.teacher={:?}", teacher.display().to_string());
+    run_training(job, run, ("student", &step.config, &step.set), snapshot, init.as_deref(), Some(set))
 }
 
 /// The live bundle's checkpoint, else the configured one.
@@ -60,8 +60,8 @@ fn run_training(
     run: &Run,
     (name, path, set): (&'static str, &Path, &[String]),
     snapshot: &SnapshotManifest,
-    init: Option<PathBuf>,
-    own: Vec<String>,
+    init: Option<&Path>,
+    own: Option<String>,
 ) -> Result<(), RefreshError> {
     let out = job.folder(run).join(name);
     let shards = job.folder(run).join("snapshot").join(SHARDS_TRAIN);
@@ -74,7 +74,7 @@ fn run_training(
         format!("run.out={}", quoted(&out)),
         "eval.tasks=[]".to_owned(),
     ]);
-    if let Some(init) = &init {
+    if let Some(init) = init {
         overrides.push(format!("run.init={}", quoted(init)));
     }
     let read = |overrides: &[String]| {
@@ -84,7 +84,7 @@ fn run_training(
     overrides.push(format!("optim.steps_per_epoch={}", (snapshot.records.train / batch).max(1)));
     let config = read(&overrides)?;
     debug_assert_eq!(config.data.source, DataSource::Stream);
-    match &init {
+    match init {
         Some(init) => check_start(init, &config)?,
         None => tracing::warn!("no checkpoint to start from: {name} begins at random weights"),
     }
@@ -114,7 +114,7 @@ fn check_start(init: &Path, config: &TrainConfig) -> Result<(), RefreshError> {
 fn is_input(error: &TrainError) -> bool {
     match error {
         TrainError::Io { .. } | TrainError::Diverged { .. } | TrainError::LoaderGone | TrainError::Checkpoint(_) => false,
-        TrainError::Corpus(CorpusError::Zero(ZeroError::Io { .. })) => false,
+        TrainError::Corpus(CorpusError::Stream(ZeroError::Io { .. })) => false,
         TrainError::Corpus(_)
         | TrainError::Distil(_)
         | TrainError::Config(_)

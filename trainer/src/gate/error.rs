@@ -1,0 +1,48 @@
+use std::path::PathBuf;
+
+use astromech_towers::TowersError;
+use thiserror::Error;
+
+use crate::corpus::CorpusError;
+use crate::evaluate::EvaluateError;
+
+/// Why the gate could not decide.
+#[derive(Debug, Error)]
+pub enum GateError {
+    /// The configuration can't be read.
+    #[error("{}: {problem}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A field of the configuration is wrong.
+    #[error("{field}: {problem}")]
+    Field {
+        /// The field.
+        field: String,
+        /// Found, limit and fix.
+        problem: String,
+    },
+    /// A bundle is damaged or does not start.
+    #[error(transparent)]
+    Towers(#[from] TowersError),
+    /// The data can't be read.
+    #[error(transparent)]
+    Corpus(#[from] CorpusError),
+    /// A task could not be measured.
+    #[error(transparent)]
+    Evaluate(#[from] EvaluateError),
+    /// No threads.
+    #[error("the runtime did not start: {0}")]
+    Runtime(std::io::Error),
+    /// The report can't be written.
+    #[error("{}: {problem}", path.display())]
+    Report {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        problem: String,
+    },
+}
