@@ -9,13 +9,12 @@ use astromech_towers::Tokenizer;
 use super::error::RefreshError;
 use super::job::Job;
 use super::state::Run;
-use super::training::{exported, is_warm};
+use super::training::{exported, is_warm, vocabulary};
 use crate::checkpoint::load_model;
 use crate::collect::{SHARDS_HELD_OUT, SnapshotManifest};
 use crate::corpus::RecordFilter;
 use crate::export::MAX_TOKENS_DEFAULT;
 use crate::release::{ReleaseError, ReleaseOptions, Samples, release, steps_of_run};
-use crate::train::TrainConfig;
 use crate::zero::{FolderOptions, RecordStream, StreamSettings, ZeroError, write_folder};
 
 /// Name of the corpus folder of held-out records, and of the source family in its tasks: `val.fresh.long`.
@@ -55,20 +54,13 @@ pub(super) fn export(job: &mut Job<'_>, run: &Run, snapshot: &SnapshotManifest) 
     };
     let checkpoint = exported(job, run);
     let loaded = load_model(&checkpoint).map_err(RefreshError::failed("export"))?;
-    let (path, set) = match &job.config.distil {
-        Some(distil) => (&distil.config, &distil.set),
-        None => (&job.config.train.config, &job.config.train.set),
-    };
-    // A student's teacher is named by the job alone.
-    let set: Vec<String> =
-        set.iter().cloned().chain(job.config.distil.iter().map(|_| "distil.teacher=\"\"".to_owned())).collect();
-    let config = TrainConfig::read(path, &set).map_err(|error| RefreshError::of("export", true, error))?;
-    let vocabulary = std::fs::read(&config.data.vocabulary)
-        .map_err(|error| RefreshError::of(config.data.vocabulary.display().to_string(), true, error))?;
+    let vocabulary_path = vocabulary(job, run)?;
+    let broken = || vocabulary_path.display().to_string();
+    let vocabulary = std::fs::read(&vocabulary_path).map_err(|error| RefreshError::of(broken(), true, error))?;
     let positions = loaded.model.config.positions.max(0) as usize;
     let max_tokens = step.max_tokens.unwrap_or(MAX_TOKENS_DEFAULT.min(positions));
-    let tokenizer = Tokenizer::from_vocab_bytes(&vocabulary, max_tokens)
-        .map_err(|error| RefreshError::of(config.data.vocabulary.display().to_string(), true, error))?;
+    let tokenizer = Tokenizer::from_vocab_bytes(&vocabulary, max_tokens);
+    let tokenizer = tokenizer.map_err(|error| RefreshError::of(broken(), true, error))?;
     let filter = RecordFilter { splits: vec!["val".to_owned()], ..RecordFilter::default() };
     let corpus = step.samples.clone().unwrap_or_else(|| job.folder(run).join(FRESH));
     let samples = Samples::from_corpus(&corpus, &filter, &loaded.model.config, &tokenizer).map_err(wrong)?;

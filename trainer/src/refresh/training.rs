@@ -64,16 +64,10 @@ fn run_training(
     own: Option<String>,
 ) -> Result<(), RefreshError> {
     let out = job.folder(run).join(name);
-    let shards = job.folder(run).join("snapshot").join(SHARDS_TRAIN);
-    let quoted = |path: &Path| format!("{:?}", path.display().to_string());
     let mut overrides = set.to_vec();
     overrides.extend(own);
-    overrides.extend([
-        "data.source=\"stream\"".to_owned(),
-        format!("data.stream.shards=[{}]", quoted(&shards)),
-        format!("run.out={}", quoted(&out)),
-        "eval.tasks=[]".to_owned(),
-    ]);
+    overrides.extend(on_snapshot(job, run));
+    overrides.push(format!("run.out={}", quoted(&out)));
     if let Some(init) = init {
         overrides.push(format!("run.init={}", quoted(init)));
     }
@@ -99,6 +93,32 @@ fn run_training(
     }
     let limit = "run.part_steps ended the training early; set it to 0";
     Err(RefreshError::wrong(path.display().to_string(), limit))
+}
+
+/// Trains on the run's shards, in place of what a configuration says.
+fn on_snapshot(job: &Job<'_>, run: &Run) -> [String; 3] {
+    let shards = job.folder(run).join("snapshot").join(SHARDS_TRAIN);
+    let shards = format!("data.stream.shards=[{}]", quoted(&shards));
+    ["data.source=\"stream\"".to_owned(), shards, "eval.tasks=[]".to_owned()]
+}
+
+fn quoted(path: &Path) -> String {
+    format!("{:?}", path.display().to_string())
+}
+
+/// The vocabulary of the model that is exported.
+pub(super) fn vocabulary(job: &Job<'_>, run: &Run) -> Result<PathBuf, RefreshError> {
+    let (path, mut set) = match &job.config.distil {
+        Some(distil) => (&distil.config, distil.set.clone()),
+        None => (&job.config.train.config, job.config.train.set.clone()),
+    };
+    if job.config.distil.is_some() {
+        // Named by the job alone; it is not opened here.
+        set.push("distil.teacher=\"\"".to_owned());
+    }
+    set.extend(on_snapshot(job, run));
+    let config = TrainConfig::read(path, &set).map_err(|error| RefreshError::of(path.display().to_string(), true, error))?;
+    Ok(config.data.vocabulary)
 }
 
 fn check_start(init: &Path, config: &TrainConfig) -> Result<(), RefreshError> {
