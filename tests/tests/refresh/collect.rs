@@ -40,7 +40,7 @@ fn fill(topics: &Topics) {
     // The same picture under another id.
     let mut twin = inline(0);
     twin.message["id"] = "twin".into();
-    twin.id = "twin".to_owned();
+    "twin".clone_into(&mut twin.id);
     records.push(twin.record());
     // Refused, each for its reason.
     let broken = image(entry(45), 1, ImageSource::from_bytes(entry(45).bytes()[..60].to_vec()));

@@ -39,7 +39,7 @@ impl Setting {
             broker().0.bootstrap
         );
         write!(text, "[collect]\nheld_out = 12\nitems = [{{ topic = {:?} }}]\n", self.topics.changes).expect("a String takes it");
-        write!(text, "clicks = {{ topic = {:?} }}\n", self.topics.results).expect("a String takes it");
+        writeln!(text, "clicks = {{ topic = {:?} }}", self.topics.results).expect("a String takes it");
         text += "[collect.filter]\nhamming_max = 0\ntext_similarity_min = 1.1\n[train]\nconfig = \"train.toml\"\n";
         text +=
             "[export]\nname = \"refreshed\"\nprecisions = [\"f32\"]\nlicence = \"Apache-2.0\"\n[registry]\nurl = \"registry\"\n";

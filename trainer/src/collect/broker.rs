@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde::Deserialize;
 
@@ -86,8 +87,7 @@ pub(super) fn kafka(what: impl Into<String>) -> impl FnOnce(rdkafka::error::Kafk
 pub(super) fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32>, CollectError> {
     let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).map_err(kafka(format!("partitions of topic {topic}")))?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
-    let mut partitions: Vec<i32> =
-        found.into_iter().flat_map(|topic| topic.partitions()).map(rdkafka::metadata::MetadataPartition::id).collect();
+    let mut partitions: Vec<i32> = found.into_iter().flat_map(MetadataTopic::partitions).map(MetadataPartition::id).collect();
     if partitions.is_empty() {
         let fix = "name a topic that is there, and allow this client to read it";
         return Err(CollectError::Topic { topic: topic.to_owned(), message: "the broker knows no such topic".to_owned(), fix });

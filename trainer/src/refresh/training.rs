@@ -78,9 +78,10 @@ fn run_training(
     overrides.push(format!("optim.steps_per_epoch={}", (snapshot.records.train / batch).max(1)));
     let config = read(&overrides)?;
     debug_assert_eq!(config.data.source, DataSource::Stream);
-    match init {
-        Some(init) => check_start(init, &config)?,
-        None => tracing::warn!("no checkpoint to start from: {name} begins at random weights"),
+    if let Some(init) = init {
+        check_start(init, &config)?;
+    } else {
+        tracing::warn!("no checkpoint to start from: {name} begins at random weights");
     }
     let resume = out.join(STATE_FILE).is_file();
     let outcome = crate::train::train(&config, resume, job.stop);
@@ -133,8 +134,11 @@ fn check_start(init: &Path, config: &TrainConfig) -> Result<(), RefreshError> {
 
 fn is_input(error: &TrainError) -> bool {
     match error {
-        TrainError::Io { .. } | TrainError::Diverged { .. } | TrainError::LoaderGone | TrainError::Checkpoint(_) => false,
-        TrainError::Corpus(CorpusError::Stream(ZeroError::Io { .. })) => false,
+        TrainError::Io { .. }
+        | TrainError::Diverged { .. }
+        | TrainError::LoaderGone
+        | TrainError::Checkpoint(_)
+        | TrainError::Corpus(CorpusError::Stream(ZeroError::Io { .. })) => false,
         TrainError::Corpus(_)
         | TrainError::Distil(_)
         | TrainError::Config(_)
