@@ -4,6 +4,7 @@
 //! [`schema_documents`], checked in under `schemas/json/` and compared by a test, so that a change of the contract is seen in review.
 //! This crate does no I/O and never awaits.
 
+pub mod clicks;
 pub mod dead_letter;
 pub mod error;
 pub mod http;
@@ -18,6 +19,7 @@ pub mod trace;
 
 mod documents;
 
+pub use clicks::{ClickCount, decode_click};
 pub use documents::schema_documents;
 pub use error::DecodeError;
 pub use identity::{Fingerprint, Kind, point_id};

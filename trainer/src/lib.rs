@@ -4,6 +4,7 @@
 
 pub mod announce;
 pub mod checkpoint;
+pub mod collect;
 pub mod compare;
 pub mod corpus;
 pub mod distil;
@@ -14,6 +15,7 @@ pub mod loss;
 pub mod model;
 pub mod nn;
 pub mod onnx;
+pub mod refresh;
 pub mod release;
 pub mod train;
 pub mod zero;

@@ -33,16 +33,19 @@ enum Command {
     Import(cli::import::Args),
     Init(cli::init::Args),
     Preview(cli::preview::Args),
+    Refresh(cli::refresh::Args),
     Clicks(cli::clicks::Args),
+    Collect(cli::collect::Args),
     StreamCheck(cli::stream_check::Args),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match Cli::parse().command {
-        // The one command whose outcome is told by its exit code.
+    let done = match Cli::parse().command {
+        // The commands whose outcome is told by their exit codes.
         Command::Gate(args) => return cli::gate::run(&args),
+        Command::Refresh(args) => return cli::refresh::run(&args),
         Command::Ablate(args) => cli::compare::run(&args, "configs/ablate.toml"),
         Command::Bench(args) => cli::bench::run(&args),
         Command::Compare(args) => cli::compare::run(&args, "configs/compare.toml"),
@@ -58,7 +61,8 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Init(args) => cli::init::run(&args),
         Command::Preview(args) => cli::preview::run(&args),
         Command::Clicks(args) => cli::clicks::run(&args),
+        Command::Collect(args) => cli::collect::run(&args),
         Command::StreamCheck(args) => cli::stream_check::run(&args),
-    }?;
-    Ok(ExitCode::SUCCESS)
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }

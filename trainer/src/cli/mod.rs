@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod clicks;
+pub mod collect;
 pub mod compare;
 pub mod corpus;
 pub mod evaluate;
@@ -13,6 +14,7 @@ pub mod init;
 pub mod keygen;
 pub mod preview;
 pub mod publish;
+pub mod refresh;
 pub mod release;
 pub mod stream_check;
 pub mod train;

@@ -44,6 +44,9 @@ pub struct ClickConfig {
     pub tsv_columns: Option<Vec<String>>,
     /// Pairs shown less often are left out.
     pub impressions_min: u64,
+    /// Pairs without any impression pass, with the score 0: a picture that nobody was shown yet, with its own text for a query. It
+    /// stays for that text where no query that users sent keeps it.
+    pub unshown: bool,
     /// The score.
     pub score: ScoreMethod,
     /// Width of Wilson's interval in standard deviations (1.96: 95 %).
@@ -97,6 +100,7 @@ impl Default for ClickConfig {
             columns: Columns::default(),
             tsv_columns: None,
             impressions_min: 10,
+            unshown: false,
             score: ScoreMethod::Wilson,
             wilson_z: 1.96,
             beta_prior: [1.0, 20.0],

@@ -7,7 +7,7 @@ mod output;
 mod pair;
 mod picture;
 mod sample;
-mod spill;
+pub(crate) mod spill;
 mod stats;
 mod text;
 mod unique;
@@ -158,6 +158,10 @@ impl Pipeline<'_> {
             let Some(mut pair) = sum else { return Ok(()) };
             pairs += 1;
             pair.score = score(config, pair.clicks, pair.impressions);
+            if pair.impressions == 0 && config.unshown {
+                pair.score = 0.0;
+                return parts.write(&pair.query, &pair);
+            }
             if pair.impressions < config.impressions_min {
                 seldom += 1;
             } else if pair.score < config.score_min {

@@ -18,32 +18,32 @@ const DEPTH_MAX: u64 = 6;
 const PARTS_MAX: u64 = 128;
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes of a MiB.
-pub(super) const MIB: u64 = 1024 * 1024;
+pub(crate) const MIB: u64 = 1024 * 1024;
 /// Tables are counted by their contents, and may take one part in so many of the memory that is free: the allocator, the growing of
 /// tables and their sorting take about as much again.
-pub(super) const TABLE_PART: u64 = 4;
+pub(crate) const TABLE_PART: u64 = 4;
 
 /// A 64-bit hash that never changes between builds: FNV-1a with the finaliser of SplitMix64.
-pub(super) fn hash64(seed: u64, bytes: &[u8]) -> u64 {
+pub(crate) fn hash64(seed: u64, bytes: &[u8]) -> u64 {
     let start = 0xCBF2_9CE4_8422_2325 ^ mix(seed);
     mix(bytes.iter().fold(start, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)))
 }
 
 /// The finaliser of SplitMix64.
-pub(super) fn mix(value: u64) -> u64 {
+pub(crate) fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     value ^ (value >> 31)
 }
 
 /// Number of files for so many bytes, so that each fits into the tables.
-pub(super) fn parts_for(bytes: u64, table_bytes: u64) -> usize {
+pub(crate) fn parts_for(bytes: u64, table_bytes: u64) -> usize {
     // What is in memory takes about twice what it takes as JSON.
     (bytes * 2 / table_bytes.max(1) + 1).min(PARTS_MAX) as usize
 }
 
 /// Open files of one step, JSON Lines.
-pub(super) struct Parts {
+pub(crate) struct Parts {
     files: Vec<(PathBuf, BufWriter<File>)>,
     seed: u64,
     /// Bytes written.
@@ -52,7 +52,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn create(folder: &Path, name: &str, count: usize, seed: u64) -> Result<Self, ZeroError> {
+    pub(crate) fn create(folder: &Path, name: &str, count: usize, seed: u64) -> Result<Self, ZeroError> {
         let open = |index| {
             let path = folder.join(format!("{name}-{index:03}.jsonl"));
             let file = File::create(&path).map_err(ZeroError::io(&path))?;
@@ -62,7 +62,7 @@ impl Parts {
         Ok(Self { files, seed, bytes: 0, line: Vec::new() })
     }
 
-    pub(super) fn write<T: Serialize>(&mut self, key: &str, item: &T) -> Result<(), ZeroError> {
+    pub(crate) fn write<T: Serialize>(&mut self, key: &str, item: &T) -> Result<(), ZeroError> {
         let index = (hash64(self.seed, key.as_bytes()) % self.files.len() as u64) as usize;
         let (path, file) = &mut self.files[index];
         self.line.clear();
@@ -72,14 +72,14 @@ impl Parts {
         file.write_all(&self.line).map_err(ZeroError::io(&*path))
     }
 
-    pub(super) fn finish(self) -> Result<Vec<PathBuf>, ZeroError> {
+    pub(crate) fn finish(self) -> Result<Vec<PathBuf>, ZeroError> {
         let close = |(path, mut file): (PathBuf, BufWriter<File>)| file.flush().map_err(ZeroError::io(&path)).map(|()| path);
         self.files.into_iter().map(close).collect()
     }
 }
 
 /// The items of a file written by [`Parts`].
-pub(super) fn items<T: DeserializeOwned>(path: &Path) -> Result<impl Iterator<Item = Result<T, ZeroError>> + use<T>, ZeroError> {
+pub(crate) fn items<T: DeserializeOwned>(path: &Path) -> Result<impl Iterator<Item = Result<T, ZeroError>> + use<T>, ZeroError> {
     let file = File::open(path).map_err(ZeroError::io(path))?;
     let path = path.to_path_buf();
     let lines = BufReader::with_capacity(BUFFER_BYTES, file).lines();
@@ -90,7 +90,7 @@ pub(super) fn items<T: DeserializeOwned>(path: &Path) -> Result<impl Iterator<It
 }
 
 /// How items of one key come together.
-pub(super) struct Grouping<'a, T, A> {
+pub(crate) struct Grouping<'a, T, A> {
     /// Bytes the table may take.
     pub table_bytes: u64,
     /// The key of an item.
@@ -101,7 +101,7 @@ pub(super) struct Grouping<'a, T, A> {
 
 impl<T: Serialize + DeserializeOwned, A: Default> Grouping<'_, T, A> {
     /// Brings the items of each file together and gives every group to `each`, in the order of keys within a file. Removes the files.
-    pub(super) fn run(
+    pub(crate) fn run(
         &self,
         files: Vec<PathBuf>,
         each: &mut dyn FnMut(String, A) -> Result<(), ZeroError>,

@@ -1,0 +1,69 @@
+//! Every command of README.md's "Refresh models on a schedule", as it stands there, with the shipped configuration at tiny size.
+
+use astromech_e2e::corpus::corpus;
+use astromech_e2e::items::{Item, inline_images};
+use astromech_e2e::paths::repository;
+
+use crate::job::Setting;
+use crate::{Trainer, broker};
+
+/// Commands of the section's blocks that begin with `trainer`.
+fn commands() -> Vec<String> {
+    let readme = std::fs::read_to_string(repository().join("README.md")).expect("README.md");
+    let section = readme.split("\n## ").find(|section| section.starts_with("Refresh models on a schedule\n"));
+    let section = section.expect("the section is there");
+    let blocks = section.split("```sh\n").skip(1).filter_map(|block| block.split("```").next());
+    let joined: String = blocks.collect::<String>().replace("\\\n", " ");
+    joined.lines().filter(|line| line.starts_with("trainer ")).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_command_of_the_readme_section_on_refreshing_runs() {
+    let setting = Setting::new("refresh-readme");
+    let items = inline_images(corpus(), 60, 1);
+    broker().1.produce(&setting.topics.changes, items.iter().map(Item::record).collect());
+    // The section's names are the test's own here; sizes are tiny.
+    let here = |text: &str| {
+        text.replace("localhost:9092", &broker().0.bootstrap)
+            .replace("astromech.changes", &setting.topics.changes)
+            .replace("astromech.clicks", &setting.topics.results)
+            .replace("astromech.models", &setting.topics.dead_letters)
+    };
+    let shipped = std::fs::read_to_string(repository().join("configs/refresh.toml")).expect("configs/refresh.toml");
+    let tiny = here(&shipped)
+        .replace("configs/train-demo.toml", "train.toml")
+        .replace("new_records_min = 1000", "new_records_min = 1")
+        .replace("records_min = 1000", "records_min = 20")
+        .replace("# precisions = [\"f32\", \"int8\"]", "precisions = [\"f32\"]");
+    std::fs::create_dir_all(setting.folder.join("configs")).expect("a new folder");
+    std::fs::write(setting.folder.join("configs/refresh.toml"), tiny).expect("a file in the test's folder");
+    let commands = commands();
+    assert!(commands.len() >= 4, "{commands:#?}");
+    for command in &commands {
+        let command = here(command.split(" #").next().unwrap_or_default());
+        let words: Vec<&str> = command.split_whitespace().skip(1).collect();
+        let (code, lines, said) = Trainer::run(&setting.folder, &words);
+        assert_eq!(code, 0, "{command}\n{said}\n{lines:?}");
+    }
+    assert!(setting.folder.join("registry/current.json").is_file());
+}
+
+#[test]
+fn every_key_of_the_shipped_configuration_is_known_also_those_that_are_commented_out() {
+    let shipped = std::fs::read_to_string(repository().join("configs/refresh.toml")).expect("configs/refresh.toml");
+    let setting = Setting::new("refresh-keys");
+    // `# key = value` and `# [section]` stand for themselves; other comments are words.
+    let is_key = |rest: &str| {
+        let name = rest.split(" = ").next().unwrap_or_default().trim_matches('"');
+        let plain = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || "_.1234567890".contains(c));
+        (rest.contains(" = ") && plain(name)) || (rest.starts_with('[') && plain(rest.trim_matches(['[', ']'])))
+    };
+    let line = |line: &str| line.strip_prefix("# ").filter(|rest| is_key(rest)).unwrap_or(line).to_owned();
+    let all: Vec<String> = shipped.lines().map(line).collect();
+    let text =
+        all.join("\n").replace("configs/train-demo.toml", "train.toml").replace("configs/train-student.toml", "train.toml");
+    assert!(text.contains("\nsign_key = ") && text.contains("\n[distil]\n") && text.contains("\n\"sasl.password\" = "), "{text}");
+    std::fs::write(setting.folder.join("all.toml"), text).expect("a file in the test's folder");
+    let (code, lines, said) = Trainer::run(&setting.folder, &["refresh", "--config", "all.toml", "--check"]);
+    assert_eq!(code, 0, "{said}\n{lines:?}");
+}

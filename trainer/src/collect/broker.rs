@@ -1,0 +1,139 @@
+//! The broker: properties, clients, and where the partitions of a topic begin and end.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::metadata::{MetadataPartition, MetadataTopic};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use serde::Deserialize;
+
+use super::config::Bound;
+use super::error::CollectError;
+use super::plan::TopicWindow;
+
+/// For one answer of the broker.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Prefetched records of one partition, kibibytes: three pictures of the largest size in base64.
+const PREFETCH_KIB_MAX: u32 = 65_536;
+/// Name of the client, and of the group, which never commits: positions are in the snapshot's own files.
+const GROUP: &str = "astromech-trainer";
+
+/// How the broker is reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokerConfig {
+    /// `host:port`, several with commas.
+    pub brokers: String,
+    /// Properties of librdkafka, such as `security.protocol`.
+    #[serde(default)]
+    pub properties: BTreeMap<String, String>,
+    /// Properties whose values are in files, such as `sasl.password`: secrets belong on no command line.
+    #[serde(default)]
+    pub property_files: BTreeMap<String, PathBuf>,
+}
+
+impl BrokerConfig {
+    /// All properties but the brokers, those in files read.
+    ///
+    /// # Errors
+    /// A file can't be read.
+    pub fn all_properties(&self) -> Result<Vec<(String, String)>, CollectError> {
+        let mut all: Vec<_> = self.properties.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        for (name, path) in &self.property_files {
+            let value = std::fs::read_to_string(path).map_err(CollectError::io(path))?;
+            all.push((name.clone(), value.trim_end_matches(['\r', '\n']).to_owned()));
+        }
+        Ok(all)
+    }
+}
+
+/// A consumer that is given partitions and commits nothing.
+///
+/// # Errors
+/// A file of a property can't be read, or a property is none.
+pub(super) fn consumer(broker: &BrokerConfig) -> Result<BaseConsumer, CollectError> {
+    let mut config = ClientConfig::new();
+    config.set("client.id", GROUP).set("reconnect.backoff.max.ms", "2000");
+    for (name, value) in broker.all_properties()? {
+        config.set(name, value);
+    }
+    if config.get("group.id").is_none() {
+        config.set("group.id", GROUP);
+    }
+    config
+        .set("bootstrap.servers", &broker.brokers)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", "read_committed")
+        .set("auto.offset.reset", "error")
+        .set("queued.max.messages.kbytes", PREFETCH_KIB_MAX.to_string())
+        .set("fetch.queue.backoff.ms", "50");
+    config.create().map_err(kafka("the Kafka properties"))
+}
+
+pub(super) fn kafka(what: impl Into<String>) -> impl FnOnce(rdkafka::error::KafkaError) -> CollectError {
+    let what = what.into();
+    move |source| CollectError::Kafka { what, source }
+}
+
+/// Partitions of a topic.
+///
+/// # Errors
+/// The broker doesn't answer, or the topic is not there.
+pub(super) fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32>, CollectError> {
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).map_err(kafka(format!("partitions of topic {topic}")))?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let mut partitions: Vec<i32> = found.into_iter().flat_map(MetadataTopic::partitions).map(MetadataPartition::id).collect();
+    if partitions.is_empty() {
+        let fix = "name a topic that is there, and allow this client to read it";
+        return Err(CollectError::Topic { topic: topic.to_owned(), message: "the broker knows no such topic".to_owned(), fix });
+    }
+    partitions.sort_unstable();
+    Ok(partitions)
+}
+
+/// First offset of a partition and the one after its last committed record.
+///
+/// # Errors
+/// The broker doesn't answer.
+pub(super) fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<(i64, i64), CollectError> {
+    let fail = kafka(format!("the ends of topic {topic}, partition {partition}"));
+    consumer.fetch_watermarks(topic, partition, TIMEOUT).map_err(fail)
+}
+
+/// The offset that `bound` stands for in a partition between `low` and `high`.
+///
+/// # Errors
+/// The broker doesn't answer.
+pub(super) fn resolve(
+    consumer: &BaseConsumer,
+    (topic, partition): (&str, i32),
+    (low, high): (i64, i64),
+    bound: &Bound,
+    earlier: &[TopicWindow],
+) -> Result<i64, CollectError> {
+    let offset = match bound {
+        Bound::Earliest => low,
+        Bound::Latest => high,
+        Bound::Offsets(_) => {
+            let windows = earlier.iter().filter(|window| window.topic == topic).flat_map(|window| &window.partitions);
+            windows.into_iter().find(|window| window.partition == partition).map_or(low, |window| window.to)
+        }
+        Bound::Time(ms) => {
+            let fail = || kafka(format!("the offset of a time in topic {topic}, partition {partition}"));
+            let mut wanted = TopicPartitionList::new();
+            wanted.add_partition_offset(topic, partition, Offset::Offset(*ms)).map_err(fail())?;
+            let found = consumer.offsets_for_times(wanted, TIMEOUT).map_err(fail())?;
+            match found.find_partition(topic, partition).map(|element| element.offset()) {
+                Some(Offset::Offset(offset)) => offset,
+                // No record is as late as that.
+                _ => high,
+            }
+        }
+    };
+    Ok(offset.clamp(low, high.max(low)))
+}
