@@ -42,16 +42,26 @@ pub struct Trainer {
 impl Trainer {
     /// Starts the trainer in `folder`; what it says to its standard error goes to a file there.
     pub fn start(folder: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(folder, arguments, &[])
+    }
+
+    /// As [`Self::start`], with these in its environment.
+    pub fn start_with(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let log = folder.join(format!("trainer-{}.log", astromech_e2e::world::unique("run")));
         let file = std::fs::File::create(&log).expect("a log in the test's folder");
         let mut command = Command::new(trainer_binary());
-        command.args(arguments).current_dir(folder).stdout(Stdio::piped()).stderr(file);
+        command.args(arguments).current_dir(folder).envs(environment.iter().copied()).stdout(Stdio::piped()).stderr(file);
         Self { child: command.spawn().expect("the trainer starts"), log }
     }
 
     /// Runs it to its end; its exit code and the lines that it printed.
     pub fn run(folder: &Path, arguments: &[&str]) -> (i32, Vec<Value>, String) {
-        let mut trainer = Self::start(folder, arguments);
+        Self::run_with(folder, arguments, &[])
+    }
+
+    /// As [`Self::run`], with these in its environment.
+    pub fn run_with(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> (i32, Vec<Value>, String) {
+        let mut trainer = Self::start_with(folder, arguments, environment);
         let lines = trainer.lines(|_| false);
         let status = trainer.child.wait().expect("the trainer ends");
         (status.code().unwrap_or(-1), lines, trainer.said())

@@ -1,8 +1,14 @@
 //! Every command of README.md's "Refresh models on a schedule", as it stands there, with the shipped configuration at tiny size.
 
+use std::path::Path;
+use std::process::Command;
+
 use astromech_e2e::corpus::corpus;
 use astromech_e2e::items::{Item, inline_images};
 use astromech_e2e::paths::repository;
+use astromech_e2e::servers::S3Server;
+use astromech_e2e::world::scratch;
+use serde_json::Value;
 
 use crate::job::Setting;
 use crate::{Trainer, broker};
@@ -37,15 +43,40 @@ fn every_command_of_the_readme_section_on_refreshing_runs() {
         .replace("# precisions = [\"f32\", \"int8\"]", "precisions = [\"f32\"]");
     std::fs::create_dir_all(setting.folder.join("configs")).expect("a new folder");
     std::fs::write(setting.folder.join("configs/refresh.toml"), tiny).expect("a file in the test's folder");
+    let storage = S3Server::start(&scratch("s3"));
+    storage.bucket("models");
+    let keys = [("AWS_ACCESS_KEY_ID", storage.access_key.as_str()), ("AWS_SECRET_ACCESS_KEY", storage.secret_key.as_str())];
     let commands = commands();
-    assert!(commands.len() >= 4, "{commands:#?}");
+    assert!(commands.len() >= 8, "{commands:#?}");
     for command in &commands {
-        let command = here(command.split(" #").next().unwrap_or_default());
+        if command.starts_with("trainer gate") {
+            bundles_to_gate(&setting.folder);
+        }
+        let command = here(command.split(" #").next().unwrap_or_default())
+            .replace("https://s3.internal:9000", &format!("{} --allow-http", storage.endpoint))
+            .replace(
+                "kafka:9092 --announce-topic models",
+                &format!("{} --announce-topic {}", broker().0.bootstrap, setting.topics.dead_letters),
+            );
         let words: Vec<&str> = command.split_whitespace().skip(1).collect();
-        let (code, lines, said) = Trainer::run(&setting.folder, &words);
+        let (code, lines, said) = Trainer::run_with(&setting.folder, &words, &keys);
         assert_eq!(code, 0, "{command}\n{said}\n{lines:?}");
     }
     assert!(setting.folder.join("registry/current.json").is_file());
+    assert!(storage.data.join("models/live/current.json").is_file());
+}
+
+/// What the job published, as the bundles and the thresholds that the section's own steps name.
+fn bundles_to_gate(folder: &Path) {
+    let current = std::fs::read_to_string(folder.join("registry/current.json")).expect("the job has published");
+    let current: Value = serde_json::from_str(&current).expect("JSON");
+    let published = folder.join("registry/bundles").join(current["fingerprint"].as_str().expect("a fingerprint"));
+    std::fs::create_dir_all(folder.join("bundles")).expect("a new folder");
+    for name in ["new", "mine"] {
+        let copied = Command::new("cp").arg("-r").arg(&published).arg(folder.join("bundles").join(name)).status();
+        assert!(copied.expect("cp starts").success());
+    }
+    std::fs::write(folder.join("configs/gate.toml"), "[speed]\nsize_ratio_max = 1.25\nsamples = 4\n").expect("a file");
 }
 
 #[test]
