@@ -9,6 +9,7 @@ export ASTROMECH_CACHE
 # Versions of the real parts; a new version installs beside the old one. The wheels' versions are in pins/*.txt.
 KAFKA_VERSION=4.1.1
 QDRANT_VERSION=1.16.3
+VERSITYGW_VERSION=1.8.0
 # Limits, in seconds.
 READY_TIMEOUT_S=60
 STOP_TIMEOUT_S=20

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the pinned parts into $ASTROMECH_CACHE (default ~/.cache/astromech); what is there already is kept.
-#   install.sh [build|onnxruntime|libtorch|kafka|qdrant|chromium|all]…
+#   install.sh [build|onnxruntime|libtorch|kafka|qdrant|versitygw|chromium|all]…
 # Each part is unpacked beside its place and renamed into it: an interrupted run leaves nothing half installed.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -107,6 +107,25 @@ install_qdrant() {
   place qdrant "$TMP/tree" "$target"
 }
 
+go_command() {
+  if have go; then command -v go; elif [ -x /usr/local/go/bin/go ]; then echo /usr/local/go/bin/go; fi
+}
+
+# The S3 server of the tests. Its checksums are in Go's own database; no proxy can hand out another source under this version.
+install_versitygw() {
+  local target=$ASTROMECH_CACHE/versitygw/$VERSITYGW_VERSION go
+  if [ -x "$target/versitygw" ]; then
+    log "versitygw: is there"
+    return
+  fi
+  if [ -z "$(go_command)" ]; then apt_install 'Go, for the S3 server of the tests' golang-go; fi
+  go=$(go_command)
+  # Go itself fetches the newer version that the source asks for, from 1.21 on.
+  GOBIN="$TMP/tree" "$go" install "github.com/versity/versitygw/cmd/versitygw@v$VERSITYGW_VERSION" ||
+    die "Go could not build versitygw" "check the network and GOPROXY; Go must be 1.21 or newer, this is: $("$go" version)"
+  place versitygw "$TMP/tree" "$target"
+}
+
 install_chromium() {
   have chromium || have chromium-browser || have google-chrome || apt_install 'Chromium, for the browser test' chromium
   have chromedriver || apt_install "Chromium's WebDriver, for the browser test" chromium-driver
@@ -128,8 +147,8 @@ exec 8>"$ASTROMECH_CACHE/.install.lock"
 flock -w 1800 8 || die "another installation holds $ASTROMECH_CACHE for 30 minutes" "look for a hanging install.sh"
 for part in "$@"; do
   case $part in
-    build | onnxruntime | libtorch | kafka | qdrant | chromium) install "$part" ;;
-    all) for each in build onnxruntime libtorch kafka qdrant chromium; do install "$each"; done ;;
-    *) die "unknown part '$part'" "one of: build onnxruntime libtorch kafka qdrant chromium all" ;;
+    build | onnxruntime | libtorch | kafka | qdrant | versitygw | chromium) install "$part" ;;
+    all) for each in build onnxruntime libtorch kafka qdrant versitygw chromium; do install "$each"; done ;;
+    *) die "unknown part '$part'" "one of: build onnxruntime libtorch kafka qdrant versitygw chromium all" ;;
   esac
 done

@@ -118,3 +118,59 @@ impl Drop for QdrantServer {
         }
     }
 }
+
+/// An S3 server over a folder. Stopped when dropped.
+#[derive(Debug)]
+pub struct S3Server {
+    dir: PathBuf,
+    /// Address for clients, unencrypted.
+    pub endpoint: String,
+    /// Key of its one account.
+    pub access_key: String,
+    /// Secret of that key.
+    pub secret_key: String,
+    /// The folder whose folders are buckets and whose files are objects.
+    pub data: PathBuf,
+}
+
+impl S3Server {
+    /// Starts a server with its buckets in `dir`, or finds it running.
+    pub fn start(dir: &Path) -> Self {
+        fresh_folder(dir);
+        script("s3.sh", "start", dir).unwrap_or_else(|e| panic!("the S3 server did not start: {e}"));
+        let mut env = read_env(&dir.join("s3.env"));
+        let mut field = |name: &str| env.remove(name).unwrap_or_else(|| panic!("{name} is not in s3.env"));
+        Self {
+            dir: dir.to_owned(),
+            endpoint: field("S3_ENDPOINT"),
+            access_key: field("S3_ACCESS_KEY"),
+            secret_key: field("S3_SECRET_KEY"),
+            data: PathBuf::from(field("S3_DATA")),
+        }
+    }
+
+    /// Makes a bucket and returns the folder of its objects.
+    pub fn bucket(&self, name: &str) -> PathBuf {
+        let folder = self.data.join(name);
+        fresh_folder(&folder);
+        folder
+    }
+
+    /// Stops the server; its data and port stay for [`Self::start_again`].
+    pub fn stop(&self) {
+        script("s3.sh", "stop", &self.dir).unwrap_or_else(|e| panic!("the S3 server did not stop: {e}"));
+    }
+
+    /// Starts the stopped server on the same data and port; nothing where it runs.
+    pub fn start_again(&self) {
+        script("s3.sh", "start", &self.dir).unwrap_or_else(|e| panic!("the S3 server did not start again: {e}"));
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        if let Err(e) = script("s3.sh", "stop", &self.dir) {
+            paths::message(&e);
+        }
+    }
+}

@@ -2,6 +2,8 @@
 
 mod cli;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
@@ -23,6 +25,9 @@ enum Command {
     Evaluate(cli::evaluate::Args),
     EvaluatePlot(cli::evaluate_plot::Args),
     Export(cli::export::Args),
+    Gate(cli::gate::Args),
+    Keygen(cli::keygen::Args),
+    Publish(cli::publish::Args),
     Release(cli::release::Args),
     Train(cli::train::Args),
     Import(cli::import::Args),
@@ -34,10 +39,12 @@ enum Command {
     StreamCheck(cli::stream_check::Args),
 }
 
-fn main() -> anyhow::Result<std::process::ExitCode> {
+fn main() -> anyhow::Result<ExitCode> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let done = match Cli::parse().command {
+    match Cli::parse().command {
+        // The commands whose outcome is told by their exit codes.
+        Command::Gate(args) => return Ok(cli::gate::run(&args)),
         Command::Refresh(args) => return cli::refresh::run(&args),
         Command::Ablate(args) => cli::compare::run(&args, "configs/ablate.toml"),
         Command::Bench(args) => cli::bench::run(&args),
@@ -46,6 +53,8 @@ fn main() -> anyhow::Result<std::process::ExitCode> {
         Command::Evaluate(args) => cli::evaluate::run(&args),
         Command::EvaluatePlot(args) => cli::evaluate_plot::run(&args),
         Command::Export(args) => cli::export::run(&args),
+        Command::Keygen(args) => cli::keygen::run(&args),
+        Command::Publish(args) => cli::publish::run(&args),
         Command::Release(args) => cli::release::run(&args),
         Command::Train(args) => cli::train::run(&args),
         Command::Import(args) => cli::import::run(&args),
@@ -54,6 +63,6 @@ fn main() -> anyhow::Result<std::process::ExitCode> {
         Command::Clicks(args) => cli::clicks::run(&args),
         Command::Collect(args) => cli::collect::run(&args),
         Command::StreamCheck(args) => cli::stream_check::run(&args),
-    };
-    done.map(|()| std::process::ExitCode::SUCCESS)
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

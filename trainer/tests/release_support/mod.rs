@@ -11,6 +11,11 @@ use astromech_trainer::release::{CardFacts, ReleaseOptions, Samples, release};
 
 /// Releases the checkpoint of a run on the drawn corpus in `folder` as a bundle of f32 graphs.
 pub fn release_bundle(folder: &Path, checkpoint: &Path, out: &Path, name: &str) {
+    release_precisions(folder, checkpoint, out, name, &[Precision::F32]);
+}
+
+/// As [`release_bundle`], with graphs of those precisions.
+pub fn release_precisions(folder: &Path, checkpoint: &Path, out: &Path, name: &str, precisions: &[Precision]) {
     let loaded = load_model(checkpoint).unwrap();
     let vocabulary = std::fs::read(folder.join("vocab.txt")).unwrap();
     let tokenizer = Tokenizer::from_vocab_bytes(&vocabulary, 16).unwrap();
@@ -19,7 +24,7 @@ pub fn release_bundle(folder: &Path, checkpoint: &Path, out: &Path, name: &str) 
     let options = ReleaseOptions {
         name: name.to_owned(),
         parent: None,
-        precisions: vec![Precision::F32],
+        precisions: precisions.to_vec(),
         opset: OPSET_DEFAULT,
         max_tokens: 16,
         vocabulary,
