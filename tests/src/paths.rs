@@ -38,7 +38,7 @@ pub fn trainer_binary() -> &'static Path {
 
 /// Folders that a binary is made of.
 const DAEMON_SOURCES: &[&str] = &["schemas/src", "daemon/src", "daemon/towers/src"];
-const TRAINER_SOURCES: &[&str] = &["schemas/src", "daemon/towers/src", "trainer/src"];
+const TRAINER_SOURCES: &[&str] = &["schemas/src", "daemon/towers/src", "daemon/registry/src", "trainer/src"];
 
 fn find_binary(package: &str, name: &str, sources: &[&str]) -> PathBuf {
     let own = std::env::current_exe().expect("a process knows its own path");

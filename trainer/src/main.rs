@@ -42,9 +42,9 @@ enum Command {
 fn main() -> anyhow::Result<ExitCode> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let done = match Cli::parse().command {
+    match Cli::parse().command {
         // The commands whose outcome is told by their exit codes.
-        Command::Gate(args) => return cli::gate::run(&args),
+        Command::Gate(args) => return Ok(cli::gate::run(&args)),
         Command::Refresh(args) => return cli::refresh::run(&args),
         Command::Ablate(args) => cli::compare::run(&args, "configs/ablate.toml"),
         Command::Bench(args) => cli::bench::run(&args),
@@ -63,6 +63,6 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Clicks(args) => cli::clicks::run(&args),
         Command::Collect(args) => cli::collect::run(&args),
         Command::StreamCheck(args) => cli::stream_check::run(&args),
-    };
-    done.map(|()| ExitCode::SUCCESS)
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

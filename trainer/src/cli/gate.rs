@@ -22,7 +22,7 @@ pub struct Args {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args) -> ExitCode {
     let out = args.out.clone().unwrap_or_else(|| {
         let mut name = args.candidate.as_os_str().to_owned();
         name.push(".gate");
@@ -43,11 +43,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 tracing::error!("refused: {refusal}");
             }
             tracing::info!(passed = verdict.passed, "report in {}", out.display());
-            Ok(if verdict.passed { ExitCode::SUCCESS } else { ExitCode::from(EXIT_REFUSED) })
+            if verdict.passed { ExitCode::SUCCESS } else { ExitCode::from(EXIT_REFUSED) }
         }
         Err(error) => {
             tracing::error!("the gate could not decide: {error}");
-            Ok(ExitCode::from(EXIT_BROKEN_INPUT))
+            ExitCode::from(EXIT_BROKEN_INPUT)
         }
     }
 }
