@@ -13,6 +13,7 @@ pub mod items;
 pub mod kafka;
 pub mod paths;
 pub mod points;
+pub mod refresh;
 pub mod servers;
 pub mod wait;
 pub mod world;

@@ -1,6 +1,7 @@
 //! The old model serves until the new one is ready: a refreshed bundle is made live beside steady writes and queries, and given up again.
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use astromech_e2e::checks::assert_stored;
 use astromech_e2e::daemon::run_to_end;
 use astromech_e2e::items::{Expected, Item};
 use astromech_e2e::wait::block_on;
-use astromech_e2e::{Daemon, wait_until, world, world::scratch};
+use astromech_e2e::{Daemon, paths, refresh, wait_until, world, world::scratch};
 use astromech_registry::{Signer, generate_key};
 use astromech_schemas::Manifest;
 use astromech_schemas::manifest::hex;
@@ -116,7 +117,7 @@ fn wait_group_done(scenario: &Scenario<'_>, manifest: &Manifest, daemon: &mut Da
 #[test]
 fn promise_7_a_new_model_goes_live_beside_writes_and_queries_and_back_again_and_nothing_is_lost_or_mixed() {
     let world = world();
-    let (old, (new_path, new)) = (bundle::manifest(), bundle::other(7));
+    let old = bundle::manifest();
     let mut scenario = Scenario::new(&world, "rollout");
     let published = Published::new();
     scenario.config.extra = published.rollout("");
@@ -129,10 +130,10 @@ fn promise_7_a_new_model_goes_live_beside_writes_and_queries_and_back_again_and_
 
     let stop = AtomicBool::new(false);
     let asking = Asking { daemon: &daemon, stop: &stop };
-    let (expected, (spaces, answers)) = std::thread::scope(|threads| {
+    let (new, expected, (spaces, answers)) = std::thread::scope(|threads| {
         let asked = threads.spawn(|| asking.run());
         let written = threads.spawn(|| writing(&scenario, &items, &fresh, 1, &stop));
-        published.publish(&new_path);
+        let new = refresh(&scenario, &published);
         wait_until("the new generation is live", ROLL_DEADLINE, || {
             if asked.is_finished() || written.is_finished() {
                 stop.store(true, Ordering::Release);
@@ -149,7 +150,7 @@ fn promise_7_a_new_model_goes_live_beside_writes_and_queries_and_back_again_and_
         let seen = scenario.results();
         scenario.wait_results(seen + 20, || ());
         stop.store(true, Ordering::Release);
-        (written.join().expect("writing"), asked.join().expect("asking"))
+        (new, written.join().expect("writing"), asked.join().expect("asking"))
     });
     let order = [&old, &new, &old].map(|manifest| manifest.fingerprint.as_str().to_owned());
     assert_eq!(spaces, order, "{answers} answers: each generation answered in its time and no other");
@@ -167,6 +168,29 @@ fn promise_7_a_new_model_goes_live_beside_writes_and_queries_and_back_again_and_
     let collections = block_on(world.points.client().list_collections()).expect("the server answers").collections;
     assert!(collections.iter().all(|one| one.name.ends_with(new.fingerprint.short())), "{collections:?}");
     assert!(daemon.terminate().success());
+}
+
+/// The job of a data scientist: collects from the topics of the running daemon, trains, passes its gate and publishes.
+fn refresh(scenario: &Scenario<'_>, published: &Published) -> Manifest {
+    let folder = scratch("refresh");
+    let others = scenario.world.client.topics("refresh");
+    refresh::write_training(&folder);
+    let job = refresh::Job {
+        brokers: &scenario.world.kafka.bootstrap,
+        items: &scenario.topics.changes,
+        clicks: &others.changes,
+        announcements: &others.results,
+        registry: &published.folder.to_string_lossy(),
+        lease_seconds: 60,
+        collect: &format!("file_roots = [{:?}]\n", scenario.corpus.root),
+    };
+    job.write(&folder, "");
+    let done = Command::new(paths::trainer_binary()).args(["refresh", "--config", "refresh.toml"]).current_dir(&folder).output();
+    let done = done.expect("the trainer starts");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let release = block_on(published.registry.current()).expect("a registry").expect("the job has published");
+    let manifest = published.folder.join("bundles").join(release.fingerprint.as_str()).join("manifest.json");
+    Manifest::from_json(&std::fs::read(manifest).expect("published")).expect("published")
 }
 
 /// The space that readers of the aliases find.

@@ -1,13 +1,11 @@
 //! `trainer refresh` from topics to a published and announced bundle, through kills at every boundary, and every way to end.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use astromech_e2e::corpus::corpus;
 use astromech_e2e::items::{Item, inline_images};
-use astromech_e2e::paths::repository;
 use astromech_e2e::world::scratch;
-use astromech_e2e::{Topics, wait_until};
+use astromech_e2e::{Topics, refresh, wait_until};
 use astromech_schemas::ModelAnnouncement;
 use serde_json::Value;
 
@@ -25,26 +23,23 @@ pub struct Setting {
 impl Setting {
     pub fn new(name: &str) -> Self {
         let setting = Self { folder: scratch(name), topics: broker().1.topics(name) };
-        let vocabulary = repository().join("configs/demo/bundle/vocab.txt");
-        let text = TRAIN.replace("VOCABULARY", &vocabulary.display().to_string());
-        std::fs::write(setting.folder.join("train.toml"), text).expect("a file in the test's folder");
+        refresh::write_training(&setting.folder);
         setting.write("");
         setting
     }
 
     /// Writes refresh.toml with more at its end.
     fn write(&self, more: &str) {
-        let mut text = format!(
-            "[job]\nwork = \"work\"\nlease_seconds = {LEASE_SECONDS}\nmetrics_file = \"refresh.prom\"\nrecords_min = 20\n[kafka]\nbrokers = {:?}\n",
-            broker().0.bootstrap
-        );
-        write!(text, "[collect]\nheld_out = 12\nitems = [{{ topic = {:?} }}]\n", self.topics.changes).expect("a String takes it");
-        writeln!(text, "clicks = {{ topic = {:?} }}", self.topics.results).expect("a String takes it");
-        text += "[collect.filter]\nhamming_max = 0\ntext_similarity_min = 1.1\n[train]\nconfig = \"train.toml\"\n";
-        text +=
-            "[export]\nname = \"refreshed\"\nprecisions = [\"f32\"]\nlicence = \"Apache-2.0\"\n[registry]\nurl = \"registry\"\n";
-        write!(text, "[announce]\ntopic = {:?}\n{more}", self.topics.dead_letters).expect("a String takes it");
-        std::fs::write(self.folder.join("refresh.toml"), text).expect("a file in the test's folder");
+        let job = refresh::Job {
+            brokers: &broker().0.bootstrap,
+            items: &self.topics.changes,
+            clicks: &self.topics.results,
+            announcements: &self.topics.dead_letters,
+            registry: "registry",
+            lease_seconds: LEASE_SECONDS,
+            collect: "",
+        };
+        job.write(&self.folder, more);
     }
 
     fn produce(&self, items: &[Item]) {
@@ -102,45 +97,6 @@ impl Setting {
         json_file(&self.folder.join("registry/current.json"))["fingerprint"].as_str().expect("a fingerprint").to_owned()
     }
 }
-
-/// A training of seconds on a model of 32 numbers.
-const TRAIN: &str = r#"
-[model]
-embed = 32
-positions = 16
-dead_weights = false
-[model.vision]
-width = 32
-layers = 2
-heads = 2
-mlp = 64
-patch = 8
-image = 32
-[model.text]
-width = 32
-layers = 1
-heads = 2
-mlp = 64
-[model.cross]
-layers = 1
-heads = 2
-mlp = 64
-[data]
-vocabulary = "VOCABULARY"
-working_px = 32
-max_tokens = 16
-batch = 8
-[loss]
-itm_every = 2
-itm_pairs_max = 12
-[optim]
-warmup_steps = 2
-steps = 6
-[run]
-out = "unused"
-seed = 7
-threads = 1
-"#;
 
 #[test]
 fn a_job_goes_from_topics_to_an_announced_bundle_and_then_finds_nothing_new() {
