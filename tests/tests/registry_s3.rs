@@ -19,7 +19,7 @@ use contract::Place;
 /// A static is never dropped: the script's own watch ends the server with this process.
 static SERVER: LazyLock<S3Server> = LazyLock::new(|| S3Server::start(&scratch("s3")));
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 fn options(server: &S3Server, url: String) -> RegistryOptions {
     RegistryOptions {

@@ -14,7 +14,7 @@ use super::output;
 use crate::generation::{GenerationStatus, Rollout};
 
 /// Longest wait for an answer: a drop ends when the generation has left its group.
-const ANSWER_MAX: Duration = Duration::from_secs(60);
+const ANSWER_MAX: Duration = Duration::from_mins(1);
 const HOUR_MS: u64 = 3_600_000;
 
 #[derive(Debug, Args)]
@@ -136,22 +136,18 @@ fn print(rollout: &Rollout) {
 /// One generation in one line.
 fn line(generation: &GenerationStatus) -> String {
     let points: Vec<String> = generation.points.iter().map(|(kind, points)| format!("{points} {kind}")).collect();
-    let mut line = format!(
+    let mut said = vec![format!(
         "{}  {:<9}  {}  {}",
         generation.fingerprint.short(),
         generation.state.as_str(),
         generation.bundle,
         points.join(", ")
-    );
-    if let Some(waits_for) = &generation.waits_for {
-        line.push_str(&format!("; waits for {waits_for}"));
-    }
-    if let Some(eta) = generation.eta_seconds.filter(|eta| *eta > 0) {
-        line.push_str(&format!("; about {eta} s to the live head"));
-    }
-    if let Some(since) = generation.since_ms {
+    )];
+    said.extend(generation.waits_for.as_ref().map(|waits_for| format!("waits for {waits_for}")));
+    said.extend(generation.eta_seconds.filter(|eta| *eta > 0).map(|eta| format!("about {eta} s to the live head")));
+    said.extend(generation.since_ms.map(|since| {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-        line.push_str(&format!("; for {:.1} h", now.saturating_sub(since) as f64 / HOUR_MS as f64));
-    }
-    line
+        format!("for {:.1} h", now.saturating_sub(since) as f64 / HOUR_MS as f64)
+    }));
+    said.join("; ")
 }

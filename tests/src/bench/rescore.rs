@@ -48,12 +48,13 @@ fn time(daemon: &Daemon, body: &Value) -> Duration {
     began.elapsed()
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "every part of the bench has this form")]
 pub(crate) fn run(_: &Setting) -> Result<String, String> {
     let world = world();
     let topics = world.client.topics("bench-rescore");
     let mut config = DaemonConfig::new(&world, &topics);
     config.file_roots = vec![corpus().root.clone()];
-    config.extra = "[log]\nlevel = \"warn\"\n".to_owned();
+    "[log]\nlevel = \"warn\"\n".clone_into(&mut config.extra);
     let items = pictures(CANDIDATES * SETS, 1);
     let daemon = Daemon::start(&config);
     index(&world, &topics, &items, || applied(&daemon));
