@@ -64,8 +64,8 @@ pub fn other(seed: u64) -> (PathBuf, Manifest) {
     (folder.join("bundle"), Manifest::from_json(&manifest).expect("the trainer wrote it"))
 }
 
-/// Pictures and texts that golden vectors are made of.
-fn write_samples(folder: &Path) {
+/// Sixteen pictures with their texts as a corpus folder: for golden vectors, and for a gate.
+pub fn write_samples(folder: &Path) {
     std::fs::create_dir_all(folder.join("images")).expect("a new folder");
     let row = |entry: &Entry| {
         let image = format!("images/{}", entry.picture.file_name().expect("a file").to_string_lossy());
