@@ -13,3 +13,12 @@ fi
 if ! command -v cargo >/dev/null 2>&1 && [ -x "$HOME/.cargo/bin/cargo" ]; then
   export PATH=$HOME/.cargo/bin:$PATH
 fi
+# One target folder serves several clones, and cargo tells by time alone whether what lies there is of this one: the sources of a clone that
+# did not build last are made newer than any artifact, or its tests would run another clone's code.
+checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+if [ "$(cat "$CARGO_TARGET_DIR/.checkout" 2>/dev/null)" != "$checkout" ]; then
+  mkdir -p "$CARGO_TARGET_DIR"
+  find "$checkout"/{schemas,daemon,trainer,tests} -name '*.rs' -exec touch {} +
+  printf '%s' "$checkout" >"$CARGO_TARGET_DIR/.checkout"
+fi
+unset checkout
