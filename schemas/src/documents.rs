@@ -2,7 +2,7 @@
 
 use schemars::{JsonSchema, generate::SchemaSettings};
 
-use crate::{clicks, http, item, manifest, release, rescore, results};
+use crate::{clicks, http, item, manifest, release, rescore, results, video};
 
 /// Every document of the contract as (file name, JSON Schema 2020-12), in a stable order.
 pub fn schema_documents() -> Vec<(&'static str, serde_json::Value)> {
@@ -14,6 +14,7 @@ pub fn schema_documents() -> Vec<(&'static str, serde_json::Value)> {
         ("article.schema.json", of::<item::Article>()),
         ("image.schema.json", of::<item::Image>()),
         ("ad.schema.json", of::<item::Ad>()),
+        ("video.schema.json", of::<video::Video>()),
         ("click.schema.json", of::<clicks::ClickCount>()),
         ("result.schema.json", of::<results::ResultMessage>()),
         ("manifest.schema.json", of::<manifest::Manifest>()),

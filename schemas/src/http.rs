@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::identity::{Fingerprint, Kind};
 use crate::item::InlineBytes;
 use crate::rescore::HitRescore;
+use crate::video::FrameRef;
 
 /// `POST /v1/embed`: at least one text or image.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -62,8 +63,8 @@ pub struct SearchRequest {
     /// Only items published then or earlier, milliseconds since 1970 UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_ms_to: Option<i64>,
-    /// Of each kind, how many of the best hits the single tower ranks anew, 1 to 100: pictures and advertisements for a text,
-    /// articles for a picture. None where absent.
+    /// Of each kind, how many of the best hits the single tower ranks anew, 1 to 100: pictures, advertisements and videos for a
+    /// text, articles for a picture. None where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub rescore: Option<u32>,
@@ -80,7 +81,10 @@ pub struct Hit {
     pub version: u64,
     /// Cosine of query and item, -1 to 1.
     pub score: f32,
-    /// Title of an article or ad, caption of an image.
+    /// Of a video: the frame that is nearest to the query. `score` and `image_url` are its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame: Option<FrameRef>,
+    /// Title of an article, ad or video, caption of an image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
     /// Beginning of the body.
@@ -109,7 +113,7 @@ pub struct Hit {
 pub struct SearchResponse {
     /// Vector space that was searched.
     pub fingerprint: Fingerprint,
-    /// Hits by kind: `image`, `article`, `ad`.
+    /// Hits by kind: `image`, `article`, `ad`, `video`.
     pub hits: BTreeMap<Kind, Vec<Hit>>,
     /// Time to embed the query, milliseconds.
     pub embed_ms: f64,

@@ -17,27 +17,31 @@ pub enum Kind {
     Image,
     /// An advertisement: a text, a picture, or both.
     Ad,
+    /// A video: key frames, with or without a text.
+    Video,
 }
 
 impl Kind {
     /// Every kind, in the order of the collections.
-    pub const ALL: [Self; 3] = [Self::Article, Self::Image, Self::Ad];
+    pub const ALL: [Self; 4] = [Self::Article, Self::Image, Self::Ad, Self::Video];
 
-    /// The word used in messages: `article`, `image` or `ad`.
+    /// The word used in messages: `article`, `image`, `ad` or `video`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Article => "article",
             Self::Image => "image",
             Self::Ad => "ad",
+            Self::Video => "video",
         }
     }
 
-    /// The alias under which the live collection of this kind is found: `articles`, `images` or `ads`.
+    /// The alias under which the live collection of this kind is found: `articles`, `images`, `ads` or `videos`.
     pub const fn collection(self) -> &'static str {
         match self {
             Self::Article => "articles",
             Self::Image => "images",
             Self::Ad => "ads",
+            Self::Video => "videos",
         }
     }
 }
@@ -55,7 +59,7 @@ impl FromStr for Kind {
         Self::ALL
             .into_iter()
             .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| format!("unknown kind `{text}`, expected one of `article`, `image`, `ad`"))
+            .ok_or_else(|| format!("unknown kind `{text}`, expected one of `article`, `image`, `ad`, `video`"))
     }
 }
 
@@ -69,6 +73,11 @@ pub fn point_id(kind: Kind, id: &str) -> Uuid {
     name.push(0);
     name.extend_from_slice(id.as_bytes());
     Uuid::new_v5(&NAMESPACE, &name)
+}
+
+/// The point id of a video's frame: UUIDv5 of its number in the video's own id as namespace, so that no item's id can meet it.
+pub fn frame_point_id(video: Uuid, number: u32) -> Uuid {
+    Uuid::new_v5(&video, &number.to_be_bytes())
 }
 
 /// Name of a vector space: 64 lower-case hexadecimal digits of a sha-256 over a bundle's files.
@@ -120,6 +129,15 @@ mod tests {
         assert_ne!(point_id(Kind::Article, "1"), point_id(Kind::Image, "1"));
         // A golden value: if it changes, every point of every collection is orphaned.
         assert_eq!(point_id(Kind::Image, "emoji-1").to_string(), "d9a040e2-cf30-54cb-8724-61189f694982");
+    }
+
+    #[test]
+    fn frames_have_stable_points_of_their_own() {
+        let (a, b) = (point_id(Kind::Video, "a"), point_id(Kind::Video, "b"));
+        let ids = [a, b, frame_point_id(a, 0), frame_point_id(a, 1), frame_point_id(b, 0)];
+        assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), ids.len());
+        // A golden value: if it changes, every frame is orphaned.
+        assert_eq!(frame_point_id(a, 1), Uuid::new_v5(&a, &[0, 0, 0, 1]));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Topic messages: articles, images and ads. A delete is a record with a null value and is no message of its own.
+//! Topic messages: articles, images, ads and videos. A delete is a record with a null value and is no message of its own.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{DecodeError, from_json};
 use crate::identity::Kind;
+use crate::video::{Video, check_frames};
 
 /// Where a picture comes from: exactly one of `url` and `bytes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -153,6 +154,8 @@ pub enum Item {
     Image(Image),
     /// An advertisement.
     Ad(Ad),
+    /// A video by its key frames.
+    Video(Video),
 }
 
 impl Item {
@@ -162,6 +165,7 @@ impl Item {
             Self::Article(_) => Kind::Article,
             Self::Image(_) => Kind::Image,
             Self::Ad(_) => Kind::Ad,
+            Self::Video(_) => Kind::Video,
         }
     }
 
@@ -171,15 +175,17 @@ impl Item {
             Self::Article(article) => &article.common,
             Self::Image(image) => &image.common,
             Self::Ad(ad) => &ad.common,
+            Self::Video(video) => &video.common,
         }
     }
 
-    /// The picture, if the item has one.
+    /// The picture, if the item has one; a video has frames instead.
     pub const fn image(&self) -> Option<&ImageSource> {
         match self {
             Self::Article(article) => article.image.as_ref(),
             Self::Image(image) => Some(&image.image),
             Self::Ad(ad) => ad.image.as_ref(),
+            Self::Video(_) => None,
         }
     }
 
@@ -189,6 +195,7 @@ impl Item {
             Self::Article(article) => article.image.take(),
             Self::Image(image) => Some(std::mem::replace(&mut image.image, ImageSource { url: None, bytes: None })),
             Self::Ad(ad) => ad.image.take(),
+            Self::Video(_) => None,
         }
     }
 
@@ -198,6 +205,9 @@ impl Item {
             Self::Article(article) => item_text(&article.title, &article.body),
             Self::Image(image) => item_text(image.caption.as_deref().unwrap_or_default(), ""),
             Self::Ad(ad) => item_text(&ad.title, ad.body.as_deref().unwrap_or_default()),
+            Self::Video(video) => {
+                item_text(video.title.as_deref().unwrap_or_default(), video.body.as_deref().unwrap_or_default())
+            }
         }
     }
 }
@@ -222,11 +232,13 @@ pub struct RecordLimits {
     pub image_bytes_max: usize,
     /// Most tags and most attributes, each.
     pub labels_max: usize,
+    /// Most key frames of a video.
+    pub frames_max: usize,
 }
 
 impl Default for RecordLimits {
     fn default() -> Self {
-        Self { text_bytes_max: 256 * 1024, id_bytes_max: 512, image_bytes_max: 16 * 1024 * 1024, labels_max: 256 }
+        Self { text_bytes_max: 256 * 1024, id_bytes_max: 512, image_bytes_max: 16 * 1024 * 1024, labels_max: 256, frames_max: 64 }
     }
 }
 
@@ -267,6 +279,7 @@ pub fn decode_item(bytes: &[u8], topic_kind: Option<Kind>, limits: &RecordLimits
         Kind::Article => Item::Article(from_json(bytes)?),
         Kind::Image => Item::Image(from_json(bytes)?),
         Kind::Ad => Item::Ad(from_json(bytes)?),
+        Kind::Video => Item::Video(from_json(bytes)?),
     };
     check(&item, limits)?;
     Ok(item)
@@ -277,6 +290,7 @@ fn check(item: &Item, limits: &RecordLimits) -> Result<(), DecodeError> {
         Item::Article(a) => &[("title", Some(&a.title)), ("body", Some(&a.body))],
         Item::Image(i) => &[("caption", i.caption.as_deref())],
         Item::Ad(a) => &[("title", Some(&a.title)), ("body", a.body.as_deref())],
+        Item::Video(v) => &[("title", v.title.as_deref()), ("body", v.body.as_deref())],
     };
     for (path, text) in texts {
         check_bytes(path, text.map_or(0, str::len), "text_bytes_max", limits.text_bytes_max)?;
@@ -294,13 +308,16 @@ fn check(item: &Item, limits: &RecordLimits) -> Result<(), DecodeError> {
     if let Some(image) = item.image() {
         check_image(image, limits)?;
     }
+    if let Item::Video(video) = item {
+        return check_frames(&video.frames, limits);
+    }
     if item.text().is_none() && item.image().is_none() {
         return Err(DecodeError::new("title", "the item has neither text nor a picture", "send a title, a body or an image"));
     }
     Ok(())
 }
 
-fn check_image(image: &ImageSource, limits: &RecordLimits) -> Result<(), DecodeError> {
+pub(crate) fn check_image(image: &ImageSource, limits: &RecordLimits) -> Result<(), DecodeError> {
     match (&image.url, &image.bytes) {
         (Some(_), Some(_)) | (None, None) => {
             Err(DecodeError::new("image", "expected exactly one of `url` and `bytes`", "send one of them"))
@@ -357,7 +374,7 @@ mod tests {
             (r#"{"kind":"image","image":{"bytes":"%%"}}"#, "image.bytes"),
             (r#"{"kind":"image","image":{}}"#, "image"),
             (r#"{"kind":"image","image":{"url":"a","bytes":"AA=="}}"#, "image"),
-            (r#"{"kind":"video"}"#, "kind"),
+            (r#"{"kind":"song"}"#, "kind"),
             (r#"{"title":"a","body":"b"}"#, "kind"),
             (r#"{"kind":"article","title":"a","body":"b","version":-1}"#, "version"),
             (r#"{"kind":"article","title":"a","body":"b","version":1.5}"#, "version"),

@@ -16,14 +16,16 @@ pub mod rescore;
 pub mod rescore_topic;
 pub mod results;
 pub mod trace;
+pub mod video;
 
 mod documents;
 
 pub use clicks::{ClickCount, decode_click};
 pub use documents::schema_documents;
 pub use error::DecodeError;
-pub use identity::{Fingerprint, Kind, point_id};
+pub use identity::{Fingerprint, Kind, frame_point_id, point_id};
 pub use item::{Ad, Article, Image, ImageSource, Item, RecordLimits, decode_item, item_text};
 pub use manifest::Manifest;
 pub use release::{ModelAnnouncement, Release};
 pub use trace::TraceContext;
+pub use video::{Frame, FrameRef, Video};

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::identity::{Fingerprint, Kind};
 use crate::item::InlineBytes;
+use crate::video::FrameRef;
 
 /// Names an item of the index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -27,7 +28,7 @@ pub struct RescoreContext {
     /// An encoded picture, base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<InlineBytes>,
-    /// An item of the index: its text, or its picture where it is an image or has no text. In the mode `ads` both.
+    /// An item of the index: its text, or its picture (a video's first frame) where it is an image or has no text. In the mode `ads` both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<ItemRef>,
 }
@@ -49,7 +50,7 @@ pub enum RescoreMode {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Candidate {
-    /// An item of the index, as it is indexed.
+    /// An item of the index, as it is indexed; of a video its frame nearest to the context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<ItemRef>,
     /// An encoded picture (JPEG, PNG, WebP, GIF or BMP), base64. What can't be read is this candidate's problem only.
@@ -189,6 +190,9 @@ pub struct Rescored {
     /// The item, where the candidate named one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<ItemRef>,
+    /// Of a video: the frame that was scored, the nearest to the context by cosine; absent where only its text was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame: Option<FrameRef>,
     /// Its scores: means over its pairs.
     #[serde(flatten)]
     pub scores: Scores,

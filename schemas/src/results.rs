@@ -39,6 +39,18 @@ pub struct Neighbour {
     pub score: f32,
 }
 
+/// A key frame that was written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FrameResult {
+    /// Where it stands, milliseconds from the video's beginning.
+    pub time_ms: u64,
+    /// Point in the collection.
+    pub point_id: String,
+    /// Its vector, of unit length, where `kafka.results.embeddings` asks for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub embedding: Vec<f32>,
+}
+
 /// A result: published with the item's id as key after the index has applied the change, so its arrival means the change is searchable.
 /// Delivered at least once; `source` makes a repeat recognisable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -53,7 +65,7 @@ pub struct ResultMessage {
     pub version: u64,
     /// What was done.
     pub operation: Operation,
-    /// Point in the collection.
+    /// Point in the collection; of a video the one that its frames belong to.
     pub point_id: String,
     /// Collection that holds the point.
     pub collection: String,
@@ -65,9 +77,12 @@ pub struct ResultMessage {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub embeddings: BTreeMap<String, Vec<f32>>,
     /// The nearest items of each kind, best first, where `kafka.results.neighbours` asks for them: what a recommender starts from. By the
-    /// text of the item, or its picture where it is an image or has no text; never the item itself.
+    /// text of the item, or its picture (a video's first frame) where it is an image or has no text; never the item itself.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub neighbours: BTreeMap<Kind, Vec<Neighbour>>,
+    /// The frames of a video, in the order of its record; absent for other kinds and deletes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frames: Vec<FrameResult>,
     /// The record that caused it.
     pub source: RecordPosition,
 }

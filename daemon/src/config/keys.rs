@@ -262,7 +262,7 @@ pub const SECTIONS: &[Section] = &[
             key("name", Text, Required("\"astromech.changes\""), "Name of the topic."),
             key(
                 "kind",
-                Choice(&["", "article", "image", "ad"]),
+                Choice(&["", "article", "image", "ad", "video"]),
                 Default("\"\""),
                 "Kind of every item in it; empty where each message carries its own (a delete: in the header astromech-kind).",
             ),
@@ -328,6 +328,7 @@ pub const SECTIONS: &[Section] = &[
             key("text_bytes_max", Integer(1, 16 * MIB), Default("262144"), "Longest title, body or caption, bytes of UTF-8."),
             key("id_bytes_max", Integer(1, 64 * KIB), Default("512"), "Longest id, bytes of UTF-8."),
             key("labels_max", Integer(0, 65_536), Default("256"), "Most tags, and most attributes."),
+            key("frames_max", Integer(1, 256), Default("64"), "Most key frames of a video."),
         ]),
     },
     Section {

@@ -357,6 +357,7 @@ impl<'a> Resolver<'a> {
             id_bytes_max: view.size("id_bytes_max"),
             image_bytes_max: self.view("media").size("bytes_max"),
             labels_max: view.size("labels_max"),
+            frames_max: view.size("frames_max"),
         }
     }
 

@@ -13,10 +13,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use astromech_schemas::Fingerprint;
+use astromech_schemas::{Fingerprint, Kind};
 use uuid::Uuid;
 
-use super::payload::{FIELD_DELETED, FIELD_VECTORS, FIELD_VERSION, FIELD_VERSION_HIGH, FIELD_VERSION_LOW};
+use super::payload::{FIELD_DELETED, FIELD_HEAD, FIELD_VECTORS, FIELD_VERSION, FIELD_VERSION_HIGH, FIELD_VERSION_LOW};
 use super::{Change, ChangeBody, IndexError, VECTOR_IMAGE, VECTOR_TEXT};
 
 /// Highest version that an engine stores: payload integers are 64-bit and signed.
@@ -71,7 +71,7 @@ pub(super) fn guard(points: impl IntoIterator<Item = (Uuid, u64)>) -> Condition 
 }
 
 /// The stored version is lower than `version`.
-fn older(version: u64) -> Condition {
+pub(super) fn older(version: u64) -> Condition {
     match split(version) {
         None => Condition::Less(FIELD_VERSION, version as i64),
         Some((high, low)) => Condition::Any(vec![
@@ -101,8 +101,12 @@ pub(super) fn leftovers(changes: &[&Change]) -> Vec<(&'static str, Condition)> {
         .collect()
 }
 
-/// The stored point is live. Nearly every point is told by its vectors, without a look at its payload.
-pub(super) fn live() -> Condition {
+/// The stored point is a live item: of videos their own points, without the frames. Of other kinds nearly every point is told by its
+/// vectors, without a look at its payload.
+pub(super) fn live(kind: Kind) -> Condition {
+    if kind == Kind::Video {
+        return Condition::IsTrue(FIELD_HEAD);
+    }
     let mut any = VECTORS.map(Condition::HasVector).to_vec();
     any.push(Condition::All(vec![], vec![Condition::IsTrue(FIELD_DELETED)]));
     Condition::Any(any)
@@ -136,6 +140,9 @@ pub(super) fn check(changes: &[Change], fingerprint: &Fingerprint, embedding_dim
                 change.fingerprint
             )));
         }
+        if (change.kind == Kind::Video) == matches!(change.body, ChangeBody::Upsert { .. }) && !matches!(change.body, ChangeBody::Delete) {
+            return Err(IndexError::Refused(format!("{} is not written in the form of its kind", item())));
+        }
         if change.version > VERSION_MAX {
             return Err(IndexError::Refused(format!("version {} of {} is above {VERSION_MAX}", change.version, item())));
         }
@@ -143,6 +150,12 @@ pub(super) fn check(changes: &[Change], fingerprint: &Fingerprint, embedding_dim
             if let Some(vector) = change.vector(name) {
                 check_vector(vector, embedding_dim)
                     .map_err(|problem| IndexError::Mismatch(format!("vector `{name}` of {}: {problem}", item())))?;
+            }
+        }
+        if let ChangeBody::Video { frames, .. } = &change.body {
+            for (number, frame) in frames.iter().enumerate() {
+                check_vector(&frame.image, embedding_dim)
+                    .map_err(|problem| IndexError::Mismatch(format!("frame {number} of {}: {problem}", item())))?;
             }
         }
     }
@@ -164,7 +177,7 @@ impl Change {
     /// The vector of that name, if this change writes one.
     pub(super) fn vector(&self, name: &str) -> Option<&[f32]> {
         match &self.body {
-            ChangeBody::Upsert { text, .. } if name == VECTOR_TEXT => text.as_deref(),
+            ChangeBody::Upsert { text, .. } | ChangeBody::Video { text, .. } if name == VECTOR_TEXT => text.as_deref(),
             ChangeBody::Upsert { image, .. } if name == VECTOR_IMAGE => image.as_deref(),
             _ => None,
         }
@@ -174,7 +187,7 @@ impl Change {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
-    use astromech_schemas::{Kind, point_id};
+    use astromech_schemas::point_id;
 
     use super::*;
 

@@ -9,6 +9,7 @@ mod filter;
 pub mod guard;
 pub mod payload;
 pub mod qdrant;
+mod video;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use futures::future::BoxFuture;
 use uuid::Uuid;
 
 pub use filter::SearchFilter;
+pub(crate) use video::with_frame;
 
 use crate::generation::Catalog;
 
@@ -56,11 +58,31 @@ pub enum ChangeBody {
         /// Everything that is returned with a hit; `id`, `kind`, `version` and `fingerprint` are added by the writer.
         payload: serde_json::Map<String, serde_json::Value>,
     },
+    /// Write a video: the item's own point, and one for each frame; the frames of older versions go.
+    Video {
+        /// Unit vector of the text, if the video has one; of the item's own point.
+        text: Option<Vec<f32>>,
+        /// Its frames; a frame's number is its place here.
+        frames: Vec<FramePoint>,
+        /// As of [`ChangeBody::Upsert`], for the item's own point.
+        payload: serde_json::Map<String, serde_json::Value>,
+    },
     /// Leave a tombstone.
     Delete,
 }
 
-/// A nearest-neighbour question to one collection.
+/// A frame of a video, embedded.
+#[derive(Debug, Clone)]
+pub struct FramePoint {
+    /// Unit vector of the picture.
+    pub image: Vec<f32>,
+    /// Where the frame stands, milliseconds from the beginning.
+    pub time_ms: u64,
+    /// What is known of this frame alone, and what searches filter by.
+    pub payload: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A nearest-neighbour question to one collection. Videos by their pictures are one hit each, of their nearest frame.
 #[derive(Debug, Clone)]
 pub struct Query {
     /// Which collection.
@@ -75,7 +97,8 @@ pub struct Query {
     pub filter: SearchFilter,
 }
 
-/// A stored point, as found or retrieved. Tombstones are only ever retrieved.
+/// A stored point, as found or retrieved. Tombstones are only ever retrieved. A video found by a frame is its own point with the fields of
+/// that frame ([`payload::FIELD_FRAME`], [`payload::FIELD_FRAME_TIME`], its picture's) and the frame's score.
 #[derive(Debug, Clone)]
 pub struct Stored {
     /// Point id.
@@ -109,7 +132,7 @@ pub enum IndexError {
     Mismatch(String),
 }
 
-/// An engine that holds the three collections of one generation.
+/// An engine that holds the collections of one generation, one a kind.
 pub trait Index: Send + Sync {
     /// Vector space of this index.
     fn fingerprint(&self) -> &Fingerprint;
@@ -124,10 +147,10 @@ pub trait Index: Send + Sync {
     /// Points by id, tombstones included; unknown ids are left out.
     fn retrieve<'a>(&'a self, kind: Kind, point_ids: &'a [Uuid]) -> BoxFuture<'a, Result<Vec<Stored>, IndexError>>;
 
-    /// A page of live points in the order of their ids, from the id `from` on, and the id that the next page begins with.
+    /// A page of live items (a video's own point, without its frames) in the order of their ids, from the id `from` on, and the id that the next page begins with.
     fn scroll(&self, kind: Kind, from: Option<Uuid>, limit: u32) -> BoxFuture<'_, Result<Page, IndexError>>;
 
-    /// Live points (tombstones not counted) by kind.
+    /// Live items (tombstones and frames not counted) by kind.
     fn counts(&self) -> BoxFuture<'_, Result<BTreeMap<Kind, u64>, IndexError>>;
 
     /// Answers when the engine answers.

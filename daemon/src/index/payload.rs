@@ -1,5 +1,6 @@
 //! What is stored beside the vectors of a point.
 
+use astromech_schemas::Kind;
 use serde_json::{Map, Value};
 
 use super::guard::{VECTORS, split};
@@ -21,6 +22,16 @@ pub const FIELD_FINGERPRINT: &str = "fingerprint";
 pub const FIELD_DELETED: &str = "deleted";
 /// Names of the vectors that this version of the item has.
 pub const FIELD_VECTORS: &str = "vectors";
+/// `true` on a video's own point, absent on its frames and on a tombstone.
+pub const FIELD_HEAD: &str = "head";
+/// On a video's own point: sha-256 over everything that its record stores, hexadecimal.
+pub const FIELD_CONTENT: &str = "content_sha256";
+/// On a frame: point id of its video.
+pub const FIELD_VIDEO: &str = "video";
+/// On a frame: its number, from 0.
+pub const FIELD_FRAME: &str = "frame";
+/// On a frame: where it stands, milliseconds from the video's beginning.
+pub const FIELD_FRAME_TIME: &str = "frame_time_ms";
 
 /// Fields that only the writer sets; an item's own fields of these names are dropped.
 const RESERVED: [&str; 8] =
@@ -37,9 +48,9 @@ pub(super) enum FieldType {
     Bool,
 }
 
-/// Indexed payload fields of a collection: those of the guard (clusters in strict mode refuse writes that filter without an index) and
+/// Indexed payload fields of every collection: those of the guard (clusters in strict mode refuse writes that filter without an index) and
 /// those that readers filter by.
-pub(super) const INDEXED_FIELDS: [(&str, FieldType); 9] = [
+const INDEXED_FIELDS: [(&str, FieldType); 9] = [
     (FIELD_VERSION, FieldType::Integer),
     (FIELD_VERSION_HIGH, FieldType::Integer),
     (FIELD_VERSION_LOW, FieldType::Integer),
@@ -51,10 +62,20 @@ pub(super) const INDEXED_FIELDS: [(&str, FieldType); 9] = [
     ("language", FieldType::Keyword),
 ];
 
+/// Fields that the collection of videos indexes beside those.
+const INDEXED_VIDEO_FIELDS: [(&str, FieldType); 2] =
+    [(FIELD_VIDEO, FieldType::Keyword), (FIELD_HEAD, FieldType::Bool)];
+
+/// Indexed payload fields of the collection of `kind`.
+pub(super) fn indexed_fields(kind: Kind) -> impl Iterator<Item = (&'static str, FieldType)> {
+    let videos = if kind == Kind::Video { &INDEXED_VIDEO_FIELDS[..] } else { &[] };
+    INDEXED_FIELDS.iter().chain(videos).copied()
+}
+
 /// The stored payload of a change: the item's own fields and the writer's.
 pub(super) fn build(change: &Change) -> Map<String, Value> {
     let mut payload = match &change.body {
-        ChangeBody::Upsert { payload, .. } => payload.clone(),
+        ChangeBody::Upsert { payload, .. } | ChangeBody::Video { payload, .. } => payload.clone(),
         ChangeBody::Delete => Map::new(),
     };
     for field in RESERVED {

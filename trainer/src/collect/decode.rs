@@ -97,9 +97,17 @@ fn delete(message: &BorrowedMessage<'_>, topic: &ItemTopic, limits: &RecordLimit
     Ok(Body::Delete { kind, id, version })
 }
 
+/// What a video shows is its first frame: one picture for its one text, as for every other item.
+fn picture(item: &mut Item) -> Option<ImageSource> {
+    match item {
+        Item::Video(video) => video.frames.drain(..).next().map(|frame| frame.image),
+        other => other.take_image(),
+    }
+}
+
 fn keep(mut item: Item, id: String, version: u64, pictures: &PictureStore) -> Result<Body, CollectError> {
     let kind = item.kind();
-    let picture = match item.take_image() {
+    let picture = match picture(&mut item) {
         Some(ImageSource { bytes: Some(bytes), .. }) => Some(PictureRef::Stored { name: pictures.put(&bytes.0)? }),
         Some(ImageSource { url: Some(url), .. }) => Some(PictureRef::At { url }),
         _ => None,
@@ -109,6 +117,7 @@ fn keep(mut item: Item, id: String, version: u64, pictures: &PictureStore) -> Re
         Item::Article(article) => (article.title, article.body),
         Item::Image(image) => (image.caption.unwrap_or_default(), String::new()),
         Item::Ad(ad) => (ad.title, ad.body.unwrap_or_default()),
+        Item::Video(video) => (video.title.unwrap_or_default(), video.body.unwrap_or_default()),
     };
     let texts = Texts { title: cut(title.trim()), content: cut(content.trim()), link };
     Ok(Body::Upsert { kind, id, version, texts, picture })

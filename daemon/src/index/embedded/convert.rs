@@ -25,10 +25,10 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// The changes by kind, one change an item.
-    pub(super) fn of(changes: &[Change]) -> Vec<Self> {
+    /// The changes by kind; at most one change of each point.
+    pub(super) fn of(changes: Vec<&Change>) -> Vec<Self> {
         let mut by_kind: BTreeMap<Kind, Vec<&Change>> = BTreeMap::new();
-        for change in guard::newest(changes) {
+        for change in changes {
             by_kind.entry(change.kind).or_default().push(change);
         }
         let batch = |(kind, changes): (Kind, Vec<&Change>)| Self {
@@ -37,6 +37,12 @@ impl Batch {
             points: changes.len() as u64,
         };
         by_kind.into_iter().map(batch).collect()
+    }
+
+    /// Removes the points that `which` holds for.
+    pub(super) fn removal(kind: Kind, which: &Condition) -> Self {
+        let remove = PointOperations::DeletePointsByFilter(to_filter(which));
+        Self { kind, operations: vec![UpdateOperation::PointOperation(remove)], points: 0 }
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! ROOT/lock         held by the process that has the index open, with its process id
 //! ROOT/meta.json    fingerprint, embedding_dim, bundle
-//! ROOT/articles/  ROOT/images/  ROOT/ads/
+//! ROOT/articles/  ROOT/images/  ROOT/ads/  ROOT/videos/
 //! ```
 
 use std::fs::{self, File, TryLockError};

@@ -24,8 +24,9 @@ pub use self::catalog::EmbeddedCatalog;
 use self::convert::Batch;
 use self::shard::Shards;
 use self::writer::Job;
-use super::guard::{check, check_vector};
-use super::{Change, Index, IndexError, Page, Query, Space, Stored};
+use super::guard::{Condition, check, check_vector};
+use super::video::{self, Points};
+use super::{Change, Index, IndexError, Page, Query, Space, Stored, VECTOR_IMAGE};
 
 /// Most batches that wait for the writing thread; beyond it `apply` waits.
 pub const WRITE_QUEUE_MAX: usize = 8;
@@ -33,6 +34,8 @@ pub const WRITE_QUEUE_MAX: usize = 8;
 pub const GROUP_BATCHES_MAX: usize = 8;
 /// Most reads at a time; beyond it a read waits.
 pub const READS_IN_FLIGHT_MAX: usize = 32;
+/// Frames that are looked at for each video that is wanted; where they are of fewer videos, the search goes on beside those.
+const FRAMES_A_VIDEO: usize = 4;
 
 /// When the writing thread cares for a shard, between two groups of batches.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +56,7 @@ impl Default for Tuning {
     }
 }
 
-/// The three collections of one vector space in a folder of this machine.
+/// The collections of one vector space in a folder of this machine.
 pub struct EmbeddedIndex {
     space: Space,
     shards: Arc<Shards>,
@@ -110,7 +113,7 @@ impl EmbeddedIndex {
     }
 
     /// Runs a read on a blocking thread, at most [`READS_IN_FLIGHT_MAX`] at a time.
-    async fn read<T: Send + 'static>(
+    async fn read_shards<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Shards) -> Result<T, IndexError> + Send + 'static,
     ) -> Result<T, IndexError> {
@@ -137,6 +140,28 @@ impl Drop for EmbeddedIndex {
     }
 }
 
+impl Points for EmbeddedIndex {
+    async fn write(&self, changes: Vec<&Change>) -> Result<(), IndexError> {
+        let batches = Batch::of(changes);
+        self.submit(|reply| Job::Apply { batches, reply }).await
+    }
+
+    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Stored>, IndexError> {
+        self.retrieve(Kind::Video, ids).await
+    }
+
+    async fn remove(&self, which: Condition) -> Result<(), IndexError> {
+        let batches = vec![Batch::removal(Kind::Video, &which)];
+        self.submit(|reply| Job::Apply { batches, reply }).await
+    }
+
+    async fn frames(&self, query: &Query, found: &[Uuid], videos: usize) -> Result<Vec<Stored>, IndexError> {
+        let (query, found) = (query.clone(), found.to_vec());
+        let frames = videos.saturating_mul(FRAMES_A_VIDEO);
+        self.read_shards(move |shards| shards.get(query.kind).search(&query, &found, frames)).await
+    }
+}
+
 impl Index for EmbeddedIndex {
     fn fingerprint(&self) -> &Fingerprint {
         &self.space.fingerprint
@@ -148,8 +173,7 @@ impl Index for EmbeddedIndex {
             if changes.is_empty() {
                 return Ok(());
             }
-            let batches = Batch::of(changes);
-            self.submit(|reply| Job::Apply { batches, reply }).await
+            video::apply(self, changes).await
         }
         .boxed()
     }
@@ -158,8 +182,11 @@ impl Index for EmbeddedIndex {
         async move {
             check_vector(&query.vector, self.space.embedding_dim)
                 .map_err(|problem| IndexError::Mismatch(format!("the query's vector {problem}")))?;
+            if query.kind == Kind::Video && query.vector_name == VECTOR_IMAGE {
+                return video::search(self, query).await;
+            }
             let query = query.clone();
-            self.read(move |shards| shards.get(query.kind).search(&query)).await
+            self.read_shards(move |shards| shards.get(query.kind).search(&query, &[], query.limit as usize)).await
         }
         .boxed()
     }
@@ -167,17 +194,17 @@ impl Index for EmbeddedIndex {
     fn retrieve<'a>(&'a self, kind: Kind, point_ids: &'a [Uuid]) -> BoxFuture<'a, Result<Vec<Stored>, IndexError>> {
         async move {
             let ids = point_ids.to_vec();
-            self.read(move |shards| shards.get(kind).retrieve(&ids)).await
+            self.read_shards(move |shards| shards.get(kind).retrieve(&ids)).await
         }
         .boxed()
     }
 
     fn scroll(&self, kind: Kind, from: Option<Uuid>, limit: u32) -> BoxFuture<'_, Result<Page, IndexError>> {
-        self.read(move |shards| shards.get(kind).scroll(from, limit as usize)).boxed()
+        self.read_shards(move |shards| shards.get(kind).scroll(kind, from, limit as usize)).boxed()
     }
 
     fn counts(&self) -> BoxFuture<'_, Result<BTreeMap<Kind, u64>, IndexError>> {
-        self.read(|shards| Kind::ALL.into_iter().map(|kind| Ok((kind, shards.get(kind).count_live()?))).collect()).boxed()
+        self.read_shards(|shards| Kind::ALL.into_iter().map(|kind| Ok((kind, shards.get(kind).count_live(kind)?))).collect()).boxed()
     }
 
     fn health(&self) -> BoxFuture<'_, Result<(), IndexError>> {

@@ -34,8 +34,8 @@ pub(super) struct Shards {
 
 impl Shards {
     pub(super) fn open(root: &Path, embedding_dim: u32, tuning: Tuning, lock: File) -> Result<Self, IndexError> {
-        let [a, b, c] = Kind::ALL.map(|kind| Shard::open(root.join(kind.collection()), embedding_dim, tuning));
-        Ok(Self { shards: [a?, b?, c?], lock: Mutex::new(Some(lock)) })
+        let [a, b, c, d] = Kind::ALL.map(|kind| Shard::open(root.join(kind.collection()), embedding_dim, tuning));
+        Ok(Self { shards: [a?, b?, c?, d?], lock: Mutex::new(Some(lock)) })
     }
 
     pub(super) fn get(&self, kind: Kind) -> &Shard {
@@ -43,6 +43,7 @@ impl Shards {
             Kind::Article => &self.shards[0],
             Kind::Image => &self.shards[1],
             Kind::Ad => &self.shards[2],
+            Kind::Video => &self.shards[3],
         }
     }
 
@@ -145,12 +146,13 @@ impl Shard {
         })
     }
 
-    pub(super) fn search(&self, query: &Query) -> Result<Vec<Stored>, IndexError> {
+    /// The nearest points, but for the frames of the videos `beside`.
+    pub(super) fn search(&self, query: &Query, beside: &[Uuid], limit: usize) -> Result<Vec<Stored>, IndexError> {
         let request = SearchRequest {
             query: QueryEnum::Nearest(NamedQuery::new(VectorInternal::Dense(query.vector.clone()), query.vector_name)),
-            filter: query.filter.condition().as_ref().map(to_filter),
+            filter: query.filter.condition_beside(beside).as_ref().map(to_filter),
             params: None,
-            limit: query.limit as usize,
+            limit,
             offset: 0,
             with_payload: Some(WithPayloadInterface::Bool(true)),
             with_vector: Some(WithVector::Bool(false)),
@@ -168,12 +170,12 @@ impl Shard {
         Ok(stored)
     }
 
-    /// A page of live points in the order of their ids.
-    pub(super) fn scroll(&self, from: Option<Uuid>, limit: usize) -> Result<Page, IndexError> {
+    /// A page of live items in the order of their ids.
+    pub(super) fn scroll(&self, kind: Kind, from: Option<Uuid>, limit: usize) -> Result<Page, IndexError> {
         let request = ScrollRequest {
             offset: from.map(PointId::Uuid),
             limit: Some(limit),
-            filter: Some(to_filter(&live())),
+            filter: Some(to_filter(&live(kind))),
             with_payload: Some(WithPayloadInterface::Bool(true)),
             with_vector: WithVector::Bool(false),
             order_by: None,
@@ -191,8 +193,8 @@ impl Shard {
         records.into_iter().map(|record| to_stored(record.id, 0.0, record.payload)).collect()
     }
 
-    pub(super) fn count_live(&self) -> Result<u64, IndexError> {
-        self.with("counting points", |engine| engine.count(CountRequest { filter: Some(to_filter(&live())), exact: true }))
+    pub(super) fn count_live(&self, kind: Kind) -> Result<u64, IndexError> {
+        self.with("counting points", |engine| engine.count(CountRequest { filter: Some(to_filter(&live(kind))), exact: true }))
             .map(|count| count as u64)
     }
 }

@@ -1,4 +1,4 @@
-//! The book of generations on a Qdrant server: collections with our metadata, and the three aliases.
+//! The book of generations on a Qdrant server: collections with our metadata, and the aliases.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -114,7 +114,7 @@ impl QdrantCatalog {
         Ok(try_join_all(read).await?.into_iter().flatten().collect())
     }
 
-    /// One request that takes the three aliases away and sets them anew: Qdrant applies it whole.
+    /// One request that takes the aliases away and sets them anew: Qdrant applies it whole.
     async fn set_aliases(&self, fingerprint: &Fingerprint) -> Result<(), IndexError> {
         let there = self.aliases().await?;
         let mut actions = Vec::new();
@@ -188,7 +188,7 @@ impl Catalog for QdrantCatalog {
                 return Err(IndexError::Mismatch(format!("generation {} is live: promote another first", fingerprint.short())));
             }
             // Articles last: they carry the note, so a drop that was cut off is seen and done again.
-            for kind in [Kind::Ad, Kind::Image, Kind::Article] {
+            for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Article).chain([Kind::Article]) {
                 let name = collection_name(kind, fingerprint);
                 self.client.delete_collection(name).await.map_err(self.error("deleting a collection"))?;
             }

@@ -15,7 +15,8 @@ use std::time::Duration;
 use astromech_schemas::{Fingerprint, Kind};
 use futures::future::{BoxFuture, FutureExt as _, try_join_all};
 use qdrant_client::qdrant::{
-    CountPointsBuilder, GetPointsBuilder, QueryPointsBuilder, ScrollPointsBuilder, UpdateBatchPointsBuilder,
+    CountPointsBuilder, DeletePointsBuilder, GetPointsBuilder, QueryPointGroupsBuilder, QueryPointsBuilder, ScrollPointsBuilder,
+    UpdateBatchPointsBuilder,
 };
 use qdrant_client::{Qdrant, QdrantError};
 use uuid::Uuid;
@@ -24,9 +25,10 @@ pub use self::catalog::QdrantCatalog;
 use self::convert::{Prepared, from_point_id, operations, prepare, to_filter, to_point_id, to_stored};
 use self::error::from_client;
 use self::setup::Setup;
-use super::guard::{check, check_vector, live, newest};
-use super::payload::is_tombstone;
-use super::{Change, Index, IndexError, Page, Query, Space, Stored};
+use super::guard::{Condition, check, check_vector, live};
+use super::payload::{FIELD_VIDEO, is_tombstone};
+use super::video::{self, Points};
+use super::{Change, Index, IndexError, Page, Query, Space, Stored, VECTOR_IMAGE};
 use crate::generation::collection_name;
 
 /// Most bytes of one write request, about. The server itself sets no limit to a gRPC message; a proxy before it may.
@@ -73,7 +75,7 @@ fn client(options: &QdrantOptions) -> Result<Qdrant, IndexError> {
         .map_err(|error| from_client("connecting", &options.url, &error))
 }
 
-/// The three collections of one vector space on a Qdrant server.
+/// The collections of one vector space on a Qdrant server.
 pub struct QdrantIndex {
     client: Qdrant,
     url: String,
@@ -124,9 +126,46 @@ impl QdrantIndex {
     }
 
     async fn count(&self, kind: Kind) -> Result<(Kind, u64), IndexError> {
-        let request = CountPointsBuilder::new(self.name(kind)).filter(to_filter(&live())).exact(true);
+        let request = CountPointsBuilder::new(self.name(kind)).filter(to_filter(&live(kind))).exact(true);
         let answer = self.client.count(request).await.map_err(self.error("counting points"))?;
         Ok((kind, answer.result.map_or(0, |result| result.count)))
+    }
+}
+
+impl Points for QdrantIndex {
+    async fn write(&self, changes: Vec<&Change>) -> Result<(), IndexError> {
+        let mut by_kind: BTreeMap<Kind, Vec<&Change>> = BTreeMap::new();
+        for change in changes {
+            by_kind.entry(change.kind).or_default().push(change);
+        }
+        try_join_all(by_kind.into_iter().map(|(kind, changes)| self.write_kind(kind, changes))).await?;
+        Ok(())
+    }
+
+    async fn read(&self, ids: &[Uuid]) -> Result<Vec<Stored>, IndexError> {
+        self.retrieve(Kind::Video, ids).await
+    }
+
+    async fn remove(&self, which: Condition) -> Result<(), IndexError> {
+        let request = DeletePointsBuilder::new(self.name(Kind::Video)).points(to_filter(&which)).wait(true);
+        self.client.delete_points(request).await.map_err(self.error("removing frames"))?;
+        Ok(())
+    }
+
+    async fn frames(&self, query: &Query, found: &[Uuid], videos: usize) -> Result<Vec<Stored>, IndexError> {
+        let request = QueryPointGroupsBuilder::new(self.name(Kind::Video), FIELD_VIDEO)
+            .query(query.vector.clone())
+            .using(query.vector_name)
+            .limit(videos as u64)
+            .group_size(1_u64)
+            .with_payload(true);
+        let request = match query.filter.condition_beside(found) {
+            Some(condition) => request.filter(to_filter(&condition)),
+            None => request,
+        };
+        let answer = self.client.query_groups(request).await.map_err(self.error("searching frames"))?;
+        let groups = answer.result.map(|result| result.groups).unwrap_or_default();
+        groups.into_iter().flat_map(|group| group.hits).map(|point| to_stored(point.id, point.score, point.payload)).collect()
     }
 }
 
@@ -141,12 +180,7 @@ impl Index for QdrantIndex {
                 return Err(IndexError::Mismatch("the index is closed".to_owned()));
             }
             check(changes, &self.space.fingerprint, self.space.embedding_dim)?;
-            let mut by_kind: BTreeMap<Kind, Vec<&Change>> = BTreeMap::new();
-            for change in newest(changes) {
-                by_kind.entry(change.kind).or_default().push(change);
-            }
-            try_join_all(by_kind.into_iter().map(|(kind, changes)| self.write_kind(kind, changes))).await?;
-            Ok(())
+            video::apply(self, changes).await
         }
         .boxed()
     }
@@ -155,6 +189,9 @@ impl Index for QdrantIndex {
         async move {
             check_vector(&query.vector, self.space.embedding_dim)
                 .map_err(|problem| IndexError::Mismatch(format!("the query's vector {problem}")))?;
+            if query.kind == Kind::Video && query.vector_name == VECTOR_IMAGE {
+                return video::search(self, query).await;
+            }
             let request = QueryPointsBuilder::new(self.name(query.kind))
                 .query(query.vector.clone())
                 .using(query.vector_name)
@@ -190,7 +227,7 @@ impl Index for QdrantIndex {
 
     fn scroll(&self, kind: Kind, from: Option<Uuid>, limit: u32) -> BoxFuture<'_, Result<Page, IndexError>> {
         async move {
-            let request = ScrollPointsBuilder::new(self.name(kind)).filter(to_filter(&live())).limit(limit).with_payload(true);
+            let request = ScrollPointsBuilder::new(self.name(kind)).filter(to_filter(&live(kind))).limit(limit).with_payload(true);
             let request = match from {
                 Some(from) => request.offset(to_point_id(from)),
                 None => request,

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::error::from_client;
 use crate::generation::collection_name;
 use crate::index::guard::VECTORS;
-use crate::index::payload::{FieldType, INDEXED_FIELDS};
+use crate::index::payload::{FieldType, indexed_fields};
 use crate::index::{IndexError, Space};
 
 /// Oldest server that evaluates a condition per point on an upsert and keeps metadata with a collection.
@@ -114,7 +114,7 @@ impl Setup<'_> {
             .result
             .unwrap_or_default();
         self.check_collection(&name, &info)?;
-        let missing: Vec<_> = INDEXED_FIELDS.into_iter().filter(|(field, _)| !info.payload_schema.contains_key(*field)).collect();
+        let missing: Vec<_> = indexed_fields(kind).filter(|(field, _)| !info.payload_schema.contains_key(*field)).collect();
         for (i, (field, field_type)) in missing.iter().enumerate() {
             // A shard works its operations off in order: waiting for the last is waiting for all.
             self.index_field(&name, field, *field_type, i + 1 == missing.len()).await?;
