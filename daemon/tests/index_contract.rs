@@ -47,6 +47,8 @@ on_both_engines!(
     nothing_is_applied_after_close,
 );
 
+mod index_videos;
+
 async fn promise_2_nothing_stale_older_version_never_replaces_newer(engine: Engine) {
     let index = engine.open().await;
     index.apply(&[image("a", 10, None, Some(1))]).await.unwrap();
@@ -118,7 +120,7 @@ async fn assert_ends(index: &dyn Index, changes: &[Change], ends: &[(String, Str
         let last = changes.iter().filter(|change| &change.id == id).max_by_key(|change| change.version).unwrap();
         let (text, image) = match &last.body {
             ChangeBody::Upsert { text, image, .. } => (text.clone(), image.clone()),
-            ChangeBody::Delete => (None, None),
+            ChangeBody::Video { .. } | ChangeBody::Delete => (None, None),
         };
         for (vector_name, wanted) in [(VECTOR_TEXT, text), (VECTOR_IMAGE, image)] {
             let vector = wanted.clone().unwrap_or_else(|| vector(1));
@@ -304,7 +306,7 @@ async fn search_finds_the_nearest_and_counts_leave_tombstones_out(engine: Engine
     assert_eq!((by_text.len(), by_text[0].0.as_str()), (24, "n4"), "only items with a text, and no tombstone");
     assert_eq!(search(&*index, VECTOR_IMAGE, 105, 100).await.len(), 48);
     let counts = index.counts().await.unwrap();
-    assert_eq!(counts.into_iter().collect::<Vec<_>>(), [(Kind::Article, 0), (Kind::Image, 48), (Kind::Ad, 0)]);
+    assert_eq!(counts.into_iter().collect::<Vec<_>>(), [(Kind::Article, 0), (Kind::Image, 48), (Kind::Ad, 0), (Kind::Video, 0)]);
     let ids = [point_id(Kind::Image, "n5"), point_id(Kind::Image, "unknown"), point_id(Kind::Image, "n1")];
     assert_eq!(index.retrieve(Kind::Image, &ids).await.unwrap().len(), 2, "a tombstone is retrieved, an unknown id left out");
     index.health().await.unwrap();
@@ -344,12 +346,14 @@ async fn a_search_keeps_to_its_filter(engine: Engine) {
 
 async fn a_batch_of_all_kinds_lands_in_each_collection(engine: Engine) {
     let index = engine.open().await;
-    let body = || ChangeBody::Upsert {
-        text: Some(vector(1)),
-        image: None,
-        payload: json!({"title": "同"}).as_object().unwrap().clone(),
+    let body = |kind: Kind| {
+        let (text, payload) = (Some(vector(1)), json!({"title": "同"}).as_object().unwrap().clone());
+        match kind {
+            Kind::Video => ChangeBody::Video { text, frames: Vec::new(), payload },
+            _ => ChangeBody::Upsert { text, image: None, payload },
+        }
     };
-    let batch: Vec<Change> = Kind::ALL.into_iter().map(|kind| change(kind, "same-id", 1, body())).collect();
+    let batch: Vec<Change> = Kind::ALL.into_iter().map(|kind| change(kind, "same-id", 1, body(kind))).collect();
     index.apply(&batch).await.unwrap();
     for kind in Kind::ALL {
         assert_eq!(index.counts().await.unwrap()[&kind], 1);

@@ -63,7 +63,8 @@ pub(crate) fn check_frames(frames: &[Frame], limits: &RecordLimits) -> Result<()
             let problem = format!("{} ms, over the limit of {} ms", frame.time_ms, i64::MAX);
             return Err(DecodeError::new(format!("frames[{number}].time_ms"), problem, "send milliseconds from the beginning"));
         }
-        check_image(&frame.image, limits).map_err(|error| DecodeError { path: format!("frames[{number}].{}", error.path), ..error })?;
+        check_image(&frame.image, limits)
+            .map_err(|error| DecodeError { path: format!("frames[{number}].{}", error.path), ..error })?;
     }
     Ok(())
 }

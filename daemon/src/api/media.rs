@@ -7,9 +7,9 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use astromech_schemas::{Kind, point_id};
+use astromech_schemas::{FrameRef, Kind, frame_point_id, point_id};
 use axum::body::{Body, Bytes};
-use axum::extract::{Path as UrlPath, State};
+use axum::extract::{Path as UrlPath, Query as UrlQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use tokio::fs::File;
@@ -26,8 +26,8 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// Bytes that tell a picture's format.
 const SNIFF_BYTES: usize = 16;
 
-/// Path of an item's picture on this daemon.
-pub(super) fn media_path(kind: Kind, id: &str) -> String {
+/// Path of an item's picture on this daemon; of a video the picture of `frame`.
+pub(super) fn media_path(kind: Kind, id: &str, frame: Option<FrameRef>) -> String {
     use std::fmt::Write as _;
     let mut path = format!("/v1/media/{kind}/");
     for byte in id.bytes() {
@@ -38,19 +38,36 @@ pub(super) fn media_path(kind: Kind, id: &str) -> String {
             let _ = write!(path, "%{byte:02X}");
         }
     }
+    if let Some(frame) = frame {
+        let _ = write!(path, "?frame={}", frame.number);
+    }
     path
 }
 
-/// `GET /v1/media/{kind}/{id}`.
+/// Which picture of an item that has several.
+#[derive(serde::Deserialize)]
+pub(super) struct Which {
+    /// Of a video: the frame's number; the first where absent.
+    #[serde(default)]
+    frame: u32,
+}
+
+/// `GET /v1/media/{kind}/{id}`, of a video with `?frame=N`.
 pub(super) async fn handle(
     State(state): State<Arc<AppState>>,
     UrlPath((kind, id)): UrlPath<(String, String)>,
+    UrlQuery(which): UrlQuery<Which>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let kind: Kind = kind.parse().map_err(|problem: String| Problem::invalid("kind", &problem, "see /openapi.json"))?;
-    let stored = state.serving().index.retrieve(kind, &[point_id(kind, &id)]).await?.pop();
+    let mut point = point_id(kind, &id);
+    if kind == Kind::Video {
+        point = frame_point_id(point, which.frame);
+    }
+    let stored = state.serving().index.retrieve(kind, &[point]).await?.pop();
     let payload = stored.map(|stored| stored.payload).filter(|payload| !is_tombstone(payload));
-    let payload = payload.ok_or_else(|| Problem::not_found(format!("the index holds no {kind} of this id")))?;
+    let payload =
+        payload.ok_or_else(|| Problem::not_found(format!("the index holds no {kind} of this id, or no such frame of it")))?;
     let Some(url) = payload.get("image_url").and_then(serde_json::Value::as_str) else {
         return Err(Problem::not_found(
             "the item has no picture with an address: one sent inside a record is embedded and not kept",

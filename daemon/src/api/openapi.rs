@@ -130,7 +130,12 @@ fn media() -> Value {
     keyed(json!({
         "operationId": "media",
         "summary": "The picture of an item",
-        "parameters": [parameter("kind", json!({"$ref": "#/components/schemas/Kind"})), parameter("id", json!({"type": "string"}))],
+        "parameters": [
+            parameter("kind", json!({"$ref": "#/components/schemas/Kind"})),
+            parameter("id", json!({"type": "string"})),
+            {"name": "frame", "in": "query", "required": false, "schema": {"type": "integer", "minimum": 0, "default": 0},
+             "description": "Of a video: which of its frames"},
+        ],
         "responses": {
             "200": {"description": "The picture", "content": {"image/*": {}}},
             "302": {"description": "The picture's address on the web"},

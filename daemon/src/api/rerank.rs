@@ -58,6 +58,7 @@ mod tests {
             tags: Vec::new(),
             attributes: BTreeMap::new(),
             rescore: None,
+            frame: None,
         }
     }
 

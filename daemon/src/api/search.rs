@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use astromech_schemas::Kind;
 use astromech_schemas::http::{Hit, SearchRequest, SearchResponse};
 use astromech_schemas::item::InlineBytes;
 use astromech_schemas::rescore::RescoreContext;
+use astromech_schemas::{FrameRef, Kind};
 use astromech_towers::Towers;
 use axum::Json;
 use axum::extract::{Request, State};
@@ -20,6 +20,7 @@ use super::embed::{EmbedError, check_text, embed_image, embed_text, read_body};
 use super::media::media_path;
 use super::problem::Problem;
 use super::rerank::{Verdicts, rerank, verdicts};
+use crate::index::payload::frame_of;
 use crate::index::{Index, IndexError, Query, SearchFilter, Stored, VECTOR_IMAGE, VECTOR_TEXT};
 use crate::rescore::{self, RescoreError, Rescorer};
 
@@ -69,7 +70,7 @@ impl From<SearchError> for Problem {
 }
 
 /// Embeds the query and searches each kind asked for, all at once. Pictures and advertisements are compared by their picture,
-/// articles by their text. With `request.rescore` the best of those that pair with the query are ranked anew by the single tower.
+/// videos by their nearest frame, articles by their text. With `request.rescore` the best of those that pair with the query are ranked anew by the single tower.
 ///
 /// # Errors
 /// The request is not exactly one query with a limit in range, the query can't be embedded, the index does not answer, or re-scoring
@@ -88,6 +89,7 @@ pub async fn search(
         languages: request.languages,
         time_ms_from: request.time_ms_from,
         time_ms_to: request.time_ms_to,
+        videos: Vec::new(),
     };
     check_filter(&filter)?;
     let started = Instant::now();
@@ -193,9 +195,10 @@ async fn first_stage(
 /// A stored point as a hit. A payload of an unexpected form loses fields, never the hit.
 fn hit(kind: Kind, stored: Stored) -> Hit {
     let Stored { score, mut payload, point_id } = stored;
+    let frame = frame_of(&payload);
     let mut text = |field: &str| take_text(&mut payload, field);
     let id = text("id").unwrap_or_else(|| point_id.to_string());
-    let image_url = text("image_url").and_then(|url| shown_url(kind, &id, url));
+    let image_url = text("image_url").and_then(|url| shown_url(kind, &id, frame, url));
     let (title, body, link) = (text("title"), text("body"), text("link"));
     let tags = match payload.remove("tags") {
         Some(Value::Array(tags)) => tags.into_iter().filter_map(|tag| tag.as_str().map(str::to_owned)).collect(),
@@ -208,7 +211,7 @@ fn hit(kind: Kind, stored: Stored) -> Hit {
     let version = payload.get("version").and_then(Value::as_u64).unwrap_or_default();
     // Only addresses that are safe to click on.
     let link = link.filter(|link| link.starts_with("https://") || link.starts_with("http://"));
-    Hit { kind, id, version, score, title, body, image_url, link, tags, attributes, rescore: None }
+    Hit { kind, id, version, score, title, body, image_url, link, tags, attributes, rescore: None, frame }
 }
 
 fn take_text(payload: &mut Map<String, Value>, field: &str) -> Option<String> {
@@ -219,10 +222,10 @@ fn take_text(payload: &mut Map<String, Value>, field: &str) -> Option<String> {
 }
 
 /// Where a browser finds the picture: as it is on the web, or through this daemon where it is a file.
-fn shown_url(kind: Kind, id: &str, url: String) -> Option<String> {
+fn shown_url(kind: Kind, id: &str, frame: Option<FrameRef>, url: String) -> Option<String> {
     match url.split_once(':')?.0 {
         "http" | "https" => Some(url),
-        "file" => Some(media_path(kind, id)),
+        "file" => Some(media_path(kind, id, frame)),
         _ => None,
     }
 }
@@ -252,6 +255,14 @@ mod tests {
         assert_eq!(of("file:///data/a.png").as_deref(), Some("/v1/media/image/a%2Fb%20%E7%BA%A2"));
         assert_eq!(of("https://host.test/a.png").as_deref(), Some("https://host.test/a.png"));
         assert_eq!(of("javascript:alert(1)"), None);
+    }
+
+    #[test]
+    fn a_video_is_shown_by_the_frame_that_was_found() {
+        let payload = serde_json::json!({"id": "v", "image_url": "file:a.png", "frame": 3, "frame_time_ms": 4500});
+        let hit = hit(Kind::Video, stored(&payload));
+        assert_eq!(hit.frame, Some(FrameRef { number: 3, time_ms: 4500 }));
+        assert_eq!(hit.image_url.as_deref(), Some("/v1/media/video/v?frame=3"));
     }
 
     #[test]

@@ -17,9 +17,13 @@ pub(super) fn print(response: &SearchResponse) {
         output::data(&format!("{kind}"));
         for hit in hits {
             let title = fit(hit.title.as_deref().unwrap_or("-"), TITLE_COLUMNS);
+            let id = match hit.frame {
+                Some(frame) => format!("{} at {:.1} s", hit.id, frame.time_ms as f64 / 1e3),
+                None => hit.id.clone(),
+            };
             match &hit.rescore {
-                None => output::data(&format!("  {:.4}  {title}  {}", hit.score, hit.id)),
-                Some(rescore) => output::data(&format!("  {}  {title}  {}", verdict(rescore), hit.id)),
+                None => output::data(&format!("  {:.4}  {title}  {id}", hit.score)),
+                Some(rescore) => output::data(&format!("  {}  {title}  {id}", verdict(rescore))),
             }
         }
     }

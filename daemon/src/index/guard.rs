@@ -140,7 +140,9 @@ pub(super) fn check(changes: &[Change], fingerprint: &Fingerprint, embedding_dim
                 change.fingerprint
             )));
         }
-        if (change.kind == Kind::Video) == matches!(change.body, ChangeBody::Upsert { .. }) && !matches!(change.body, ChangeBody::Delete) {
+        if (change.kind == Kind::Video) == matches!(change.body, ChangeBody::Upsert { .. })
+            && !matches!(change.body, ChangeBody::Delete)
+        {
             return Err(IndexError::Refused(format!("{} is not written in the form of its kind", item())));
         }
         if change.version > VERSION_MAX {

@@ -1,6 +1,6 @@
 //! What is stored beside the vectors of a point.
 
-use astromech_schemas::Kind;
+use astromech_schemas::{FrameRef, Kind};
 use serde_json::{Map, Value};
 
 use super::guard::{VECTORS, split};
@@ -63,8 +63,7 @@ const INDEXED_FIELDS: [(&str, FieldType); 9] = [
 ];
 
 /// Fields that the collection of videos indexes beside those.
-const INDEXED_VIDEO_FIELDS: [(&str, FieldType); 2] =
-    [(FIELD_VIDEO, FieldType::Keyword), (FIELD_HEAD, FieldType::Bool)];
+const INDEXED_VIDEO_FIELDS: [(&str, FieldType); 2] = [(FIELD_VIDEO, FieldType::Keyword), (FIELD_HEAD, FieldType::Bool)];
 
 /// Indexed payload fields of the collection of `kind`.
 pub(super) fn indexed_fields(kind: Kind) -> impl Iterator<Item = (&'static str, FieldType)> {
@@ -100,6 +99,12 @@ pub(super) fn build(change: &Change) -> Map<String, Value> {
 /// Whether a stored payload is a tombstone's.
 pub fn is_tombstone(payload: &Map<String, Value>) -> bool {
     payload.get(FIELD_DELETED).and_then(Value::as_bool).unwrap_or(false)
+}
+
+/// The frame that a video was found by, where it was found by one.
+pub fn frame_of(payload: &Map<String, Value>) -> Option<FrameRef> {
+    let number = |field: &str| payload.get(field).and_then(Value::as_u64);
+    Some(FrameRef { number: u32::try_from(number(FIELD_FRAME)?).ok()?, time_ms: number(FIELD_FRAME_TIME)? })
 }
 
 /// About how many bytes a payload takes in a request.

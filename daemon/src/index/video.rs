@@ -180,3 +180,138 @@ pub(crate) fn with_frame(head: Stored, frame: Stored) -> Option<Stored> {
     }
     Some(Stored { point_id, score: frame.score, payload })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::pin::Pin;
+    use std::sync::Mutex;
+    use std::task::{Context, Poll, Waker};
+
+    use astromech_schemas::{Fingerprint, point_id};
+    use serde_json::Map;
+
+    use super::super::FramePoint;
+    use super::*;
+
+    /// Stored payloads, replaced by the guard's rule; each operation is one step that another writer may come before.
+    #[derive(Default)]
+    struct Model(Mutex<BTreeMap<Uuid, Map<String, Value>>>);
+
+    fn version(payload: &Map<String, Value>) -> u64 {
+        payload[FIELD_VERSION].as_u64().unwrap()
+    }
+
+    async fn step() {
+        let mut waited = false;
+        std::future::poll_fn(move |_| if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
+    impl Points for Model {
+        async fn write(&self, changes: Vec<&Change>) -> Result<(), IndexError> {
+            // Point by point, the item's own first: a request may be cut off anywhere.
+            for change in changes {
+                step().await;
+                let mut points = self.0.lock().unwrap();
+                if points.get(&change.point_id).is_none_or(|stored| version(stored) < change.version) {
+                    points.insert(change.point_id, crate::index::payload::build(change));
+                }
+            }
+            Ok(())
+        }
+
+        async fn read(&self, ids: &[Uuid]) -> Result<Vec<Stored>, IndexError> {
+            step().await;
+            let points = self.0.lock().unwrap();
+            let stored = |id: &Uuid| Some(Stored { point_id: *id, score: 0.0, payload: points.get(id)?.clone() });
+            Ok(ids.iter().filter_map(stored).collect())
+        }
+
+        async fn remove(&self, which: Condition) -> Result<(), IndexError> {
+            step().await;
+            self.0.lock().unwrap().retain(|_, payload| !holds(&which, payload));
+            Ok(())
+        }
+
+        async fn frames(&self, _: &Query, _: &[Uuid], _: usize) -> Result<Vec<Stored>, IndexError> {
+            Ok(Vec::new())
+        }
+    }
+
+    fn holds(condition: &Condition, payload: &Map<String, Value>) -> bool {
+        match condition {
+            Condition::Any(any) => any.iter().any(|one| holds(one, payload)),
+            Condition::All(all, none) => all.iter().all(|one| holds(one, payload)) && !none.iter().any(|one| holds(one, payload)),
+            Condition::EqualsKeyword(field, word) => payload.get(*field).and_then(Value::as_str) == Some(&**word),
+            Condition::Less(field, value) => payload.get(*field).and_then(Value::as_i64).is_some_and(|found| found < *value),
+            other => panic!("not used here: {other:?}"),
+        }
+    }
+
+    fn change(version: u64, frames: Option<usize>) -> Change {
+        let frame = FramePoint { image: vec![1.0], time_ms: 0, payload: Map::new() };
+        let body = match frames {
+            Some(count) => ChangeBody::Video { text: None, frames: vec![frame; count], payload: Map::new() },
+            None => ChangeBody::Delete,
+        };
+        let fingerprint = Fingerprint::try_from("a".repeat(64)).unwrap();
+        Change { kind: Kind::Video, id: "v".to_owned(), point_id: point_id(Kind::Video, "v"), version, fingerprint, body }
+    }
+
+    /// Polls one of two writers a step, as the bits of `schedule` say; one that is `killed` goes no further than so many steps.
+    fn interleave(model: &Model, writers: [&[Change]; 2], schedule: u32, killed: [usize; 2]) {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut running: Vec<Option<Pin<Box<dyn Future<Output = Result<(), IndexError>> + '_>>>> = Vec::new();
+        for changes in writers {
+            running.push(Some(Box::pin(apply(model, changes))));
+        }
+        let mut steps = [0; 2];
+        for bit in (0..u32::BITS).cycle() {
+            let mut which = (schedule >> bit & 1) as usize;
+            if running[which].is_none() {
+                which = 1 - which;
+            }
+            let Some(writer) = &mut running[which] else { break };
+            steps[which] += 1;
+            if steps[which] > killed[which] || writer.as_mut().poll(&mut context).is_ready() {
+                running[which] = None;
+            }
+        }
+    }
+
+    fn versions(model: &Model) -> (u64, Vec<u64>) {
+        let points = model.0.lock().unwrap();
+        let own = version(&points[&point_id(Kind::Video, "v")]);
+        (own, points.values().filter(|payload| payload.contains_key(FIELD_VIDEO)).map(version).collect())
+    }
+
+    #[test]
+    fn two_writers_that_overlap_in_any_way_leave_the_frames_of_the_newer_version_only() {
+        for (older, newer) in [(Some(4), Some(2)), (Some(2), Some(3)), (Some(3), None), (None, Some(2))] {
+            let (first, second) = ([change(1, older)], [change(2, newer)]);
+            for schedule in 0..1_u32 << 16 {
+                let model = Model::default();
+                interleave(&model, [&first, &second], schedule | schedule.reverse_bits(), [usize::MAX; 2]);
+                assert_eq!(versions(&model), (2, vec![2; newer.unwrap_or(0)]), "{older:?} {newer:?} {schedule:016b}");
+            }
+        }
+    }
+
+    #[test]
+    fn writers_that_are_killed_anywhere_are_made_good_by_the_replay_of_their_records_in_any_order() {
+        let (first, second) = ([change(1, Some(4))], [change(2, Some(2))]);
+        for schedule in (0..1_u32 << 16).step_by(97) {
+            for killed in (0..10).flat_map(|a| (0..10).map(move |b| [a, b])) {
+                for order in [[&first, &second], [&second, &first]] {
+                    let model = Model::default();
+                    interleave(&model, [&first, &second], schedule, killed);
+                    for changes in order {
+                        interleave(&model, [changes, &[]], 0, [usize::MAX; 2]);
+                    }
+                    assert_eq!(versions(&model), (2, vec![2; 2]), "{schedule:016b} {killed:?}");
+                }
+            }
+        }
+    }
+}

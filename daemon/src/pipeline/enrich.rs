@@ -24,6 +24,7 @@ pub(super) struct Enricher {
 pub(super) struct Kept {
     text: Option<Vec<f32>>,
     image: Option<Vec<f32>>,
+    frames: Vec<Vec<f32>>,
 }
 
 impl Enricher {
@@ -31,7 +32,12 @@ impl Enricher {
     pub(super) fn keep(&self, change: &Change) -> Kept {
         let wanted = self.config.embeddings || self.config.neighbours > 0;
         match &change.body {
-            ChangeBody::Upsert { text, image, .. } if wanted => Kept { text: text.clone(), image: image.clone() },
+            ChangeBody::Upsert { text, image, .. } if wanted => {
+                Kept { text: text.clone(), image: image.clone(), frames: Vec::new() }
+            }
+            ChangeBody::Video { text, frames, .. } if wanted => {
+                Kept { text: text.clone(), image: None, frames: frames.iter().map(|frame| frame.image.clone()).collect() }
+            }
             _ => Kept::default(),
         }
     }
@@ -41,12 +47,15 @@ impl Enricher {
         if self.config.neighbours > 0 {
             let by_picture = result.kind == Kind::Image;
             let (first, second) = if by_picture { (&kept.image, &kept.text) } else { (&kept.text, &kept.image) };
-            if let Some(vector) = first.as_ref().or(second.as_ref()) {
+            if let Some(vector) = first.as_ref().or(second.as_ref()).or(kept.frames.first()) {
                 result.neighbours = self.neighbours(result, vector).await;
             }
         }
         if self.config.embeddings {
             let named = [(VECTOR_TEXT, kept.text), (VECTOR_IMAGE, kept.image)];
+            for (frame, vector) in result.frames.iter_mut().zip(kept.frames) {
+                frame.embedding = vector;
+            }
             result.embeddings = named.into_iter().filter_map(|(name, vector)| Some((name.to_owned(), vector?))).collect();
         }
     }

@@ -8,6 +8,9 @@ use crate::source::Record;
 /// sha-256 of the picture's bytes as they were embedded, hexadecimal; absent where there is none.
 pub const FIELD_IMAGE_SHA256: &str = "image_sha256";
 
+/// Address of the picture; absent where it came inside the record.
+pub(super) const FIELD_IMAGE_URL: &str = "image_url";
+
 /// Characters of a body that are kept: enough for a result list.
 const BODY_CHARS_MAX: usize = 500;
 
@@ -32,8 +35,13 @@ pub fn payload(item: &Item, record: &Record) -> Map<String, Value> {
             put("body", body(ad.body.as_deref()));
             put("advertiser", text(ad.advertiser.as_deref()));
         }
+        Item::Video(video) => {
+            put("title", text(video.title.as_deref()));
+            put("body", body(video.body.as_deref()));
+            put("frames", Some(json!(video.frames.len())));
+        }
     }
-    put("image_url", item.image().and_then(|image| image.url.as_deref()).map(|url| json!(url)));
+    put(FIELD_IMAGE_URL, item.image().and_then(|image| image.url.as_deref()).map(|url| json!(url)));
     let common = item.common();
     put("link", text(common.link.as_deref()));
     put("language", text(common.language.as_deref()));
@@ -42,6 +50,12 @@ pub fn payload(item: &Item, record: &Record) -> Map<String, Value> {
     put("attributes", (!common.attributes.is_empty()).then(|| json!(common.attributes)));
     put("source", Some(json!({"topic": &*record.topic, "partition": record.partition, "offset": record.offset})));
     payload
+}
+
+/// What of an item's payload its frames carry too: a search by frames filters by it.
+pub(super) fn filtered(payload: &Map<String, Value>) -> Map<String, Value> {
+    let fields = ["tags", "language", "time_ms"];
+    fields.into_iter().filter_map(|field| Some((field.to_owned(), payload.get(field)?.clone()))).collect()
 }
 
 fn beginning(text: &str) -> &str {

@@ -1,12 +1,11 @@
 //! The way of one record, from delivery to acknowledgement.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use astromech_schemas::dead_letter::Reason;
-use astromech_schemas::results::{Operation, RESULT_SCHEMA, ResultMessage};
-use astromech_schemas::{ImageSource, RecordLimits, point_id};
+use astromech_schemas::{ImageSource, Item, RecordLimits, point_id};
 use astromech_towers::{PreparedImage, PreparedText, Towers, TowersError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{debug, warn};
@@ -21,9 +20,10 @@ use super::payload::{FIELD_IMAGE_SHA256, payload};
 use super::poison::PoisonBreaker;
 use super::prepare::Preparer;
 use super::publish::{Left, Publisher};
+use super::result::of_change;
 use super::write::{WriteReply, WriteRequest};
-use crate::generation::{Throttle, collection_name};
-use crate::index::{Change, ChangeBody, VECTOR_IMAGE, VECTOR_TEXT};
+use crate::generation::Throttle;
+use crate::index::{Change, ChangeBody};
 use crate::media::{ContentHash, Media};
 use crate::rescore::StateCache;
 use crate::source::{Delivery, FenceGuard, Record};
@@ -54,7 +54,7 @@ pub(super) struct Shared {
 }
 
 /// Why a record did not become an embedded change.
-enum NotEmbedded {
+pub(super) enum NotEmbedded {
     Fault(Fault),
     Left(Left),
 }
@@ -101,7 +101,7 @@ impl Shared {
                 return self.bury(delivery, &guard, &fault).await;
             }
         };
-        let mut result = result(&change, &delivery.record);
+        let mut result = of_change(&change, &delivery.record);
         let kept = self.enricher.keep(&change);
         let (reply, answer) = oneshot::channel();
         let request = WriteRequest { change, partition: Arc::clone(&delivery.partition), reply };
@@ -137,13 +137,17 @@ impl Shared {
             Some(mut item) => {
                 let mut payload = payload(&item, record);
                 let (text, image) = (item.text(), item.take_image());
-                drop(item);
-                let Vectors { text, image } = self.vectors(text, image).await?;
-                let image = image.map(|(vector, content)| {
-                    payload.insert(FIELD_IMAGE_SHA256.to_owned(), content.to_hex().into());
-                    vector
-                });
-                ChangeBody::Upsert { text, image, payload }
+                if let Item::Video(video) = item {
+                    self.video(text, video.frames, payload).await?
+                } else {
+                    drop(item);
+                    let Vectors { text, image } = self.vectors(text, image).await?;
+                    let image = image.map(|(vector, content)| {
+                        payload.insert(FIELD_IMAGE_SHA256.to_owned(), content.to_hex().into());
+                        vector
+                    });
+                    ChangeBody::Upsert { text, image, payload }
+                }
             }
         };
         let change = Change {
@@ -174,19 +178,20 @@ impl Shared {
 
     /// Both towers at once.
     async fn vectors(&self, text: Option<String>, image: Option<ImageSource>) -> Result<Vectors, NotEmbedded> {
-        let text = async {
-            let Some(text) = text else { return Ok(None) };
-            let prepared = self.preparer.text(text).await?;
-            self.text_vector(prepared).await.map(Some)
-        };
         let image = async {
             let Some(source) = image else { return Ok(None) };
             let (prepared, content) = self.picture(source).await?;
             let vector = self.image_vector(prepared, content).await?;
             Ok(Some((vector, content)))
         };
-        let (text, image) = tokio::try_join!(text, image)?;
+        let (text, image) = tokio::try_join!(self.text(text), image)?;
         Ok(Vectors { text, image })
+    }
+
+    pub(super) async fn text(&self, text: Option<String>) -> Result<Option<Vec<f32>>, NotEmbedded> {
+        let Some(text) = text else { return Ok(None) };
+        let prepared = self.preparer.text(text).await?;
+        self.text_vector(prepared).await.map(Some)
     }
 
     async fn text_vector(&self, prepared: PreparedText) -> Result<Vec<f32>, NotEmbedded> {
@@ -197,7 +202,7 @@ impl Shared {
         Ok(encoded.embedding)
     }
 
-    async fn image_vector(&self, prepared: PreparedImage, content: ContentHash) -> Result<Vec<f32>, NotEmbedded> {
+    pub(super) async fn image_vector(&self, prepared: PreparedImage, content: ContentHash) -> Result<Vec<f32>, NotEmbedded> {
         let Some(cache) = &self.warm else { return Ok(self.embedded(self.towers.embed_image(prepared)).await?.embedding) };
         let encoded = self.embedded(self.towers.embed_image_states(prepared)).await?;
         cache.put(cache.image_key(&content), &encoded);
@@ -215,7 +220,7 @@ impl Shared {
         })
     }
 
-    async fn picture(&self, source: ImageSource) -> Result<(PreparedImage, ContentHash), NotEmbedded> {
+    pub(super) async fn picture(&self, source: ImageSource) -> Result<(PreparedImage, ContentHash), NotEmbedded> {
         let (bytes, place) = match source {
             ImageSource { bytes: Some(bytes), .. } => (bytes.0, None),
             source => {
@@ -270,30 +275,5 @@ impl Shared {
         delivery.partition.acknowledge(record.offset);
         self.metrics.dead_letter(fault.reason);
         Ok(())
-    }
-}
-
-/// The result of `change`, once it is applied.
-fn result(change: &Change, record: &Record) -> ResultMessage {
-    let (operation, vectors) = match &change.body {
-        ChangeBody::Delete => (Operation::Delete, Vec::new()),
-        ChangeBody::Upsert { text, image, .. } => {
-            let names = [(VECTOR_TEXT, text.is_some()), (VECTOR_IMAGE, image.is_some())];
-            (Operation::Upsert, names.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.to_owned()).collect())
-        }
-    };
-    ResultMessage {
-        schema: RESULT_SCHEMA,
-        kind: change.kind,
-        id: change.id.clone(),
-        version: change.version,
-        operation,
-        point_id: change.point_id.to_string(),
-        collection: collection_name(change.kind, &change.fingerprint),
-        fingerprint: change.fingerprint.clone(),
-        vectors,
-        embeddings: BTreeMap::new(),
-        neighbours: BTreeMap::new(),
-        source: record.position(),
     }
 }

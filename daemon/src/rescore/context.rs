@@ -1,9 +1,9 @@
 //! The context of a request, and the items that it and its candidates name.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use astromech_schemas::rescore::{Candidate, ItemRef, ProblemKind, RescoreContext, RescoreMode};
-use astromech_schemas::{Kind, point_id};
+use astromech_schemas::{FrameRef, Kind, frame_point_id, point_id};
 use futures::future::try_join_all;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -13,8 +13,8 @@ use super::error::RescoreError;
 use super::fault::{Fault, fault};
 use super::job::Encoded;
 use super::source::{Picture, Source, check_text};
-use crate::index::payload::is_tombstone;
-use crate::index::{Index, IndexError};
+use crate::index::payload::{FIELD_VIDEO, frame_of, is_tombstone};
+use crate::index::{Index, IndexError, Query, SearchFilter, Stored, VECTOR_IMAGE, with_frame};
 
 /// A context, ready to be paired.
 pub(super) struct Context {
@@ -30,6 +30,34 @@ pub(super) struct Found(HashMap<Uuid, Map<String, Value>>);
 impl Found {
     fn source(&self, item: &ItemRef) -> Option<Source> {
         self.0.get(&point_id(item.kind, &item.id)).map(Source::of_payload)
+    }
+
+    /// The frame that a video was scored by.
+    pub(super) fn frame(&self, item: &ItemRef) -> Option<FrameRef> {
+        self.0.get(&point_id(item.kind, &item.id)).and_then(frame_of)
+    }
+
+    /// Takes for each video among `items` its frame nearest to the context, where it had the first one. A context's
+    /// text goes before its picture.
+    pub(super) async fn nearest_frames<'a>(
+        &mut self,
+        index: &dyn Index,
+        context: &Encoded,
+        items: impl Iterator<Item = &'a ItemRef>,
+    ) -> Result<(), IndexError> {
+        let text = context.text.as_ref().map(|text| &text.embedding);
+        let Some(vector) = text.or_else(|| context.image.as_ref().map(|image| &image.embedding)) else { return Ok(()) };
+        let named: BTreeSet<Uuid> =
+            items.filter(|item| item.kind == Kind::Video).map(|item| point_id(item.kind, &item.id)).collect();
+        let videos: Vec<Uuid> = named.into_iter().filter(|id| self.0.contains_key(id)).collect();
+        if videos.is_empty() {
+            return Ok(());
+        }
+        let limit = videos.len() as u32;
+        let filter = SearchFilter { videos, ..SearchFilter::default() };
+        let query = Query { kind: Kind::Video, vector_name: VECTOR_IMAGE, vector: vector.clone(), limit, filter };
+        self.0.extend(index.search(&query).await?.into_iter().map(|stored| (stored.point_id, stored.payload)));
+        Ok(())
     }
 
     /// What a candidate is made of.
@@ -61,15 +89,30 @@ pub(super) fn check(context: &RescoreContext, mode: RescoreMode) -> Result<(), R
     }
 }
 
-/// Looks `items` up, each kind's at once. Deleted and unknown ones are not among the found.
+/// Looks `items` up, each kind's at once; a video with its first frame. Deleted and unknown ones are not among the found.
 pub(super) async fn look_up<'a>(index: &dyn Index, items: impl Iterator<Item = &'a ItemRef>) -> Result<Found, IndexError> {
     let mut ids: BTreeMap<Kind, Vec<Uuid>> = BTreeMap::new();
     for item in items {
-        ids.entry(item.kind).or_default().push(point_id(item.kind, &item.id));
+        let (id, ids) = (point_id(item.kind, &item.id), ids.entry(item.kind).or_default());
+        ids.push(id);
+        if item.kind == Kind::Video {
+            ids.push(frame_point_id(id, 0));
+        }
     }
     let stored = try_join_all(ids.iter().map(|(kind, ids)| index.retrieve(*kind, ids))).await?;
     let live = stored.into_iter().flatten().filter(|stored| !is_tombstone(&stored.payload));
-    Ok(Found(live.map(|stored| (stored.point_id, stored.payload)).collect()))
+    let (frames, items): (Vec<Stored>, Vec<Stored>) = live.partition(|stored| stored.payload.contains_key(FIELD_VIDEO));
+    let mut found: HashMap<Uuid, Map<String, Value>> =
+        items.into_iter().map(|stored| (stored.point_id, stored.payload)).collect();
+    for frame in frames {
+        let video = frame.payload.get(FIELD_VIDEO).and_then(Value::as_str).and_then(|id| Uuid::parse_str(id).ok());
+        if let Some((point_id, payload)) = video.and_then(|id| found.get(&id).map(|payload| (id, payload.clone())))
+            && let Some(whole) = with_frame(Stored { point_id, score: 0.0, payload }, frame)
+        {
+            found.insert(point_id, whole.payload);
+        }
+    }
+    Ok(Found(found))
 }
 
 /// Encodes a context whose form was checked. An image is its picture; another item is its text, its picture where it has none, and both

@@ -177,8 +177,10 @@ impl Rescorer {
         let encoder = self.encoder(deadline);
         let prepared = async {
             let items = items.iter().flatten().chain(&context.item);
-            let found = context::look_up(&*self.parts.index, items).await?;
+            let mut found = context::look_up(&*self.parts.index, items).await?;
             let context = context::encode(&encoder, context, &found, mode).await?;
+            let candidates = candidates.iter().filter_map(|candidate| candidate.item.as_ref());
+            found.nearest_frames(&*self.parts.index, &context.encoded, candidates).await?;
             Ok::<_, RescoreError>((context, found))
         };
         let (context::Context { encoded, problem }, found) = self.in_time(started, deadline, prepared).await?;
@@ -199,6 +201,11 @@ impl Rescorer {
         }
         let Ranked { mut results, problems, scored } = ranked;
         results.truncate(k.map_or(usize::MAX, |k| k as usize));
+        if job.context.text.is_some() {
+            for result in &mut results {
+                result.frame = result.item.as_ref().and_then(|item| found.frame(item));
+            }
+        }
         Ok(RescoreResponse {
             fingerprint: self.parts.towers.fingerprint().clone(),
             mode,
@@ -290,7 +297,7 @@ impl Rescorer {
                     if pairs.len() < 2 {
                         pairs.clear();
                     }
-                    results.push(Rescored { rank: 0, index: place, item, scores, pairs });
+                    results.push(Rescored { rank: 0, index: place, item, frame: None, scores, pairs });
                 }
                 Err(CandidateFault { kind, detail }) => problems.push(CandidateProblem { index: place, item, kind, detail }),
             }

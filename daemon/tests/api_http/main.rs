@@ -15,3 +15,4 @@ mod rescore_limits;
 mod search;
 mod service;
 mod support;
+mod videos;

@@ -18,3 +18,4 @@ mod rescore_topic;
 mod results;
 mod scenario;
 mod slice;
+mod videos;

@@ -4,26 +4,26 @@
     zh: {
       title: 'Astromech · 图文检索', headline: '用一句话，或一张图，找到图片与文章', lead: '输入中文描述；也可以把图片拖到页面任意处、粘贴，或点相机选择。',
       placeholder: '描述你要找的画面，例如：红色的汽车', search: '搜索', choose: '用图片搜索', forget: '移除图片', skip: '跳到结果', pictures: '图片', articles: '文章',
-      ads: '广告', more: '显示更多', retry: '重试', drop: '松开，用这张图片搜索', metrics: '指标', searching: '正在搜索…', nothing: '没有找到结果。换个说法试试。',
+      ads: '广告', videos: '视频', at: (time) => `最相近的画面在 ${time}`, more: '显示更多', retry: '重试', drop: '松开，用这张图片搜索', metrics: '指标', searching: '正在搜索…', nothing: '没有找到结果。换个说法试试。',
       offline: '连不上服务', unreadable: '这个文件不是可以读取的图片', similar: '找相似的图片', untitled: '无标题', other: 'English',
       key: '此服务需要 API 密钥', unlock: '使用',
       rerank: '用单塔模型精排', ranks: (now, was) => `精排第 ${now} 位，双塔第 ${was} 位`, unscored: '未能精排',
       exampleAds: '示例：为文章选广告图', exampleIllustrations: '示例：为段落选配图', contextAds: '为这篇文章选广告图', contextIllustrations: '为这段文字选配图', noArticle: '没有文章可作示例',
-      counts: (c) => [c.image && `${c.image} 张图片`, c.article && `${c.article} 篇文章`, c.ad && `${c.ad} 个广告`].filter(Boolean).join(' · '),
+      counts: (c) => [c.image && `${c.image} 张图片`, c.article && `${c.article} 篇文章`, c.ad && `${c.ad} 个广告`, c.video && `${c.video} 个视频`].filter(Boolean).join(' · '),
       timing: (e, s, r) => [`编码 ${e} ms`, `检索 ${s} ms`, r && `精排 ${r} ms`].filter(Boolean).join(' · '), facts: (i) => [`模型 ${i.bundle}`, `${i.dim} 维`, `${i.precision} · ${i.provider}`],
     },
     en: {
       title: 'Astromech · search by words or picture', headline: 'Find pictures and articles with a sentence, or a picture',
       lead: 'Describe it in Chinese. Or drop a picture anywhere on this page, paste one, or choose one with the camera.',
       placeholder: 'Describe a picture in Chinese, e.g. 红色的汽车', search: 'Search', choose: 'Search by picture', forget: 'Remove the picture', skip: 'Skip to results',
-      pictures: 'Pictures', articles: 'Articles', ads: 'Advertisements', more: 'Show more', retry: 'Try again', drop: 'Drop to search by this picture', metrics: 'Metrics',
+      pictures: 'Pictures', articles: 'Articles', ads: 'Advertisements', videos: 'Videos', at: (time) => `Nearest frame at ${time}`, more: 'Show more', retry: 'Try again', drop: 'Drop to search by this picture', metrics: 'Metrics',
       searching: 'Searching…', nothing: 'Nothing found. Try other words.', offline: 'The daemon does not answer', unreadable: 'This file is no picture that can be read',
       similar: 'Find similar pictures', untitled: 'Untitled', other: '中文',
       key: 'This daemon asks for an API key', unlock: 'Use it',
       rerank: 'Re-rank by the single tower', ranks: (now, was) => `Rank ${now} by the single tower, ${was} by the dual towers`, unscored: 'Not re-ranked',
       exampleAds: 'Example: ads for an article', exampleIllustrations: 'Example: illustrations for a paragraph',
       contextAds: 'Ad pictures for this article', contextIllustrations: 'Illustrations for this paragraph', noArticle: 'The index has no article for the example',
-      counts: (c) => [c.image && `${c.image} pictures`, c.article && `${c.article} articles`, c.ad && `${c.ad} advertisements`].filter(Boolean).join(' · '),
+      counts: (c) => [c.image && `${c.image} pictures`, c.article && `${c.article} articles`, c.ad && `${c.ad} advertisements`, c.video && `${c.video} videos`].filter(Boolean).join(' · '),
       timing: (e, s, r) => [`embed ${e} ms`, `search ${s} ms`, r && `re-rank ${r} ms`].filter(Boolean).join(' · '), facts: (i) => [`model ${i.bundle}`, `${i.dim} dimensions`, `${i.precision} · ${i.provider}`],
     },
   };
@@ -190,8 +190,8 @@
   }
 
   function askLike(like, options) {
-    const [, kind, id] = like.match(/^([a-z]+)\/(.+)$/s) || [];
-    if (kind) ask({ like, show: `/v1/media/${kind}/${encodeURIComponent(id)}` }, options);
+    const [, kind, id, frame] = like.match(/^([a-z]+)\/(.+?)(\?frame=\d+)?$/s) || [];
+    if (kind) ask({ like, show: `/v1/media/${kind}/${encodeURIComponent(id)}${frame || ''}` }, options);
   }
 
   async function askFile(file) {
@@ -243,17 +243,18 @@
   }
 
   function show(json) {
-    const t = words(), hits = { image: [], ad: [], article: [], ...json.hits };
-    const count = { image: hits.image.length, ad: hits.ad.length, article: hits.article.length };
-    const found = count.image + count.ad + count.article;
+    const t = words(), hits = { image: [], video: [], ad: [], article: [], ...json.hits };
+    const count = { image: hits.image.length, video: hits.video.length, ad: hits.ad.length, article: hits.article.length };
+    const found = count.image + count.video + count.ad + count.article;
     $('results').className = '';
     context(json.match);
     $('status').textContent = found ? `${t.counts(count)} — ${t.timing(json.embed_ms.toFixed(1), json.search_ms.toFixed(1), json.rescore_ms && json.rescore_ms.toFixed(1))}` : t.nothing;
     $('image').replaceChildren(...hits.image.map(tile));
+    $('video').replaceChildren(...hits.video.map(tile));
     $('ad').replaceChildren(...hits.ad.map(tile));
     $('article').replaceChildren(...hits.article.slice(0, Math.round(ARTICLES_FIRST * limit / FIRST)).map(row));
-    for (const kind of ['image', 'ad', 'article']) $(`section-${kind}`).hidden = !count[kind];
-    $('more').hidden = Boolean(json.match) || limit >= MOST || Math.max(count.image, count.ad, count.article) < limit;
+    for (const kind of ['image', 'video', 'ad', 'article']) $(`section-${kind}`).hidden = !count[kind];
+    $('more').hidden = Boolean(json.match) || limit >= MOST || Math.max(...Object.values(count)) < limit;
   }
 
   // What an example's pictures were chosen for.
@@ -295,14 +296,25 @@
     return [hit.title, ...Object.entries(hit.attributes || {}).map(([key, value]) => `${key}: ${value}`), hit.link].filter(Boolean).join('\n');
   }
 
+  // 75000 ms as 1:15, from an hour on as 1:01:15.
+  function clock(ms) {
+    const seconds = Math.floor(ms / 1000), two = (number) => String(number).padStart(2, '0');
+    const hours = Math.floor(seconds / 3600), minutes = Math.floor(seconds / 60) % 60;
+    return `${hours ? `${hours}:${two(minutes)}` : minutes}:${two(seconds % 60)}`;
+  }
+
   function tile(hit, index) {
     const figure = make('figure', { className: 'tile' });
     // A caption's first words name the picture; the rest is in the tooltip.
     const first = (hit.title || hit.id).split(/[：:。\n]/)[0], title = hit.bid ? `¥${hit.bid} · ${first}` : first;
     const inside = hit.image_url ? img(hit, figure) : make('span', { className: 'none', textContent: title });
     const button = make('button', { type: 'button', title: `${about(hit)}\n${words().similar}` }, inside);
-    button.onclick = () => askLike(`${hit.kind}/${hit.id}`);
+    button.onclick = () => askLike(`${hit.kind}/${hit.id}${hit.frame ? `?frame=${hit.frame.number}` : ''}`);
     button.disabled = !hit.image_url;
+    if (hit.frame) {
+      const time = clock(hit.frame.time_ms);
+      button.append(make('span', { className: 'time', textContent: time, title: words().at(time) }));
+    }
     const named = hit.link ? make('a', { href: hit.link, rel: 'noopener noreferrer', target: '_blank', textContent: title }) : title;
     const caption = make('figcaption', { lang: 'zh-CN', title: about(hit) }, make('span', { className: 'name' }, named), ranks(hit, index), score(hit));
     figure.append(button, caption);
@@ -330,7 +342,7 @@
 
   function clear() {
     answer = null;
-    for (const kind of ['image', 'ad', 'article']) { $(kind).replaceChildren(); $(`section-${kind}`).hidden = true; }
+    for (const kind of ['image', 'video', 'ad', 'article']) { $(kind).replaceChildren(); $(`section-${kind}`).hidden = true; }
     $('results').className = '';
     context(null);
     $('status').textContent = '';

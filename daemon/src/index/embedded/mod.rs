@@ -204,7 +204,8 @@ impl Index for EmbeddedIndex {
     }
 
     fn counts(&self) -> BoxFuture<'_, Result<BTreeMap<Kind, u64>, IndexError>> {
-        self.read_shards(|shards| Kind::ALL.into_iter().map(|kind| Ok((kind, shards.get(kind).count_live(kind)?))).collect()).boxed()
+        self.read_shards(|shards| Kind::ALL.into_iter().map(|kind| Ok((kind, shards.get(kind).count_live(kind)?))).collect())
+            .boxed()
     }
 
     fn health(&self) -> BoxFuture<'_, Result<(), IndexError>> {

@@ -227,7 +227,8 @@ impl Index for QdrantIndex {
 
     fn scroll(&self, kind: Kind, from: Option<Uuid>, limit: u32) -> BoxFuture<'_, Result<Page, IndexError>> {
         async move {
-            let request = ScrollPointsBuilder::new(self.name(kind)).filter(to_filter(&live(kind))).limit(limit).with_payload(true);
+            let request =
+                ScrollPointsBuilder::new(self.name(kind)).filter(to_filter(&live(kind))).limit(limit).with_payload(true);
             let request = match from {
                 Some(from) => request.offset(to_point_id(from)),
                 None => request,

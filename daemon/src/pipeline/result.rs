@@ -1,0 +1,44 @@
+//! What a change's result says, once it is applied.
+
+use std::collections::BTreeMap;
+
+use astromech_schemas::frame_point_id;
+use astromech_schemas::results::{FrameResult, Operation, RESULT_SCHEMA, ResultMessage};
+
+use crate::generation::collection_name;
+use crate::index::{Change, ChangeBody, VECTOR_IMAGE, VECTOR_TEXT};
+use crate::source::Record;
+
+/// The result of `change`, read from `record`, without what the configuration adds.
+pub(super) fn of_change(change: &Change, record: &Record) -> ResultMessage {
+    let (operation, has_text, has_image) = match &change.body {
+        ChangeBody::Delete => (Operation::Delete, false, false),
+        ChangeBody::Upsert { text, image, .. } => (Operation::Upsert, text.is_some(), image.is_some()),
+        ChangeBody::Video { text, .. } => (Operation::Upsert, text.is_some(), true),
+    };
+    let vectors = [(VECTOR_TEXT, has_text), (VECTOR_IMAGE, has_image)];
+    let frames = match &change.body {
+        ChangeBody::Video { frames, .. } => frames.as_slice(),
+        _ => &[],
+    };
+    let frame = |(number, time_ms)| FrameResult {
+        time_ms,
+        point_id: frame_point_id(change.point_id, number).to_string(),
+        embedding: Vec::new(),
+    };
+    ResultMessage {
+        schema: RESULT_SCHEMA,
+        kind: change.kind,
+        id: change.id.clone(),
+        version: change.version,
+        operation,
+        point_id: change.point_id.to_string(),
+        collection: collection_name(change.kind, &change.fingerprint),
+        fingerprint: change.fingerprint.clone(),
+        vectors: vectors.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.to_owned()).collect(),
+        embeddings: BTreeMap::new(),
+        neighbours: BTreeMap::new(),
+        frames: (0..).zip(frames.iter().map(|frame| frame.time_ms)).map(frame).collect(),
+        source: record.position(),
+    }
+}
