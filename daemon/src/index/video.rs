@@ -199,6 +199,8 @@ mod tests {
     #[derive(Default)]
     struct Model(Mutex<BTreeMap<Uuid, Map<String, Value>>>);
 
+    type Writing<'a> = Pin<Box<dyn Future<Output = Result<(), IndexError>> + 'a>>;
+
     fn version(payload: &Map<String, Value>) -> u64 {
         payload[FIELD_VERSION].as_u64().unwrap()
     }
@@ -262,7 +264,7 @@ mod tests {
     /// Polls one of two writers a step, as the bits of `schedule` say; one that is `killed` goes no further than so many steps.
     fn interleave(model: &Model, writers: [&[Change]; 2], schedule: u32, killed: [usize; 2]) {
         let mut context = Context::from_waker(Waker::noop());
-        let mut running: Vec<Option<Pin<Box<dyn Future<Output = Result<(), IndexError>> + '_>>>> = Vec::new();
+        let mut running: Vec<Option<Writing<'_>>> = Vec::new();
         for changes in writers {
             running.push(Some(Box::pin(apply(model, changes))));
         }

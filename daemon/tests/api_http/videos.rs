@@ -12,6 +12,8 @@ use super::support::*;
 /// Pictures of the demo set.
 const FRAMES: [&str; 3] = ["emoji-004fc9e022", "emoji-3896dd86ac", "emoji-e5ea1ab3aa"];
 const QUERY: &str = "保龄球";
+/// How far scores of one pair may lie apart: int8 graphs, whose values depend a little on their batch mates.
+const SAME: f32 = 0.03;
 
 /// Indexes a video whose frames stand ten seconds apart.
 async fn put_video(server: &Server, id: &str, version: u64, pictures: &[&str]) {
@@ -68,7 +70,7 @@ async fn a_video_is_one_hit_with_its_nearest_frame_and_shows_that_picture() {
     let hit = hits.iter().find(|hit| hit.id == "v/1").unwrap();
     let frame = hit.frame.unwrap();
     assert_eq!((frame.number, frame.time_ms), (number, u64::from(number) * 10_000));
-    assert!((hit.score - cosine).abs() < 1e-3, "{} is not {cosine}", hit.score);
+    assert!((hit.score - cosine).abs() < SAME, "{} is not {cosine}", hit.score);
     assert_eq!((hit.title.as_deref(), hit.link.as_deref()), (Some("v/1"), Some("https://host.test/v")));
     let shown = hit.image_url.as_deref().unwrap();
     assert_eq!(shown, format!("/v1/media/video/v%2F1?frame={number}"));
@@ -98,7 +100,7 @@ async fn a_video_is_scored_by_its_nearest_frame_and_says_which() {
     let of = |index| said.results.iter().find(|result| result.index == index).unwrap();
     let (video, picture) = (of(0), of(1));
     assert_eq!(video.frame.map(|frame| (frame.number, frame.time_ms)), Some((number, u64::from(number) * 10_000)));
-    assert!((video.scores.score - picture.scores.score).abs() < 1e-3, "{video:?} {picture:?}");
+    assert!((video.scores.score - picture.scores.score).abs() < SAME, "{video:?} {picture:?}");
     assert!(picture.frame.is_none());
     // For a picture a video is its text, and as a context too.
     let context = json!({"item": {"kind": "video", "id": "v"}});
@@ -110,5 +112,5 @@ async fn a_video_is_scored_by_its_nearest_frame_and_says_which() {
     let found = search(&server, &json!({"text": QUERY, "kinds": ["video"], "rescore": 10})).await;
     let hit = &found.hits[&Kind::Video][0];
     let scores = hit.rescore.as_ref().and_then(|rescore| rescore.scores).unwrap();
-    assert!((scores.score - video.scores.score).abs() < 1e-3 && hit.frame == video.frame, "{hit:?}");
+    assert!((scores.score - video.scores.score).abs() < SAME && hit.frame == video.frame, "{hit:?}");
 }

@@ -134,7 +134,9 @@ async fn promise_2_nothing_stale_videos_end_in_the_highest_version_in_any_order_
         random.shuffle(&mut changes);
         for together in changes.chunks(8) {
             let applied = join_all(together.chunks(2).map(|batch| index.apply(batch))).await;
-            applied.into_iter().for_each(|result| result.unwrap());
+            for result in applied {
+                result.unwrap();
+            }
         }
         for (place, id) in ids.into_iter().enumerate() {
             let expected = if place == 0 { (Some((versions, true)), BTreeMap::new()) } else { whole(versions, count(versions)) };
@@ -161,7 +163,7 @@ async fn a_search_finds_each_video_once_by_its_nearest_frame(engine: Engine) {
     };
     let mut videos = vec![("crowd".to_owned(), (0..60).map(|n| near(0.001 * (60 - n) as f32, 100 + n)).collect::<Vec<_>>())];
     for n in 0..12_u64 {
-        let frames = (0..1 + n % 4).map(|frame| near(0.3 + 0.1 * n as f32 + 0.05 * frame as f32, 1000 + n * 10 + frame));
+        let frames = (0..=n % 4).map(|frame| near(0.3 + 0.1 * n as f32 + 0.05 * frame as f32, 1000 + n * 10 + frame));
         videos.push((format!("v{n}"), frames.collect()));
     }
     let changes: Vec<Change> = videos.iter().map(|(id, vectors)| video_of(id, 1, vectors.clone(), &[])).collect();
