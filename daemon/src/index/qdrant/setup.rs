@@ -42,7 +42,9 @@ impl Setup<'_> {
             self.check_alias(kind, &aliases).await?;
         }
         try_join_all(Kind::ALL.map(|kind| self.ensure_collection(kind))).await?;
-        if self.beside {
+        // What is live gets the alias of a kind that is newer than it.
+        let live = aliases.get(Kind::Article.collection()) == Some(&collection_name(Kind::Article, &self.space.fingerprint));
+        if self.beside && !live {
             return Ok(());
         }
         for kind in Kind::ALL {
