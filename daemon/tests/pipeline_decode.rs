@@ -89,7 +89,7 @@ fn a_delete_without_key_kind_or_version_is_named() {
     for bad in [&b"seven"[..], b"-1", b"1.5", b"", b"99999999999999999999", &[0xff]] {
         assert_eq!(reason(&record(Some(b"1"), None, &[kind, (HEADER_VERSION, bad)]), FIELD), Reason::InvalidVersion, "{bad:?}");
     }
-    assert_eq!(reason(&record(Some(b"1"), None, &[(HEADER_KIND, b"video"), version]), FIELD), Reason::InvalidRecord);
+    assert_eq!(reason(&record(Some(b"1"), None, &[(HEADER_KIND, b"song"), version]), FIELD), Reason::InvalidRecord);
     let ads = TopicRules { kind: Some(Kind::Ad), version: VersionRule::Field };
     assert_eq!(reason(&record(Some(b"1"), None, &[kind, version]), ads), Reason::InvalidRecord);
 }

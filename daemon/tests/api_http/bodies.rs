@@ -19,7 +19,7 @@ async fn a_wrong_request_is_told_its_field_its_limit_and_the_fix() {
         ("/v1/search", json!({"text": "a", "limit": 101}), &["limit: 101 is outside 1 to 100"]),
         ("/v1/search", json!({"text": "a", "limit": -1}), &["limit: "]),
         ("/v1/search", json!({"text": 7}), &["text: invalid type"]),
-        ("/v1/search", json!({"text": "a", "kinds": ["image", "video"]}), &["kinds[1]: unknown variant `video`"]),
+        ("/v1/search", json!({"text": "a", "kinds": ["image", "song"]}), &["kinds[1]: unknown variant `song`"]),
         ("/v1/search", json!({"txt": "a"}), &["unknown field `txt`"]),
         ("/v1/search", json!({"image": "%%"}), &["image: invalid base64"]),
         ("/v1/search", json!([]), &["fix: "]),

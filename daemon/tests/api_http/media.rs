@@ -78,5 +78,5 @@ async fn no_item_no_picture_and_a_deleted_item_are_not_found() {
     expect_problem(server.get("/v1/media/image/inline").await, 404, "not-found", &["sent inside a record"]).await;
     expect_problem(server.get("/v1/media/image/deleted").await, 404, "not-found", &["no image of this id"]).await;
     expect_problem(server.get("/v1/media/article/inline").await, 404, "not-found", &["no article of this id"]).await;
-    expect_problem(server.get("/v1/media/video/inline").await, 400, "invalid-request", &["kind: unknown kind `video`"]).await;
+    expect_problem(server.get("/v1/media/song/inline").await, 400, "invalid-request", &["kind: unknown kind `song`"]).await;
 }

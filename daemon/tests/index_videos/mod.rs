@@ -38,7 +38,7 @@ fn video_of(id: &str, version: u64, vectors: Vec<Vec<f32>>, tags: &[&str]) -> Ch
 
 /// Vectors of a version's frames are its own.
 fn seed(version: u64, number: u64) -> u64 {
-    version * 1000 + number
+    version.wrapping_mul(1000).wrapping_add(number)
 }
 
 fn video(id: &str, version: u64, count: u64) -> Change {

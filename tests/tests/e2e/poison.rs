@@ -75,7 +75,7 @@ fn twelve(scenario: &Scenario) -> Vec<Bad> {
         bad("wrong type", "invalid_record", article(json!({"title": 7}))),
         bad("missing field", "invalid_record", r#"{"kind": "article", "version": 1, "title": "没有正文"}"#),
         bad("invalid UTF-8", "invalid_record", not_utf8),
-        bad("unknown kind", "invalid_record", article(json!({"kind": "video"}))),
+        bad("unknown kind", "invalid_record", article(json!({"kind": "song"}))),
         bad("negative version", "invalid_version", article(json!({"version": -1}))),
         bad("text of 1 MB", "invalid_record", article(json!({"body": "长".repeat(350_000)}))),
         bad(
