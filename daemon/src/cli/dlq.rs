@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::ConfigArg;
 use super::failure::{EXIT_OK, Usage, hinted};
 use super::output;
-use crate::config::{Config, KafkaConfig};
+use crate::config::KafkaConfig;
 use crate::dead_letters::{Filter, Letter, read};
 
 /// Characters of a key in a list.
@@ -23,8 +23,6 @@ const KEY_SHOWN: usize = 60;
 
 #[derive(Debug, Args)]
 pub(super) struct DlqArgs {
-    #[command(flatten)]
-    pub(super) config: ConfigArg,
     #[command(subcommand)]
     what: What,
 }
@@ -33,6 +31,8 @@ pub(super) struct DlqArgs {
 enum What {
     /// One line a dead letter, the oldest of each partition first; counts by reason at the end.
     List {
+        #[command(flatten)]
+        config: ConfigArg,
         #[command(flatten)]
         filter: FilterArgs,
         /// Print each as a JSON object.
@@ -43,9 +43,16 @@ enum What {
         limit: usize,
     },
     /// One dead letter in full, as `list` names it: PARTITION:OFFSET of the dead-letter topic.
-    Show(show::ShowArgs),
+    Show {
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        show: show::ShowArgs,
+    },
     /// Send dead letters to the topics and partitions they came from, byte-identical and with their time. They stay in the dead-letter topic.
     Replay {
+        #[command(flatten)]
+        config: ConfigArg,
         #[command(flatten)]
         filter: FilterArgs,
         #[command(flatten)]
@@ -102,18 +109,27 @@ fn parse_time(text: &str) -> Result<i64, String> {
 /// Runs the command; returns the exit code.
 ///
 /// # Errors
-/// The broker does not answer, or the command line asks for nothing.
-pub(super) async fn run(config: Config, args: DlqArgs) -> Result<u8> {
+/// The configuration is wrong, the broker does not answer, or the command line asks for nothing.
+pub(super) async fn run(args: DlqArgs) -> Result<u8> {
+    match args.what {
+        What::List { config, filter, json, limit } => {
+            let kafka = kafka(&config)?;
+            blocking(move || list(&kafka, &filter.into(), json, limit)).await
+        }
+        What::Show { config, show } => {
+            let kafka = kafka(&config)?;
+            blocking(move || show::run(&kafka, &show)).await
+        }
+        What::Replay { config, filter, replay } => replay::run(kafka(&config)?, filter.into(), replay).await,
+    }
+}
+
+fn kafka(config: &ConfigArg) -> Result<KafkaConfig> {
     let no_kafka = || Usage {
         problem: "the configuration has no [kafka]".to_owned(),
         hint: "name the configuration of the daemon that wrote the dead letters".to_owned(),
     };
-    let kafka = config.kafka.ok_or_else(no_kafka)?;
-    match args.what {
-        What::List { filter, json, limit } => blocking(move || list(&kafka, &filter.into(), json, limit)).await,
-        What::Show(args) => blocking(move || show::run(&kafka, &args)).await,
-        What::Replay { filter, replay } => replay::run(kafka, filter.into(), replay).await,
-    }
+    Ok(config.load()?.kafka.ok_or_else(no_kafka)?)
 }
 
 /// Reading blocks in librdkafka.

@@ -128,10 +128,7 @@ fn dispatch(command: Command) -> Result<u8> {
             block_on(demo::run(config, args))
         }
         Command::Generations(args) => block_on(generations::run(args)),
-        Command::Dlq(args) => {
-            let config = args.config.load()?;
-            block_on(dlq::run(config, args))
-        }
+        Command::Dlq(args) => block_on(dlq::run(args)),
         Command::CheckConfig { config } => check::run(&config.config_file),
         Command::Schema { name } => schema::run(name.as_deref()),
     }

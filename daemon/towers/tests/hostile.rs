@@ -59,7 +59,7 @@ fn declaring(name: &str, width: u16, height: u16) -> Vec<u8> {
             put(18, &w.to_le_bytes());
             put(22, &h.to_le_bytes());
         }
-        "WebP" => put(21, &((w - 1) & 0x3fff | ((h - 1) & 0x3fff) << 14 | 0).to_le_bytes()),
+        "WebP" => put(21, &((w - 1) & 0x3fff | ((h - 1) & 0x3fff) << 14).to_le_bytes()),
         _ => {
             let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
             bytes[frame + 5..frame + 7].copy_from_slice(&height.to_be_bytes());
