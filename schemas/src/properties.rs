@@ -87,7 +87,7 @@ proptest! {
         if let Err(error) = decode_item(&bytes, Some(Kind::Article), &LIMITS) {
             prop_assert!(!error.path.is_empty() && !error.problem.is_empty());
         }
-        let _ = decode_click(&bytes);
+        let _ = decode_click(&bytes, &LIMITS);
         prop_assert!(Manifest::from_json(&bytes).is_err());
     }
 

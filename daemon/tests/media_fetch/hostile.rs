@@ -209,7 +209,7 @@ async fn a_name_that_turns_inside_between_a_redirect_and_its_target_is_refused()
     // The checks of an address are made on what is connected to, so it does not matter which answer comes when.
     let turning: Lookup = Arc::new(move |_| {
         let call = counted.fetch_add(1, Ordering::SeqCst);
-        let ip = if call % 2 == 0 { "127.0.0.1" } else { "::ffff:10.0.0.1" };
+        let ip = if call.is_multiple_of(2) { "127.0.0.1" } else { "::ffff:10.0.0.1" };
         Box::pin(std::future::ready(Ok(vec![std::net::SocketAddr::new(ip.parse().unwrap(), 0)])))
     });
     let media = Media::with_lookup(&config(ANY_PUBLIC), turning).unwrap();
