@@ -52,7 +52,7 @@ pub fn bmp() -> Vec<u8> {
 /// Animated, of so many frames.
 pub fn gif(frames: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut encoder = GifEncoder::new(&mut bytes);
+    let mut encoder = GifEncoder::new_with_speed(&mut bytes, 30);
     let pixels = RgbaImage::from_raw(16, 16, pattern(16 * 16 * 4)).expect("as many bytes as pixels need");
     for _ in 0..frames {
         encoder.encode_frame(Frame::new(pixels.clone())).expect("a frame is written");
@@ -111,14 +111,14 @@ fn png_with_chunk(name: &[u8], data: &[u8]) -> Vec<u8> {
     [&png[..PNG_HEADER_ENDS], &chunk(name, data), &png[PNG_HEADER_ENDS..]].concat()
 }
 
-/// In order, with a colour profile of 256 MiB of zeros in some 260 kB.
+/// In order, with a colour profile of 64 MiB of zeros in some 65 kB.
 pub fn png_with_profile_bomb() -> Vec<u8> {
-    png_with_chunk(b"iCCP", &[&b"icc\0\0"[..], &zlib(&vec![0; 256 << 20])].concat())
+    png_with_chunk(b"iCCP", &[&b"icc\0\0"[..], &zlib(&vec![0; 64 << 20])].concat())
 }
 
-/// In order, with a compressed text of 256 MiB.
+/// In order, with a compressed text of 64 MiB.
 pub fn png_with_text_bomb() -> Vec<u8> {
-    png_with_chunk(b"zTXt", &[&b"Comment\0\0"[..], &zlib(&vec![b'x'; 256 << 20])].concat())
+    png_with_chunk(b"zTXt", &[&b"Comment\0\0"[..], &zlib(&vec![b'x'; 64 << 20])].concat())
 }
 
 /// A JPEG of one 8 x 8 block a component, all gray, by hand: `frame` is its frame marker (0xc0 is baseline), `depth` the bits a sample.
@@ -138,7 +138,7 @@ pub fn jpeg(frame: u8, depth: u8, width: u16, height: u16, components: u8) -> Ve
     scan.extend_from_slice(&[0, 63, 0]);
     // A table of one code, one bit long: no difference, and end of block. Two bits a block, filled up with ones.
     let codes = |class: u8| [&[0xff, 0xc4, 0, 20, class, 1][..], &[0; 15], &[0]].concat();
-    let bits = if components == 4 { 0x00 } else { 0xff >> (2 * components) };
+    let bits = 0xff_u8.checked_shr(2 * u32::from(components)).unwrap_or(0);
     [&[0xff, 0xd8][..], adobe, &quantisation, &header, &codes(0), &codes(0x10), &scan, &[bits, 0xff, 0xd9]].concat()
 }
 
