@@ -53,7 +53,9 @@ impl Hosts {
     pub(super) async fn turn(&self, url: &Url) -> Result<HostTurn, MediaError> {
         let name = format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
         let host = self.host(&name);
-        if let Some(wait) = host.health().paused_for() {
+        // By itself, so that its lock is given back before the next is taken.
+        let paused = host.health().paused_for();
+        if let Some(wait) = paused {
             return Err(host.paused(wait));
         }
         let place = Arc::clone(&host.places).acquire_owned().await;
