@@ -170,10 +170,14 @@ fn request_error(url: &Url, error: &reqwest::Error) -> MediaError {
     MediaError::Transient(format!("{url} can't be fetched now: {what}: {reason}"))
 }
 
-/// What only the cause itself tells: an input error may carry TLS's own inside, which is no `source` of it.
+/// What only the cause itself tells. An input error may carry another inside, TLS's own in the end, which is no `source` of it.
 fn named(cause: &(dyn Error + 'static)) -> Option<&'static str> {
-    let inside = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    let is_tls = cause.is::<rustls::Error>() || inside.is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>);
-    let is_lookup = cause.is::<LookupFailed>();
-    is_tls.then_some("TLS").or_else(|| is_lookup.then_some("its name can't be resolved"))
+    if cause.is::<rustls::Error>() {
+        return Some("TLS");
+    }
+    if cause.is::<LookupFailed>() {
+        return Some("its name can't be resolved");
+    }
+    let inside = cause.downcast_ref::<std::io::Error>()?.get_ref()?;
+    named(inside)
 }
