@@ -338,7 +338,7 @@ pub const SECTIONS: &[Section] = &[
                 "host_pause_ms",
                 Integer(1, 10 * MINUTE_MS),
                 Default("5000"),
-                "How long a host is left alone before one picture is tried again, ms.",
+                "How long a host is left alone before one picture is tried again, milliseconds.",
             ),
         ]),
     },

@@ -22,9 +22,10 @@ pub use allowed_host::AllowedHost;
 pub use error::{ConfigError, ConfigErrors};
 pub use reference::reference_toml;
 pub use types::{
-    AuthConfig, BundleConfig, CacheConfig, Config, EngineConfig, HttpConfig, IndexConfig, KafkaConfig, KeyConfig, LogConfig,
-    MediaConfig, PipelineConfig, ProviderKind, RateConfig, RegistryConfig, RescoreConfig, RescoreTopics, ResultsConfig, Role,
-    RolloutConfig, RuntimeConfig, Secret, StatesForm, TopicConfig, TowerLimits, TowersSection, VersionSource, WeightsConfig,
+    AuthConfig, BundleConfig, CacheConfig, Config, DiskConfig, EngineConfig, HttpConfig, IndexConfig, KafkaConfig, KeyConfig,
+    LogConfig, MediaConfig, PipelineConfig, ProviderKind, RateConfig, RegistryConfig, RescoreConfig, RescoreTopics,
+    ResultsConfig, Role, RolloutConfig, RuntimeConfig, Secret, StatesForm, TopicConfig, TowerLimits, TowersSection,
+    VersionSource, WeightsConfig,
 };
 
 /// Environment variables that the program itself reads; the configuration may name any others in `${…}`.
