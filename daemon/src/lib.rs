@@ -6,6 +6,7 @@ pub mod api;
 pub mod assemble;
 pub mod cli;
 pub mod config;
+pub mod dead_letters;
 pub mod door;
 pub mod generation;
 pub mod index;

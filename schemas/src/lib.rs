@@ -18,6 +18,8 @@ pub mod results;
 pub mod trace;
 
 mod documents;
+#[cfg(test)]
+mod properties;
 
 pub use clicks::{ClickCount, decode_click};
 pub use documents::schema_documents;

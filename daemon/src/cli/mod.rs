@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod dlq;
 pub mod failure;
 mod generations;
 mod hits;
@@ -62,6 +63,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Models beside the live one: list them, promote one, roll back, drop one. Asks a running daemon.
     Generations(generations::GenerationsArgs),
+    /// Dead letters: list them, show one, send them again once their cause is mended.
+    Dlq(dlq::DlqArgs),
     /// Check a configuration: every mistake at once, with line, field and fix. Connects to nothing.
     CheckConfig {
         #[command(flatten)]
@@ -125,6 +128,7 @@ fn dispatch(command: Command) -> Result<u8> {
             block_on(demo::run(config, args))
         }
         Command::Generations(args) => block_on(generations::run(args)),
+        Command::Dlq(args) => block_on(dlq::run(args)),
         Command::CheckConfig { config } => check::run(&config.config_file),
         Command::Schema { name } => schema::run(name.as_deref()),
     }

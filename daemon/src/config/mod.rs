@@ -7,6 +7,7 @@
 //! Absent here: no I/O but reading the one file and the secret files it names, and a look whether its folders are there; nothing is
 //! connected to.
 
+mod allowed_host;
 mod error;
 pub mod interpolate;
 pub mod keys;
@@ -17,6 +18,7 @@ mod types;
 
 use std::path::Path;
 
+pub use allowed_host::AllowedHost;
 pub use error::{ConfigError, ConfigErrors};
 pub use reference::reference_toml;
 pub use types::{

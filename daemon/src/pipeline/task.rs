@@ -24,7 +24,7 @@ use super::publish::{Left, Publisher};
 use super::write::{WriteReply, WriteRequest};
 use crate::generation::{Throttle, collection_name};
 use crate::index::{Change, ChangeBody, VECTOR_IMAGE, VECTOR_TEXT};
-use crate::media::{ContentHash, Media};
+use crate::media::{ContentHash, Media, MediaError};
 use crate::rescore::StateCache;
 use crate::source::{Delivery, FenceGuard, Record};
 use crate::telemetry::{Metrics, Stage, trace};
@@ -234,25 +234,38 @@ impl Shared {
     async fn fetch(&self, source: ImageSource) -> Result<(Vec<u8>, OwnedSemaphorePermit), NotEmbedded> {
         let mut backoff = Backoff::new(self.backoff);
         loop {
-            let place = Arc::clone(&self.media_places).acquire_owned().await;
-            let place = place.map_err(|_| NotEmbedded::Left(Left::Halted))?;
-            let started = Instant::now();
-            let fetched = self.media.fetch(source.clone()).await;
-            self.metrics.stage_time(Stage::Media, started.elapsed());
-            let error = match fetched {
-                Ok(bytes) => return Ok((bytes, place)),
+            let error = match self.fetch_once(&source).await? {
+                Ok(fetched) => return Ok(fetched),
                 Err(error) => error,
             };
             if let Some(reason) = error.reason() {
                 return Err(Fault::new(reason, format!("image.url: {error}")).into());
             }
-            // Waiting without the place: a host that is down must not keep others from being fetched.
-            drop(place);
-            let wait = backoff.next_wait();
-            self.metrics.retry(Stage::Media);
-            warn!(%error, ?wait, "the picture can't be fetched now; trying again");
+            let mut wait = backoff.next_wait();
+            if let MediaError::HostPaused { wait: pause, .. } = error {
+                wait = wait.min(self.backoff.min) + pause;
+                debug!(%error, ?wait, "the picture waits for its host");
+            } else {
+                self.metrics.retry(Stage::Media);
+                warn!(%error, ?wait, "the picture can't be fetched now; trying again");
+            }
+            // Without a place: a host that is down must not keep others from being fetched.
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// One attempt. The turn at its host comes first: who waits there must not hold a place that another host's picture could use.
+    async fn fetch_once(&self, source: &ImageSource) -> Result<Result<(Vec<u8>, OwnedSemaphorePermit), MediaError>, NotEmbedded> {
+        let turn = match self.media.turn(source.clone()).await {
+            Ok(turn) => turn,
+            Err(error) => return Ok(Err(error)),
+        };
+        let place = Arc::clone(&self.media_places).acquire_owned().await;
+        let place = place.map_err(|_| NotEmbedded::Left(Left::Halted))?;
+        let started = Instant::now();
+        let fetched = self.media.fetch_in(turn).await;
+        self.metrics.stage_time(Stage::Media, started.elapsed());
+        Ok(fetched.map(|bytes| (bytes, place)))
     }
 
     /// Into the dead letters, then acknowledged; unless most of the last records went there.

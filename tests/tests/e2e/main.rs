@@ -3,9 +3,12 @@
 
 mod command_line;
 mod configuration;
+mod dead_letters;
 mod harness;
+mod hostile_pictures;
 mod openapi;
 mod poison;
+mod poison_kinds;
 mod promise_1;
 mod promise_2;
 mod promise_3;
