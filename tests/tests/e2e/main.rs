@@ -5,6 +5,7 @@ mod command_line;
 mod configuration;
 mod harness;
 mod openapi;
+mod operations;
 mod poison;
 mod promise_1;
 mod promise_2;
