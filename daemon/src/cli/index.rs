@@ -179,7 +179,8 @@ async fn read_lines(file: &Path, topic: &Arc<str>, partition: &Arc<Partition>, i
             headers: Vec::new(),
         };
         let Ok(admission) = intake.admit(&record).await else { return Ok(()) };
-        if intake.send(record, Arc::clone(partition), admission).is_err() {
+        let span = RecordSpan::of(&record);
+        if intake.send(record, Arc::clone(partition), admission, span).is_err() {
             return Ok(());
         }
     }

@@ -89,9 +89,14 @@ struct ConfigArg {
 }
 
 impl ConfigArg {
+    /// Reads the configuration.
+    fn read(&self) -> Result<Config> {
+        Ok(Config::load(&self.config_file)?)
+    }
+
     /// Reads the configuration and sets logging up.
     fn load(&self) -> Result<Config> {
-        let config = Config::load(&self.config_file)?;
+        let config = self.read()?;
         init_log(config.log.format, &config.log.level).context("no log")?;
         Ok(config)
     }
@@ -112,7 +117,7 @@ pub fn main() -> u8 {
 fn dispatch(command: Command) -> Result<u8> {
     match command {
         Command::Run { config } => {
-            let config = config.load()?;
+            let config = config.read()?;
             block_on(async { run::run(config).await.map(|()| EXIT_OK) })
         }
         Command::Index { config, kind, file } => {

@@ -2,6 +2,7 @@
 
 mod http;
 mod rollout;
+mod telemetry;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -55,6 +56,7 @@ pub(super) fn resolve(raw: &RawConfig, folder: &Path, errors: &mut Vec<ConfigErr
         rescore: at.rescore(),
         rollout: at.rollout(),
         http: at.http(),
+        telemetry: at.telemetry(),
         log: at.log(),
     };
     at.check_between(&config);

@@ -11,6 +11,10 @@ use tracing::warn;
 use super::backoff::{Backoff, BackoffLimits};
 use crate::config::ResultsConfig;
 use crate::index::{Change, ChangeBody, Index, IndexError, Query, SearchFilter, Stored, VECTOR_IMAGE, VECTOR_TEXT};
+use crate::telemetry::Quiet;
+
+/// Searches that failed while the index is down.
+static NO_NEIGHBOURS: Quiet = Quiet::new();
 
 /// Adds to results what the configuration asks for.
 pub(super) struct Enricher {
@@ -63,7 +67,9 @@ impl Enricher {
                 }
             };
             let wait = backoff.next_wait();
-            warn!(problem, ?wait, "neighbours can't be had now; trying again");
+            if let Some(repeated) = NO_NEIGHBOURS.due("") {
+                warn!(problem, ?wait, repeated, "neighbours can't be had now; trying again");
+            }
             tokio::time::sleep(wait).await;
         }
     }
