@@ -7,10 +7,25 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-/// Records that the live generation reads, each second, while live traffic is under way; `None` while there is none.
-pub type Pace = Arc<dyn Fn() -> Option<f64> + Send + Sync>;
+/// What live traffic does, as a generation beside it has to know it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum LiveTraffic {
+    /// Nothing live is under way.
+    Idle,
+    /// Live traffic is kept up with.
+    Steady {
+        /// Records that the live generation reads, each second.
+        per_second: f64,
+    },
+    /// Live records arrive faster than they are applied: this machine has nothing to spare.
+    Behind,
+}
 
-/// Lets records of one generation through: while live traffic is under way little faster than that, else at a high rate.
+/// Asks what live traffic does now.
+pub type Pace = Arc<dyn Fn() -> LiveTraffic + Send + Sync>;
+
+/// Lets records of one generation through: a few while the live generation is behind, little faster than live traffic while it keeps up,
+/// else at a high rate.
 pub struct Throttle {
     pace: Pace,
     /// Records a second beyond those of live traffic, while it is under way.
@@ -24,8 +39,8 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// While live traffic is under way, `per_second_busy` records a second more than it reads itself, so that its head comes nearer; else
-    /// at most `per_second_free`; 0 of the latter is no limit.
+    /// While live traffic is under way, `per_second_busy` records a second more than it reads itself, so that its head comes nearer; while
+    /// it is behind, `per_second_busy` alone; else at most `per_second_free`; 0 of the latter is no limit.
     pub fn new(per_second_busy: u32, per_second_free: u32, pace: Pace) -> Self {
         Self {
             pace,
@@ -57,8 +72,12 @@ impl Throttle {
     }
 
     /// When a record that asks at `now` may pass, where the one before it passed at `before`.
-    fn due(&self, before: Instant, now: Instant, live: Option<f64>) -> Instant {
-        let gap = live.map_or(self.gap_free, |live| Duration::from_secs(1).div_f64(self.per_second_busy + live.max(0.0)));
+    fn due(&self, before: Instant, now: Instant, live: LiveTraffic) -> Instant {
+        let gap = match live {
+            LiveTraffic::Idle => self.gap_free,
+            LiveTraffic::Steady { per_second } => Duration::from_secs(1).div_f64(self.per_second_busy + per_second.max(0.0)),
+            LiveTraffic::Behind => Duration::from_secs(1).div_f64(self.per_second_busy),
+        };
         // A rate that was not used up is not saved: the next second is not faster for it.
         now.max(before + gap)
     }
@@ -68,29 +87,38 @@ impl Throttle {
 mod tests {
     use super::*;
 
+    fn steady(per_second: f64) -> LiveTraffic {
+        LiveTraffic::Steady { per_second }
+    }
+
     #[test]
     fn records_wait_while_live_traffic_is_under_way_and_only_then() {
-        let throttle = Throttle::new(10, 0, Arc::new(|| None));
+        let throttle = Throttle::new(10, 0, Arc::new(|| LiveTraffic::Idle));
         let start = Instant::now();
-        let first = throttle.due(start, start, Some(0.0));
+        let first = throttle.due(start, start, steady(0.0));
         assert_eq!(first - start, Duration::from_millis(100));
-        assert_eq!(throttle.due(first, start, Some(0.0)) - first, Duration::from_millis(100));
+        assert_eq!(throttle.due(first, start, steady(0.0)) - first, Duration::from_millis(100));
         assert_eq!(
-            throttle.due(first, start, Some(90.0)) - first,
+            throttle.due(first, start, steady(90.0)) - first,
             Duration::from_millis(10),
             "faster than live traffic by ten a second"
         );
         assert_eq!(
-            throttle.due(start, start + Duration::from_secs(5), Some(0.0)) - start,
+            throttle.due(first, start, LiveTraffic::Behind) - first,
+            Duration::from_millis(100),
+            "as good as nothing while live records wait"
+        );
+        assert_eq!(
+            throttle.due(start, start + Duration::from_secs(5), steady(0.0)) - start,
             Duration::from_secs(5),
             "nothing is saved"
         );
-        assert_eq!(throttle.due(first, first, None), first, "no limit where nothing live is under way");
+        assert_eq!(throttle.due(first, first, LiveTraffic::Idle), first, "no limit where nothing live is under way");
     }
 
     #[tokio::test]
     async fn a_generation_that_went_live_waits_no_more() {
-        let throttle = Throttle::new(1, 1, Arc::new(|| Some(0.0)));
+        let throttle = Throttle::new(1, 1, Arc::new(|| steady(0.0)));
         throttle.set_open(true);
         let day = std::iter::repeat_with(|| throttle.turn()).take(86_400);
         for turn in day {

@@ -6,11 +6,15 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 use super::serving::Live;
-use super::throttle::Pace;
+use super::throttle::{LiveTraffic, Pace};
 use crate::telemetry::Metrics;
 
 /// The newest sample counts a quarter: with one each half second the rate is that of about two seconds.
 const SMOOTHING: f64 = 0.25;
+/// Live records under way that take longer than this at the rate they are read at are a backlog, seconds. A record takes about a tenth.
+const BACKLOG_SECONDS: f64 = 0.5;
+/// Fewer records under way are never a backlog: the rate of the first half second is not known yet.
+const BACKLOG_MIN: usize = 128;
 
 /// Measures how many records a second the live generation reads, and tells whether it has something to do.
 pub(super) struct Traffic {
@@ -46,17 +50,40 @@ impl Traffic {
         }
     }
 
-    /// Records a second while something live is under way.
-    fn now(&self) -> Option<f64> {
+    fn now(&self) -> LiveTraffic {
         let depths = self.live.serving().towers.queue_depths();
-        let busy =
-            self.metrics.records_in_flight() + self.metrics.http_in_flight() + depths.image + depths.text + depths.cross > 0;
-        busy.then(|| self.rate.lock().unwrap_or_else(PoisonError::into_inner).per_second)
+        let records = self.metrics.records_in_flight();
+        if records + self.metrics.http_in_flight() + depths.image + depths.text + depths.cross == 0 {
+            return LiveTraffic::Idle;
+        }
+        let per_second = self.rate.lock().unwrap_or_else(PoisonError::into_inner).per_second;
+        live_traffic(records, per_second)
     }
 
     /// As the throttle asks for it.
     pub(super) fn pace(self: &Arc<Self>) -> Pace {
         let traffic = Arc::clone(self);
         Arc::new(move || traffic.now())
+    }
+}
+
+/// What `records` under way mean where `per_second` are read.
+fn live_traffic(records: usize, per_second: f64) -> LiveTraffic {
+    if records > BACKLOG_MIN && records as f64 > per_second * BACKLOG_SECONDS {
+        LiveTraffic::Behind
+    } else {
+        LiveTraffic::Steady { per_second }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn live_records_that_pile_up_are_told_from_those_that_flow() {
+        assert_eq!(live_traffic(80, 800.0), LiveTraffic::Steady { per_second: 800.0 }, "a tenth of a second each");
+        assert_eq!(live_traffic(1024, 800.0), LiveTraffic::Behind, "as many as may be under way");
+        assert_eq!(live_traffic(100, 10.0), LiveTraffic::Steady { per_second: 10.0 }, "too few to tell");
     }
 }

@@ -15,9 +15,9 @@ use crate::stream::{Times, applied, ask, index};
 use crate::table::{Table, rate};
 
 /// Records that the new generation has to read.
-const BACKLOG: usize = 4000;
+const BACKLOG: usize = 5000;
 /// Live records of one measurement.
-const LIVE: usize = 800;
+const LIVE: usize = 3000;
 const DEADLINE: Duration = Duration::from_mins(3);
 
 fn pictures(count: usize, version: u64) -> Vec<Item> {
@@ -68,12 +68,19 @@ pub(crate) fn run(_: &Setting) -> Result<String, String> {
     if lag() <= 0.0 {
         return Err("the new generation was filled before the measurement ended: raise BACKLOG".to_owned());
     }
+    let (status, answer) = daemon.post(&format!("/v1/generations/{}/drop", manifest.fingerprint), &json!({}));
+    if status != 200 && status != 202 {
+        return Err(format!("the new generation was not dropped: {status} {answer}"));
+    }
+    wait_until("it is dropped", DEADLINE, || if lag() > 0.0 { Err("not yet".to_owned()) } else { Ok(()) });
+    let (after, times_after) = live(&world, &daemon, &topics, 4);
     table.row(vec![
         "while it is filled".to_owned(),
         rate(filling),
-        format!("{:.2}", filling / before),
+        format!("{:.2}", filling / f64::midpoint(before, after)),
         times.cell(),
         format!("{filled:.0}"),
     ]);
+    table.row(vec!["alone, after it was dropped".to_owned(), rate(after), String::new(), times_after.cell(), String::new()]);
     Ok(table.to_markdown())
 }

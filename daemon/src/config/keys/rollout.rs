@@ -47,7 +47,7 @@ pub(super) const ROLLOUT: Section = Section {
             Integer(1, 1_000_000),
             Default("20"),
             "How many records a second more than live traffic a generation beside the live one takes while live records or requests are \
-             under way: so fast it comes nearer to the live head.",
+             under way: so fast it comes nearer to the live head. While live records pile up it takes this many alone.",
         ),
         key(
             "records_per_second_max",
