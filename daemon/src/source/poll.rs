@@ -34,6 +34,8 @@ const PAUSE_AFTER: Duration = Duration::from_millis(250);
 const RESEND_AFTER: Duration = Duration::from_secs(10);
 /// Failed reads while brokers are down.
 static UNREAD: Quiet = Quiet::new();
+/// Failed commits, likewise.
+static UNCOMMITTED: Quiet = Quiet::new();
 /// How often the partitions' windows are compared with their limit.
 const WINDOW_CHECK: Duration = Duration::from_millis(50);
 
@@ -214,8 +216,10 @@ impl PollLoop {
         if list.count() == 0 {
             return;
         }
-        if let Err(e) = self.consumer.commit(&list, CommitMode::Async) {
-            warn!(error = %e, "commit failed; it is sent again");
+        if let Err(e) = self.consumer.commit(&list, CommitMode::Async)
+            && let Some(repeated) = UNCOMMITTED.due(&e.to_string())
+        {
+            warn!(error = %e, repeated, "commit failed; it is sent again");
         }
     }
 

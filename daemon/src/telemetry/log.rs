@@ -38,7 +38,9 @@ pub enum LogError {
         problem: String,
     },
     /// The exporter of traces can't be made.
-    #[error("telemetry.otlp_endpoint: {0}; fix: write the gRPC address of an OpenTelemetry collector, for example http://127.0.0.1:4317")]
+    #[error(
+        "telemetry.otlp_endpoint: {0}; fix: write the gRPC address of an OpenTelemetry collector, for example http://127.0.0.1:4317"
+    )]
     Exporter(String),
     /// Another subscriber is installed.
     #[error("logging is set up already: {0}")]

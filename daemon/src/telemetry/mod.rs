@@ -2,11 +2,11 @@
 
 mod json;
 mod log;
+mod memory;
 mod metrics;
 mod otlp;
 mod quiet;
 mod readiness;
-mod memory;
 mod rescore;
 mod stage;
 pub(crate) mod trace;

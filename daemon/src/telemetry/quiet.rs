@@ -69,9 +69,8 @@ mod tests {
     #[test]
     fn what_goes_on_is_said_at_once_and_then_at_growing_intervals_with_how_many_were_held_back() {
         let (quiet, start) = (Quiet::new(), Instant::now());
-        let said: Vec<(u64, u64)> = (0..=3600)
-            .filter_map(|second| Some((second, quiet.due_at("down", start + Duration::from_secs(second))?)))
-            .collect();
+        let said: Vec<(u64, u64)> =
+            (0..=3600).filter_map(|second| Some((second, quiet.due_at("down", start + Duration::from_secs(second))?))).collect();
         assert_eq!(said[..5], [(0, 0), (1, 0), (3, 1), (7, 3), (15, 7)]);
         assert!(said.windows(2).all(|two| two[1].0 - two[0].0 <= INTERVAL_MAX.as_secs()), "{said:?}");
         assert!(said.len() < 25, "{said:?}");

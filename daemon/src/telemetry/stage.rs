@@ -21,8 +21,7 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in the order of the way.
-    pub const ALL: [Self; 7] =
-        [Self::Consume, Self::Decode, Self::Media, Self::Prepare, Self::Embed, Self::Index, Self::Publish];
+    pub const ALL: [Self; 7] = [Self::Consume, Self::Decode, Self::Media, Self::Prepare, Self::Embed, Self::Index, Self::Publish];
 
     /// The word in labels.
     pub const fn as_str(self) -> &'static str {
