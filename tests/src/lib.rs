@@ -6,6 +6,7 @@
 pub mod browser;
 pub mod bundle;
 pub mod checks;
+pub mod collector;
 pub mod corpus;
 pub mod daemon;
 pub mod http_server;

@@ -121,7 +121,7 @@ impl Shared {
                 tokio::select! {
                     // What need not wait is published all the same: the guard keeps the partition until it is.
                     biased;
-                    () = self.enricher.enrich(&mut result, kept).instrument(stage_span!("enrich")) => {}
+                    () = self.enricher.enrich(&mut result, kept) => {}
                     () = fence.closed() => return Err(Left::Fenced),
                 }
                 let published = self.publisher.publish(fence, &guard, || self.outlet.result(&result, delivery.span.context()));

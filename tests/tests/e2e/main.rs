@@ -19,3 +19,4 @@ mod rescore_topic;
 mod results;
 mod scenario;
 mod slice;
+mod telemetry;
