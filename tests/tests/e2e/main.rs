@@ -19,4 +19,5 @@ mod rescore_topic;
 mod results;
 mod scenario;
 mod slice;
+mod supply_chain;
 mod telemetry;
