@@ -71,7 +71,7 @@ fn provider(telemetry: &TelemetryConfig, metrics: &Arc<Metrics>) -> Result<SdkTr
     let queue = queue.with_scheduled_delay(BATCH_WAIT).build();
     let watched = Watched { exporter, metrics: Arc::clone(metrics), quiet: Quiet::new() };
     let processor = BatchSpanProcessor::builder(watched).with_batch_config(queue).build();
-    // Nothing out of the environment: the configuration alone says what is sent.
+    // Not out of the environment, as the default is: the configuration alone says who sends.
     let resource = Resource::builder_empty().with_attributes([
         KeyValue::new("service.name", env!("CARGO_PKG_NAME")),
         KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
