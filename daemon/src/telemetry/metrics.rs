@@ -18,7 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::readiness::Condition;
 use super::rescore::RescoreMetrics;
-use super::stage::Stage;
+use super::stage::{SpanOutcome, Stage};
 
 /// Content type of [`Metrics::encode`].
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -192,7 +192,11 @@ impl Metrics {
         r.register("ready", "Whether each condition of readiness holds", self.ready.clone());
         r.register("build_info", "Version of the daemon", self.build.clone());
         r.register("resident_memory_bytes", "Memory of the process", self.resident_bytes.clone());
-        r.register("trace_spans", "Spans handed to the collector, and those that it did not take", self.trace_spans.clone());
+        r.register(
+            "trace_spans",
+            "Spans that ended, that the collector took, and that it did not take",
+            self.trace_spans.clone(),
+        );
         r.register("batch_size", "Items of one batch of a tower", self.batch_size.clone());
         r.register(
             "tower_batches",
@@ -251,7 +255,7 @@ impl Metrics {
         for outcome in ["live", "refused", "rolled_back"] {
             let _ = self.rollouts.get_or_create(&OutcomeLabel { outcome }).get();
         }
-        for outcome in ["exported", "failed"] {
+        for outcome in [SpanOutcome::Ended, SpanOutcome::Exported, SpanOutcome::Failed].map(SpanOutcome::as_str) {
             let _ = self.trace_spans.get_or_create(&OutcomeLabel { outcome }).get();
         }
         self.build.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
@@ -316,10 +320,9 @@ impl Metrics {
         self.at().partitions_assigned.set(partitions as i64);
     }
 
-    /// `spans` were handed to the collector, or were not taken by it.
-    pub fn spans(&self, exported: bool, spans: usize) {
-        let outcome = if exported { "exported" } else { "failed" };
-        self.trace_spans.get_or_create(&OutcomeLabel { outcome }).inc_by(spans as u64);
+    /// What became of `spans`.
+    pub fn spans(&self, outcome: SpanOutcome, spans: usize) {
+        self.trace_spans.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc_by(spans as u64);
     }
 
     /// What holds of readiness, and the memory of the process: looked at when somebody asks for the metrics.

@@ -19,5 +19,5 @@ pub use metrics::{METRICS_CONTENT_TYPE, Metrics};
 pub use otlp::Traces;
 pub use readiness::{Condition, Readiness};
 pub use rescore::RescoreMetrics;
-pub use stage::Stage;
+pub use stage::{SpanOutcome, Stage};
 pub use trace::RecordSpan;

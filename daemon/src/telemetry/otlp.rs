@@ -1,7 +1,7 @@
 //! Spans to an OpenTelemetry collector over OTLP (gRPC).
 //!
 //! A span that ends goes into a queue of [`QUEUE_MAX`]; a thread of its own sends batches. Where the collector is down or slow the queue
-//! fills and further spans are dropped: nothing else waits for it.
+//! fills and further spans are dropped: nothing else waits for it. What ended, what was sent and what was not taken is counted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithTonicConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, SpanData};
+use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, SpanData, SpanProcessor};
 use tracing::{Level, Metadata, warn};
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::filter_fn;
@@ -20,6 +20,7 @@ use tracing_subscriber::filter::filter_fn;
 use super::log::{Boxed, LogError, init};
 use super::metrics::Metrics;
 use super::quiet::Quiet;
+use super::stage::SpanOutcome;
 use super::trace::{self, STAGE_TARGET};
 use crate::config::{LogConfig, TelemetryConfig};
 
@@ -70,7 +71,8 @@ fn provider(telemetry: &TelemetryConfig, metrics: &Arc<Metrics>) -> Result<SdkTr
     let queue = BatchConfigBuilder::default().with_max_queue_size(QUEUE_MAX).with_max_export_batch_size(BATCH_MAX);
     let queue = queue.with_scheduled_delay(BATCH_WAIT).build();
     let watched = Watched { exporter, metrics: Arc::clone(metrics), quiet: Quiet::new() };
-    let processor = BatchSpanProcessor::builder(watched).with_batch_config(queue).build();
+    let processor =
+        Counted { queue: BatchSpanProcessor::builder(watched).with_batch_config(queue).build(), metrics: Arc::clone(metrics) };
     // Not out of the environment, as the default is: the configuration alone says who sends.
     let resource = Resource::builder_empty().with_attributes([
         KeyValue::new("service.name", env!("CARGO_PKG_NAME")),
@@ -97,6 +99,36 @@ fn is_exported(metadata: &Metadata<'_>) -> bool {
     ours && wanted
 }
 
+/// Counts what goes into the queue: with what comes out of it that tells what was dropped.
+#[derive(Debug)]
+struct Counted {
+    queue: BatchSpanProcessor,
+    metrics: Arc<Metrics>,
+}
+
+impl SpanProcessor for Counted {
+    fn on_start(&self, span: &mut opentelemetry_sdk::trace::Span, context: &opentelemetry::Context) {
+        self.queue.on_start(span, context);
+    }
+
+    fn on_end(&self, span: SpanData) {
+        self.metrics.spans(SpanOutcome::Ended, 1);
+        self.queue.on_end(span);
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.queue.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.queue.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.queue.set_resource(resource);
+    }
+}
+
 /// Counts what is sent, and says when it is not.
 #[derive(Debug)]
 struct Watched {
@@ -109,7 +141,7 @@ impl opentelemetry_sdk::trace::SpanExporter for Watched {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         let sent = self.exporter.export(batch).await;
-        self.metrics.spans(sent.is_ok(), spans);
+        self.metrics.spans(if sent.is_ok() { SpanOutcome::Exported } else { SpanOutcome::Failed }, spans);
         if let Err(error) = &sent
             && let Some(repeated) = self.quiet.due("")
         {

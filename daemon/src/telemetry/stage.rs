@@ -1,4 +1,4 @@
-//! The steps of the way of a record, as metrics name them.
+//! The steps of the way of a record, and what becomes of spans, as metrics name them.
 
 /// A step of the way of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,6 +33,28 @@ impl Stage {
             Self::Embed => "embed",
             Self::Index => "index",
             Self::Publish => "publish",
+        }
+    }
+}
+
+/// What became of a span that is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpanOutcome {
+    /// It ended, and goes into the queue where there is room.
+    Ended,
+    /// The collector took it.
+    Exported,
+    /// The collector did not take it.
+    Failed,
+}
+
+impl SpanOutcome {
+    /// The word in labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ended => "ended",
+            Self::Exported => "exported",
+            Self::Failed => "failed",
         }
     }
 }

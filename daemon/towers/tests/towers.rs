@@ -324,7 +324,10 @@ fn a_graph_whose_weights_lie_outside_the_bundle_is_refused() {
     assert!(refusal("inside").contains("lacks the input or output"), "{}", refusal("inside"));
     for location in [format!("../{name}"), outside.to_str().unwrap().to_owned()] {
         let refused = refusal(&location);
-        assert!(!refused.contains("lacks the input or output") && refused.contains("External data path"), "{location}: {refused}");
+        assert!(
+            !refused.contains("lacks the input or output") && refused.contains("External data path"),
+            "{location}: {refused}"
+        );
     }
     std::fs::remove_file(outside).unwrap();
 }

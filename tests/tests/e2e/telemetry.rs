@@ -27,6 +27,8 @@ const SERVER: i32 = 2;
 const CONSUMER: i32 = 5;
 /// For a part to be noticed as down and a second warning to be due.
 const NOTICE_DEADLINE: Duration = Duration::from_mins(1);
+/// Spans that may wait for a collector, those that are being sent included.
+const SPANS_MAX: f64 = 4096.0 + 512.0;
 /// Warnings of one kind in the time of such a test, at most: at once, then after 1, 2, 4, 8, 16 and 32 s.
 const SAID_MAX: usize = 7;
 
@@ -154,25 +156,40 @@ fn assert_results_carry_on(scenario: &Scenario<'_>, sent: &[Sent], spans: [Optio
     }
 }
 
-#[test]
-fn a_collector_that_is_down_keeps_nothing_waiting_and_is_warned_of_now_and_then() {
+/// Sends everything through while spans go to `endpoint`, where nobody takes them; returns how many ended and how many failed.
+fn work_without_collector(endpoint: &str, items: usize) -> (f64, f64) {
     let world = world();
     let mut scenario = Scenario::new(&world, "no-collector");
-    let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|socket| socket.local_addr()).expect("a free port");
-    scenario.config.extra = telemetry(&format!("http://{nobody}"));
-    let sent = scenario.produce(&scenario.items(200, 1));
+    scenario.config.extra = telemetry(endpoint);
+    let sent = scenario.produce(&scenario.items(items, 1));
     let mut daemon = Daemon::start(&scenario.config);
     scenario.wait_done(&mut daemon);
     let answers = scenario.answers();
     answers.assert_nothing_lost(&sent);
     answers.assert_no_dead_letters();
+    let spans =
+        |daemon: &Daemon, outcome: &str| daemon.metric("astromech_trace_spans_total", &[&format!("outcome=\"{outcome}\"")]);
     wait_until("lost spans are counted", NOTICE_DEADLINE, || {
-        let failed = daemon.metric("astromech_trace_spans_total", &["outcome=\"failed\""]);
-        if failed > 0.0 { Ok(()) } else { Err("none".to_owned()) }
+        if spans(&daemon, "failed") > 0.0 { Ok(()) } else { Err(format!("none of {}", spans(&daemon, "ended"))) }
     });
+    assert!(spans(&daemon, "exported") < 0.5, "nobody takes them");
+    let counted = (spans(&daemon, "ended"), spans(&daemon, "failed"));
     let said = lines(&daemon).iter().filter(|line| line.to_string().contains("spans were not taken")).count();
     assert!((1..=SAID_MAX).contains(&said), "{said}");
     assert!(daemon.terminate().success());
+    counted
+}
+
+#[test]
+fn a_collector_that_is_down_or_silent_keeps_nothing_waiting_and_is_warned_of_now_and_then() {
+    let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|socket| socket.local_addr()).expect("a free port");
+    let (ended, failed) = work_without_collector(&format!("http://{nobody}"), 200);
+    assert!(ended >= failed, "{ended} {failed}");
+    // It accepts connections and never says a word.
+    let silent = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let address = silent.local_addr().expect("a bound socket has an address");
+    let (ended, failed) = work_without_collector(&format!("http://{address}"), 800);
+    assert!(ended - failed > SPANS_MAX, "{ended} ended and {failed} failed: more than may wait, so some were dropped");
 }
 
 /// Warnings so far, by what they are about, each with how many it stands for besides itself.
