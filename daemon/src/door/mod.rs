@@ -87,7 +87,7 @@ impl Door {
         let guard = fence.enter().ok_or(Left::Fenced)?;
         let send = || self.outlet.publish(&reply.topic, record.key.as_deref(), &reply.body, &reply.headers);
         self.publisher.publish(fence, &guard, send).instrument(stage_span!("publish")).await?;
-        delivery.partition.acknowledge(record.offset);
+        stage_span!("acknowledge").in_scope(|| delivery.partition.acknowledge(record.offset));
         Ok(reply)
     }
 

@@ -13,6 +13,7 @@ use astromech_e2e::{Daemon, Record, Sent, block_on, wait_until, world};
 use astromech_schemas::ImageSource;
 use serde_json::{Value, json};
 
+use crate::rescore_topic::{request, wait_replies, with_topics};
 use crate::scenario::{STREAM_DEADLINE, Scenario};
 
 const TRACES: [&str; 4] = [
@@ -29,6 +30,8 @@ const CONSUMER: i32 = 5;
 const NOTICE_DEADLINE: Duration = Duration::from_mins(1);
 /// Spans that may wait for a collector, those that are being sent included.
 const SPANS_MAX: f64 = 4096.0 + 512.0;
+/// What is said of reads that fail.
+const READING: &str = "reading failed; it goes on when the brokers answer";
 /// Warnings of one kind in the time of such a test, at most: at once, then after 1, 2, 4, 8, 16 and 32 s.
 const SAID_MAX: usize = 7;
 
@@ -143,6 +146,24 @@ fn a_record_is_one_trace_from_being_read_to_its_acknowledgement_and_its_lines_ha
     assert_results_carry_on(&scenario, &sent, [Some(traced), None, Some(alone)]);
 }
 
+#[test]
+fn a_re_scoring_request_of_the_topic_is_one_trace_and_its_reply_names_the_span() {
+    let world = world();
+    let (mut scenario, topics) = with_topics(Scenario::new(&world, "traces-rescore"));
+    let collector = Collector::start();
+    scenario.config.extra.push_str(&telemetry(&collector.endpoint()));
+    let mut daemon = Daemon::start(&scenario.config);
+    let ask = json!({"context": {"text": "红色的汽车"}, "candidates": [{"text": "蓝色的天空"}]});
+    let sent = world.client.produce(&topics.changes, vec![request("c1", &ask, &[])]);
+    let replies = wait_replies(&scenario, &topics.results, 1, &mut daemon);
+    assert!(daemon.terminate().success());
+    let spans = collector.spans();
+    let asked = span_of(&spans, &topics.changes, &sent[0]).expect("the trace goes on");
+    assert_eq!((asked.trace_id.as_str(), asked.parent_id.as_str(), asked.kind), (TRACES[1], PARENT, CONSUMER));
+    assert_eq!(names(&stages(&spans, asked)), ["consume", "rescore", "publish", "acknowledge"]);
+    assert_eq!(header(&replies[0], "traceparent"), format!("00-{}-{}-01", asked.trace_id, asked.span_id));
+}
+
 /// Each result names the span that made it, so that whoever reads it goes on with the trace.
 fn assert_results_carry_on(scenario: &Scenario<'_>, sent: &[Sent], spans: [Option<&Span>; 3]) {
     let results = scenario.world.client.read_all(&scenario.topics.results);
@@ -223,14 +244,14 @@ fn while_a_server_is_down_its_warnings_come_now_and_then_with_how_many_were_held
     world.qdrant.start_again();
     scenario.wait_done(&mut daemon);
     world.kafka.stop();
-    held_back(&mut daemon, &["FAIL", "kafka", "reading failed; it goes on when the brokers answer"]);
+    held_back(&mut daemon, &["FAIL", "kafka", READING]);
     world.kafka.start_again();
     scenario.produce(&items[200..]);
     scenario.wait_done(&mut daemon);
     let warnings = warnings(&daemon);
     message(&format!("warnings and what each stands for besides itself: {warnings:?}"));
     // librdkafka's errors have several codes, each told apart.
-    let most = |about: &str| if about == "kafka" { 4 * SAID_MAX } else { SAID_MAX };
+    let most = |about: &str| if ["kafka", READING].contains(&about) { 4 * SAID_MAX } else { SAID_MAX };
     assert!(warnings.iter().all(|(about, said)| said.len() <= most(about)), "{warnings:?}");
 }
 
