@@ -18,6 +18,6 @@ pub use memory::resident_bytes;
 pub use metrics::{METRICS_CONTENT_TYPE, Metrics};
 pub use otlp::Traces;
 pub use readiness::{Condition, Readiness};
-pub use rescore::RescoreMetrics;
+pub use rescore::{CacheTier, RescoreMetrics};
 pub use stage::{SpanOutcome, Stage};
 pub use trace::RecordSpan;
