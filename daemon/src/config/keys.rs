@@ -399,6 +399,25 @@ pub const SECTIONS: &[Section] = &[
     http::READ_KEYS,
     http::WRITE_KEYS,
     Section {
+        name: "telemetry",
+        doc: "Traces of records and requests, for an OpenTelemetry collector. Off by default, and then costs nothing.",
+        form: SectionForm::Table(&[
+            key(
+                "otlp_endpoint",
+                Text,
+                Default("\"\""),
+                "gRPC address of the collector, for example \"http://127.0.0.1:4317\"; empty exports nothing.",
+            ),
+            key(
+                "sampling_ratio",
+                Float(0.0, 1.0),
+                Default("1.0"),
+                "Share of the traces that begin here and are recorded. A trace that comes with a record or a request is recorded where its \
+                 sender records it.",
+            ),
+        ]),
+    },
+    Section {
         name: "log",
         doc: "Logs, on standard error.",
         form: SectionForm::Table(&[

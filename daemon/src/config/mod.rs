@@ -24,8 +24,8 @@ pub use reference::reference_toml;
 pub use types::{
     AuthConfig, BundleConfig, CacheConfig, Config, DiskConfig, EngineConfig, HttpConfig, IndexConfig, KafkaConfig, KeyConfig,
     LogConfig, MediaConfig, PipelineConfig, ProviderKind, RateConfig, RegistryConfig, RescoreConfig, RescoreTopics,
-    ResultsConfig, Role, RolloutConfig, RuntimeConfig, Secret, StatesForm, TopicConfig, TowerLimits, TowersSection,
-    VersionSource, WeightsConfig,
+    ResultsConfig, Role, RolloutConfig, RuntimeConfig, Secret, StatesForm, TelemetryConfig, TopicConfig, TowerLimits,
+    TowersSection, VersionSource, WeightsConfig,
 };
 
 /// Environment variables that the program itself reads; the configuration may name any others in `${…}`.

@@ -3,6 +3,7 @@
 mod http;
 mod media;
 mod rollout;
+mod telemetry;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -56,6 +57,7 @@ pub(super) fn resolve(raw: &RawConfig, folder: &Path, errors: &mut Vec<ConfigErr
         rescore: at.rescore(),
         rollout: at.rollout(),
         http: at.http(),
+        telemetry: at.telemetry(),
         log: at.log(),
     };
     at.check_between(&config);

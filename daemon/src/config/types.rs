@@ -35,6 +35,8 @@ pub struct Config {
     pub rollout: Option<RolloutConfig>,
     /// The HTTP interface.
     pub http: HttpConfig,
+    /// Traces; `None` where nothing is exported.
+    pub telemetry: Option<TelemetryConfig>,
     /// Logs.
     pub log: LogConfig,
 }
@@ -449,6 +451,15 @@ pub struct HttpConfig {
     pub rate: Option<RateConfig>,
     /// Who may call.
     pub auth: AuthConfig,
+}
+
+/// `[telemetry]`, where it names a collector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TelemetryConfig {
+    /// gRPC address of the collector.
+    pub otlp_endpoint: String,
+    /// Share of the traces begun here that are recorded.
+    pub sampling_ratio: f64,
 }
 
 /// `[log]`

@@ -112,8 +112,8 @@ impl Outlet for KafkaOutlet {
             letter.key = record.key.as_deref();
             letter.payload = record.value.as_deref();
             self.send(letter).await?;
-            let Record { topic, partition, offset, .. } = record;
-            warn!(topic = &**topic, partition, offset, reason = %fault.reason, detail = fault.detail, "dead letter");
+            // The coordinates are in the span of the record.
+            warn!(reason = %fault.reason, detail = fault.detail, "dead letter");
             Ok(())
         })
     }
