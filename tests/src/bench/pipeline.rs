@@ -10,7 +10,7 @@ use astromech_towers::graph::{ImageGraph, TextGraph};
 use astromech_towers::{ImageLimits, PreparedImage, decode_and_squash};
 
 use crate::table::{Table, rate};
-use crate::{Setting, text_length};
+use crate::{ITEMS_MAX, Setting, number_of, text_length};
 
 /// Items of a run; `ASTROMECH_BENCH_IMAGES` and `ASTROMECH_BENCH_TEXTS` change them (a large model needs fewer).
 const IMAGES: usize = 3000;
