@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use astromech::generation::{Catalog, Mark, Noted, generation_folder};
 use astromech::index::qdrant::QdrantOptions;
-use astromech::index::{self, Index, IndexError, IndexOptions, Space};
+use astromech::index::{self, Index, IndexError, IndexOptions, Scope, Space};
 
 use index_support::*;
 
@@ -65,7 +65,7 @@ async fn a_page_of_points_is_followed_by_the_next_and_leaves_tombstones_out(engi
     index.apply(&[delete("i3", 2)]).await.unwrap();
     let (mut ids, mut from) = (Vec::new(), None);
     loop {
-        let page = index.scroll(astromech_schemas::Kind::Image, from, 10).await.unwrap();
+        let page = index.scroll(astromech_schemas::Kind::Image, Scope::Live, from, 10).await.unwrap();
         assert!(page.points.len() <= 10);
         ids.extend(page.points.iter().map(|point| point.point_id));
         from = page.next;

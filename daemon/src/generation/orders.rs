@@ -6,6 +6,7 @@ use astromech_schemas::Fingerprint;
 
 use super::catalog::Mark;
 use super::command::{Command, RollError};
+use super::point::{Point, reached};
 use super::roller::{Roller, noted};
 use super::status::{GenerationState, GenerationStatus, Rollout};
 use crate::index::IndexError;
@@ -93,7 +94,9 @@ impl Roller {
         }
         // The note first: from here on no daemon makes the generation that is given up live again by itself.
         self.catalog.note(&self.live_is, Some(noted(Mark::Held))).await?;
+        reached(Point::BeforeRollback);
         self.catalog.promote(&fingerprint).await?;
+        reached(Point::AfterRollback);
         self.shared.metrics.rollout_ended("rolled_back");
         self.follow(&fingerprint);
         Ok(fingerprint)
@@ -119,6 +122,7 @@ impl Roller {
                 since_ms: note.map(|note| note.since_ms),
                 points: self.points.get(fingerprint).cloned().unwrap_or_default(),
                 lag_records: candidate.and_then(|candidate| candidate.behind).map(|behind| behind.remaining),
+                progress: candidate.and_then(super::candidate::Candidate::progress),
                 eta_seconds: candidate.and_then(super::candidate::Candidate::eta_seconds),
                 waits_for: candidate.and_then(|candidate| candidate.waits_for.clone()),
             });
@@ -131,6 +135,7 @@ impl Roller {
             since_ms: stored.noted.map(|note| note.since_ms),
             points: BTreeMap::new(),
             lag_records: None,
+            progress: None,
             eta_seconds: None,
             waits_for: None,
         }));

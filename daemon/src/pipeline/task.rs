@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use astromech_schemas::dead_letter::Reason;
-use astromech_schemas::results::{Operation, RESULT_SCHEMA, ResultMessage};
-use astromech_schemas::{ImageSource, RecordLimits, point_id};
+use astromech_schemas::results::{Operation, RESULT_SCHEMA, RecordPosition, ResultMessage};
+use astromech_schemas::{ImageSource, RecordLimits, TraceContext, point_id};
 use astromech_towers::{PreparedImage, PreparedText, Towers, TowersError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{debug, warn};
@@ -26,7 +26,7 @@ use crate::generation::{Throttle, collection_name};
 use crate::index::{Change, ChangeBody, VECTOR_IMAGE, VECTOR_TEXT};
 use crate::media::{ContentHash, Media};
 use crate::rescore::StateCache;
-use crate::source::{Delivery, FenceGuard, Record};
+use crate::source::{Delivery, FenceGuard, Partition, Record};
 use crate::telemetry::{Metrics, Stage, trace};
 
 /// A value up to here is decoded on the spot; a longer one, with a picture in base64, on a blocking thread.
@@ -54,7 +54,7 @@ pub(super) struct Shared {
 }
 
 /// Why a record did not become an embedded change.
-enum NotEmbedded {
+pub(super) enum NotEmbedded {
     Fault(Fault),
     Left(Left),
 }
@@ -66,9 +66,17 @@ impl From<Fault> for NotEmbedded {
 }
 
 /// Both vectors of an item, as far as it has them.
-struct Vectors {
-    text: Option<Vec<f32>>,
-    image: Option<(Vec<f32>, ContentHash)>,
+pub(super) struct Vectors {
+    pub(super) text: Option<Vec<f32>>,
+    pub(super) image: Option<(Vec<f32>, ContentHash)>,
+}
+
+/// What became of a change that was to be written and published.
+pub(super) enum Applied {
+    /// The index holds it, and its result is acknowledged by the broker.
+    Done(FenceGuard, Operation),
+    /// The engine refused it for what it contains.
+    Refused(FenceGuard, String),
 }
 
 impl Shared {
@@ -101,27 +109,48 @@ impl Shared {
                 return self.bury(delivery, &guard, &fault).await;
             }
         };
-        let mut result = result(&change, &delivery.record);
+        let context = trace::enter_record(&delivery.record);
+        match self.apply(change, &delivery.partition, Some(delivery.record.position()), context.as_ref()).await? {
+            Applied::Refused(guard, detail) => self.bury(delivery, &guard, &Fault::new(Reason::RefusedByIndex, detail)).await,
+            Applied::Done(guard, operation) => {
+                delivery.partition.acknowledge(delivery.record.offset);
+                drop(guard);
+                self.metrics.record_applied(decoded.kind, operation);
+                self.poison.iter().for_each(PoisonBreaker::applied);
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes a change and publishes its result, under the fence of `partition`; one without a source has no result.
+    pub(super) async fn apply(
+        &self,
+        change: Change,
+        partition: &Arc<Partition>,
+        source: Option<RecordPosition>,
+        context: Option<&TraceContext>,
+    ) -> Result<Applied, Left> {
+        let fence = partition.fence();
+        let operation = operation(&change);
+        let mut result = source.map(|source| result(&change, source));
         let kept = self.enricher.keep(&change);
         let (reply, answer) = oneshot::channel();
-        let request = WriteRequest { change, partition: Arc::clone(&delivery.partition), reply };
+        let request = WriteRequest { change, partition: Arc::clone(partition), reply };
         self.writer.send(request).await.map_err(|_| Left::Halted)?;
         match answer.await.map_err(|_| Left::Halted)? {
             WriteReply::Fenced => Err(Left::Fenced),
-            WriteReply::Refused(guard, detail) => self.bury(delivery, &guard, &Fault::new(Reason::RefusedByIndex, detail)).await,
+            WriteReply::Refused(guard, detail) => Ok(Applied::Refused(guard, detail)),
             WriteReply::Applied(guard) => {
-                tokio::select! {
-                    // What need not wait is published all the same: the guard keeps the partition until it is.
-                    biased;
-                    () = self.enricher.enrich(&mut result, kept) => {}
-                    () = fence.closed() => return Err(Left::Fenced),
+                if let Some(result) = &mut result {
+                    tokio::select! {
+                        // What need not wait is published all the same: the guard keeps the partition until it is.
+                        biased;
+                        () = self.enricher.enrich(result, kept) => {}
+                        () = fence.closed() => return Err(Left::Fenced),
+                    }
+                    self.publisher.publish(fence, &guard, || self.outlet.result(result, context)).await?;
                 }
-                let context = trace::enter_record(&delivery.record);
-                self.publisher.publish(fence, &guard, || self.outlet.result(&result, context.as_ref())).await?;
-                delivery.partition.acknowledge(delivery.record.offset);
-                self.metrics.record_applied(decoded.kind, result.operation);
-                self.poison.iter().for_each(PoisonBreaker::applied);
-                Ok(())
+                Ok(Applied::Done(guard, operation))
             }
         }
     }
@@ -173,7 +202,7 @@ impl Shared {
     }
 
     /// Both towers at once.
-    async fn vectors(&self, text: Option<String>, image: Option<ImageSource>) -> Result<Vectors, NotEmbedded> {
+    pub(super) async fn vectors(&self, text: Option<String>, image: Option<ImageSource>) -> Result<Vectors, NotEmbedded> {
         let text = async {
             let Some(text) = text else { return Ok(None) };
             let prepared = self.preparer.text(text).await?;
@@ -273,13 +302,20 @@ impl Shared {
     }
 }
 
+const fn operation(change: &Change) -> Operation {
+    match change.body {
+        ChangeBody::Delete => Operation::Delete,
+        ChangeBody::Upsert { .. } => Operation::Upsert,
+    }
+}
+
 /// The result of `change`, once it is applied.
-fn result(change: &Change, record: &Record) -> ResultMessage {
-    let (operation, vectors) = match &change.body {
-        ChangeBody::Delete => (Operation::Delete, Vec::new()),
+fn result(change: &Change, source: RecordPosition) -> ResultMessage {
+    let vectors = match &change.body {
+        ChangeBody::Delete => Vec::new(),
         ChangeBody::Upsert { text, image, .. } => {
             let names = [(VECTOR_TEXT, text.is_some()), (VECTOR_IMAGE, image.is_some())];
-            (Operation::Upsert, names.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.to_owned()).collect())
+            names.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.to_owned()).collect()
         }
     };
     ResultMessage {
@@ -287,13 +323,13 @@ fn result(change: &Change, record: &Record) -> ResultMessage {
         kind: change.kind,
         id: change.id.clone(),
         version: change.version,
-        operation,
+        operation: operation(change),
         point_id: change.point_id.to_string(),
         collection: collection_name(change.kind, &change.fingerprint),
         fingerprint: change.fingerprint.clone(),
         vectors,
         embeddings: BTreeMap::new(),
         neighbours: BTreeMap::new(),
-        source: record.position(),
+        source,
     }
 }
