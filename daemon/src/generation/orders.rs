@@ -37,8 +37,12 @@ impl Roller {
                     let fix = "fix: promote another one first, or roll back";
                     return Err(RollError::Conflict(format!("generation {} is live; {fix}", fingerprint.short())));
                 }
-                if self.candidate.take_if(|candidate| candidate.fingerprint == fingerprint).is_some() {
-                    self.note_refused(&fingerprint, "", "it was dropped by hand");
+                let was_candidate = self.candidate.take_if(|candidate| candidate.fingerprint == fingerprint).is_some();
+                if was_candidate || self.is_wanted(&fingerprint) {
+                    // The registry points at it: without a reason it would be fetched and made live once more.
+                    let reason = "it was dropped by hand";
+                    self.bundles.refuse(&fingerprint, reason).await;
+                    self.note_refused(&fingerprint, "", reason);
                 }
                 self.drop_for_good(&fingerprint).await.map_err(|error| RollError::Unanswered(format!("{error:#}")))?;
                 Ok(fingerprint)

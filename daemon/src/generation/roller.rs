@@ -268,6 +268,11 @@ impl Roller {
         }
     }
 
+    /// Whether the registry points at it.
+    pub(super) fn is_wanted(&self, fingerprint: &Fingerprint) -> bool {
+        self.wanted.as_ref().is_some_and(|(wanted, _)| wanted == fingerprint)
+    }
+
     pub(super) fn noted(&self, fingerprint: &Fingerprint) -> Option<Noted> {
         self.stored.iter().find(|stored| stored.fingerprint == *fingerprint)?.noted
     }
@@ -413,7 +418,12 @@ impl Roller {
             let kept = Duration::from_millis(now_ms().saturating_sub(noted.since_ms));
             kept > if noted.mark == Mark::Superseded { poll * SUPERSEDED_POLLS } else { keep }
         };
-        let over = self.stored.iter().find(|stored| stored.fingerprint != self.live_is && stored.noted.is_some_and(is_over));
+        // The registry points at what was given up by a rollback: without its note it would be made live once more.
+        let stays = |stored: &Stored| {
+            let is_wanted = self.is_wanted(&stored.fingerprint);
+            stored.fingerprint == self.live_is || is_wanted && stored.noted.is_some_and(|noted| noted.mark == Mark::Held)
+        };
+        let over = self.stored.iter().find(|stored| !stays(stored) && stored.noted.is_some_and(is_over));
         let Some(fingerprint) = over.map(|stored| stored.fingerprint.clone()) else { return };
         info!(fingerprint = fingerprint.short(), "a generation is kept no longer");
         if let Err(error) = self.drop_for_good(&fingerprint).await {
