@@ -9,6 +9,7 @@
 //! version guard, so the order does not matter. Tombstones are copied: a delete holds.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use astromech_schemas::results::RecordPosition;
 use astromech_schemas::{Kind, item_text};
@@ -26,8 +27,10 @@ use crate::index::{Index, IndexError, Page, Scope, Stored, VECTOR_IMAGE};
 use crate::pipeline::{BODY_CHARS_MAX, Backoff, BackoffLimits, Halt, HaltCause, Left, Refill, RefillBody, Refilled, Refiller};
 use crate::source::Partition;
 
-/// Points that are read, embedded and written together; then the cursor is written down.
+/// Points that are read, embedded and written together.
 const PAGE_POINTS: u32 = 128;
+/// How often the cursor is written down, between two pages; at the end of each kind in any case.
+const NOTE_EVERY: Duration = Duration::from_secs(2);
 /// Points of a page that is only looked at.
 const SURVEY_POINTS: u32 = 1024;
 /// Items that a message names.
@@ -183,6 +186,7 @@ impl Filling {
         let items = self.retried(|filling| filling.from.counts()).await.values().sum();
         let fingerprint = self.towers.fingerprint().clone();
         info!(from = self.state.from.short(), to = fingerprint.short(), items, "a generation is filled from points");
+        let mut noted = Instant::now();
         loop {
             self.tell(items);
             let Some(kind) = self.state.kind() else { break };
@@ -191,9 +195,13 @@ impl Filling {
             if !self.page(kind, page, partition).await {
                 return;
             }
-            self.retried(|filling| filling.catalog.note_backfill(filling.towers.fingerprint(), &filling.state)).await;
-            reached(Point::MidFill);
-            self.catch_up().await;
+            // A page that was not noted is written once more after a kill; a note costs a server more than a page.
+            if self.state.cursor.point.is_none() || noted.elapsed() >= NOTE_EVERY {
+                self.retried(|filling| filling.catalog.note_backfill(filling.towers.fingerprint(), &filling.state)).await;
+                reached(Point::MidFill);
+                self.catch_up().await;
+                noted = Instant::now();
+            }
         }
         info!(fingerprint = fingerprint.short(), read = self.state.read, lost = self.state.lost, "filled from points");
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use astromech_schemas::Fingerprint;
+use tracing::warn;
 
 use super::catalog::Mark;
 use super::command::{Command, RollError};
@@ -43,6 +44,10 @@ impl Roller {
                     let reason = "it was dropped by hand";
                     self.bundles.refuse(&fingerprint, reason).await;
                     self.note_refused(&fingerprint, "", reason);
+                }
+                // What is cut off here is ended by the next daemon that looks for what is kept no longer.
+                if let Err(error) = self.catalog.note(&fingerprint, Some(noted(Mark::Superseded))).await {
+                    warn!(%error, fingerprint = fingerprint.short(), "a generation that is dropped was not noted");
                 }
                 self.drop_for_good(&fingerprint).await.map_err(|error| RollError::Unanswered(format!("{error:#}")))?;
                 Ok(fingerprint)

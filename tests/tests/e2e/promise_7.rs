@@ -191,6 +191,7 @@ fn refresh(scenario: &Scenario<'_>, published: &Published) -> Manifest {
         clicks: &others.changes,
         announcements: &others.results,
         registry: &published.folder.to_string_lossy(),
+        registry_keys: "",
         lease_seconds: 60,
         collect: &format!("file_roots = [\"{}\"]\nreject_share_max = 0.5\n", scenario.corpus.root.display()),
     };
