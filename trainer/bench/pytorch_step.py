@@ -119,10 +119,13 @@ def main():
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--length", type=int, default=40)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     args = parser.parse_args()
     config = tomllib.load(open(args.config, "rb"))
     torch.manual_seed(1)
     torch.set_num_threads(args.threads)
+    torch.set_default_device(args.device)
+    wait = torch.cuda.synchronize if args.device.startswith("cuda") else lambda: None
     model, batch = R2D2(config["model"]), config["data"]["batch"]
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05, betas=(0.9, 0.98), fused=True)
     side = config["model"]["vision"]["image"]
@@ -132,12 +135,14 @@ def main():
         pixels = torch.randn(batch, 3, side, side)
         ids = torch.randint(1000, 8000, (batch, args.length))
         mask = torch.ones_like(ids)
+        wait()
         began = time.perf_counter()
         loss = model(pixels, ids, mask, pairs)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
+        wait()
         times.append((time.perf_counter() - began) * 1000)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"who": "pytorch", "median_ms": statistics.median(times[3:]), "min_ms": min(times[3:]), "peak_mib": round(peak)}))

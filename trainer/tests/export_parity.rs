@@ -50,6 +50,7 @@ fn options(pack: &Pack, opset: u32, precisions: &[Precision]) -> ReleaseOptions 
         precisions: precisions.to_vec(),
         opset,
         max_tokens: MAX_TOKENS,
+        keep_f32: Vec::new(),
         vocabulary: std::fs::read(&pack.vocabulary).unwrap(),
         facts: CardFacts::default(),
         force: false,
@@ -178,13 +179,29 @@ fn int8_and_fp16_stay_within_their_bounds_of_the_official_class_and_their_files_
 }
 
 #[test]
+fn layers_that_are_kept_f32_have_no_integer_product_in_an_int8_graph() {
+    let Some(pack) = Pack::find() else { return };
+    let weights = WeightMap::from_params(&load(&pack).params).unwrap();
+    let keep_f32 = vec!["text_encoder".to_owned()];
+    let options = GraphOptions { precision: Precision::Int8, max_tokens: MAX_TOKENS, keep_f32, ..GraphOptions::default() };
+    let integer_products = export_all(&config(&pack), &weights, &options).unwrap().map(|bytes| {
+        let nodes = ModelProto::decode(bytes.as_slice()).unwrap().graph.unwrap().node;
+        let of = |operator: &str| nodes.iter().filter(|node| node.op_type.as_deref() == Some(operator)).count();
+        assert!(of("MatMulInteger") > 0 || of("DynamicQuantizeLinear") == 0, "bytes that nothing reads");
+        of("MatMulInteger")
+    });
+    let [image, text, cross] = integer_products;
+    assert!(image > 0 && text == 0 && cross > 0, "{integer_products:?}");
+}
+
+#[test]
 fn graphs_hold_standard_operators_and_no_dead_weight() {
     let Some(pack) = Pack::find() else { return };
     let weights = WeightMap::from_params(&load(&pack).params).unwrap();
     for opset in [OPSET_DEFAULT, OPSET_COMPATIBLE] {
         for precision in ALL {
-            let options = GraphOptions { precision, opset, max_tokens: MAX_TOKENS };
-            for bytes in export_all(&config(&pack), &weights, options).unwrap() {
+            let options = GraphOptions { precision, opset, max_tokens: MAX_TOKENS, ..GraphOptions::default() };
+            for bytes in export_all(&config(&pack), &weights, &options).unwrap() {
                 let model = ModelProto::decode(bytes.as_slice()).unwrap();
                 assert_eq!(model.opset_import.len(), 1);
                 assert_eq!(model.opset_import[0].domain.as_deref(), Some(""));

@@ -100,7 +100,7 @@ impl Loader {
         let refilling = self.refilling(&towers).await?;
         let index = open_index_beside(&config, &towers).await?;
         reached(Point::CollectionsMade);
-        let rescorer = start_rescorer(&config, &towers, &index, &shared.metrics).map_err(refused)?;
+        let rescorer = start_rescorer(&config, &towers, &index, shared.disk.clone(), &shared.metrics).map_err(refused)?;
         let serving = Arc::new(Serving { towers, index, rescorer });
         let running = Running::start(shared, &config, serving, voice, refilling);
         let running = running.map_err(|error| LoadError::Unanswered(whole(&error)))?;

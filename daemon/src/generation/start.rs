@@ -105,6 +105,7 @@ impl Started {
     /// The live generation's source or pipeline did not start.
     pub fn roll(self, parts: StartParts, generations: Generations, asked: Asked) -> Result<Rolling> {
         let StartParts { config, kafka, outlet, metrics, readiness, live, stop } = parts;
+        let disk = live.serving().rescorer.as_ref().and_then(|rescorer| rescorer.cache().disk().cloned());
         let traffic = Arc::new(Traffic::new(Arc::clone(&live), Arc::clone(&metrics)));
         let shared = Shared {
             config,
@@ -114,6 +115,7 @@ impl Started {
             metrics,
             readiness,
             pace: traffic.pace(),
+            disk,
             stop,
         };
         let voice = Voice::new(&shared.metrics, &shared.readiness, self.first_is_live);

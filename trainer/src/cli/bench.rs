@@ -25,6 +25,7 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let config = TrainConfig::read(&args.config, &args.overrides)?;
+    super::train::restart_with_cuda(config.run.device)?;
     anyhow::ensure!(args.steps > 0, "--steps is 0; time at least 1");
     anyhow::ensure!(
         args.length >= 3 && args.length as i64 <= config.model.positions,

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use astromech_trainer::compare::{Arms, Plan, compare, draw, markdown, summarise};
-use astromech_trainer::train::StopFlag;
+use astromech_trainer::train::{StopFlag, TrainConfig};
 
 /// Trains several objectives on the same data and budget over several seeds, and writes a table with means and spreads and a figure.
 /// Runs that are already measured are not repeated.
@@ -43,6 +43,7 @@ pub struct Args {
 /// Runs the subcommand with the arms of `default_arms` where none are given.
 pub fn run(args: &Args, default_arms: &str) -> anyhow::Result<()> {
     super::train::restart_with_wait_policy()?;
+    super::train::restart_with_cuda(TrainConfig::read_device(&args.config, &args.overrides)?)?;
     let arms = Arms::read(args.arms.as_deref().unwrap_or(default_arms.as_ref()))?;
     let mut overrides = args.overrides.clone();
     if let Some(seconds) = args.seconds {

@@ -30,6 +30,10 @@ pub struct Args {
     /// Longest text in tokens; else 64, or as many as the model has positions.
     #[arg(long)]
     max_tokens: Option<usize>,
+    /// Parts of the names of layers that stay f32 in int8 graphs, such as text_encoder or output.dense: for a model whose int8 graph is
+    /// refused as too far from f32.
+    #[arg(long, value_delimiter = ',', value_name = "PART")]
+    keep_f32: Vec<String>,
     /// Vocabulary the model was trained with.
     #[arg(long)]
     vocabulary: PathBuf,
@@ -92,6 +96,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         parent: args.parent.clone(),
         precisions: args.precisions.clone(),
         opset: args.opset,
+        keep_f32: args.keep_f32.clone(),
         max_tokens,
         vocabulary,
         facts,

@@ -3,7 +3,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use astromech_trainer::refresh::{Exit, Halt, Options, Progress, RefreshConfig, RefreshError, refresh};
-use astromech_trainer::train::StopFlag;
+use astromech_trainer::train::{StopFlag, TrainConfig};
 use serde_json::json;
 
 /// Refreshes the live model: collects, trains from where it is, distils, exports, evaluates, gates, publishes, announces. Killed or
@@ -32,6 +32,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.check {
         tracing::info!("{} can be used", args.config.display());
         return Ok(ExitCode::SUCCESS);
+    }
+    for (path, set) in config.train_configs() {
+        // A file that can't be read is told by the step that needs it.
+        super::train::restart_with_cuda(TrainConfig::read_device(path, set).unwrap_or_default())?;
     }
     let stop = StopFlag::on_signals().context("signal handlers")?;
     let progress = Progress::new(config.job.metrics_file.clone());

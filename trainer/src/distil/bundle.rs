@@ -69,7 +69,8 @@ impl BundleTeacher {
             let texts = try_join_all(texts.map(|text| self.towers.embed_text_states(text)));
             Ok::<_, TowersError>((images.await?, texts.await?))
         })?;
-        let rows = |rows: Vec<&[f32]>| Tensor::from_slice(&rows.concat()).view([inputs.size(), self.embed()]);
+        let rows =
+            |rows: Vec<&[f32]>| Tensor::from_slice(&rows.concat()).view([inputs.size(), self.embed()]).to_device(inputs.device());
         let embeddings = [
             rows(images.iter().map(|image| image.embedding.as_slice()).collect()),
             rows(texts.iter().map(|text| text.embedding.as_slice()).collect()),

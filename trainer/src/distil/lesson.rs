@@ -54,7 +54,7 @@ impl Lesson<'_> {
     pub fn embedding_terms(&self, [image, text]: [&Tensor; 2]) -> Tensor {
         let [taught_image, taught_text] = &self.embeddings;
         let c = self.config;
-        let mut sum = Tensor::from(0.0f32);
+        let mut sum = Tensor::from(0.0f32).to_device(image.device());
         if c.similarity_weight > 0.0 {
             let own = image.matmul(&text.tr()) / c.temperature;
             let taught = taught_image.matmul(&taught_text.tr()) / c.temperature;
@@ -94,7 +94,7 @@ impl Lesson<'_> {
             (Teacher::Bundle(bundle), States::Items(items)) => {
                 let numbers = |index: &Tensor| (0..index.size()[0]).map(|at| index.int64_value(&[at])).collect::<Vec<i64>>();
                 let pairs: Vec<_> = numbers(&image_index).into_iter().zip(numbers(&text_index)).collect();
-                bundle.match_pairs(items, &pairs)?
+                bundle.match_pairs(items, &pairs)?.map(|taught| taught.to_device(matched.text.device()))
             }
             // A lesson's states are of its teacher's kind.
             (Teacher::Checkpoint(_), States::Items(_)) | (Teacher::Bundle(_), States::Tensors { .. }) => return Ok(None),

@@ -10,6 +10,7 @@ mod lesson;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tch::Device;
 use thiserror::Error;
 
 use self::bundle::BundleTeacher;
@@ -106,17 +107,18 @@ pub struct Student<'a> {
 }
 
 impl Teacher {
-    /// Opens the teacher and holds it to the student: one vocabulary, texts as long, and embeddings of one size where they are compared.
+    /// Opens the teacher (a checkpoint on the device that the student trains on, a bundle on the processor) and holds it to the student: one vocabulary, texts as long, and embeddings of one size where they are compared.
     ///
     /// # Errors
     /// It can't be read, or doesn't go with the student.
-    pub fn open(config: &DistilConfig, student: &Student<'_>) -> Result<Self, DistilError> {
+    pub fn open(config: &DistilConfig, student: &Student<'_>, device: Device) -> Result<Self, DistilError> {
         let (teacher, embed, tokens) = if config.teacher.is_dir() {
             let bundle = BundleTeacher::open(&config.teacher, config.score_weight > 0.0, student)?;
             let (embed, tokens) = (bundle.embed(), bundle.max_tokens());
             (Self::Bundle(Box::new(bundle)), embed, tokens)
         } else {
-            let loaded = load_model(&config.teacher)?;
+            let mut loaded = load_model(&config.teacher)?;
+            loaded.params.to_device(device);
             let own = &loaded.model.config;
             if own.vocab != student.model.vocab {
                 let fix = "teacher and student must share one vocabulary";

@@ -25,9 +25,9 @@ struct Side {
 
 /// Writes `image_states` [I, Lv, Dv], `text_states` [T, L, Dt], `attention_mask` i64 [T, L], `pairs` i64 [P, 2] →
 /// `itm_text` [P], `itm_image` [P].
-pub fn cross_graph(config: &ModelConfig, weights: &WeightMap, options: GraphOptions) -> Result<Vec<u8>, ExportError> {
+pub fn cross_graph(config: &ModelConfig, weights: &WeightMap, options: &GraphOptions) -> Result<Vec<u8>, ExportError> {
     let (vision, width) = (config.vision.width as usize, config.text.width as usize);
-    let mut e = Emitter::new("cross", weights, options);
+    let mut e = Emitter::new("cross", weights, options.clone());
     let (images, texts, pairs, length) = (Dim::Name("images"), Dim::Name("texts"), Dim::Name("pairs"), Dim::Name("length"));
     let image_shape = [images, Dim::Size(config.vision.tokens() as usize), Dim::Size(vision)];
     let image_states = e.graph.input("image_states", Element::F32, &image_shape);
@@ -126,6 +126,9 @@ fn self_attention(
     width: usize,
     heads: usize,
 ) -> Result<Value, ExportError> {
+    let k = e.linear(tokens, &format!("{prefix}.self.key"), width, width)?;
+    let v = e.linear(tokens, &format!("{prefix}.self.value"), width, width)?;
+    // After keys and values, so that in int8 it is a slice of the bytes made for them.
     let first;
     let asking = match queries {
         Queries::Many(_) => tokens,
@@ -135,8 +138,6 @@ fn self_attention(
         }
     };
     let q = e.linear(asking, &format!("{prefix}.self.query"), width, width)?;
-    let k = e.linear(tokens, &format!("{prefix}.self.key"), width, width)?;
-    let v = e.linear(tokens, &format!("{prefix}.self.value"), width, width)?;
     let mask = padding.map(|bias| e.fit_mask(bias, queries));
     let mixed = e.attention([&q, &k, &v], mask.as_ref(), heads, width);
     attention_output(e, prefix, &mixed, asking.value(), width)

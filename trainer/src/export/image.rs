@@ -9,10 +9,10 @@ const LAYER_NORM_EPS: f32 = 1e-5;
 const PREFIX: &str = "visual_encoder";
 
 /// Writes `pixels` f32 [B, 3, H, W] → `embedding` [B, D], `states` [B, Lv, Dv].
-pub fn image_graph(config: &ModelConfig, weights: &WeightMap, options: GraphOptions) -> Result<Vec<u8>, ExportError> {
+pub fn image_graph(config: &ModelConfig, weights: &WeightMap, options: &GraphOptions) -> Result<Vec<u8>, ExportError> {
     let (v, embed) = (&config.vision, config.embed as usize);
     let (width, side, tokens) = (v.width as usize, v.image as usize, v.tokens() as usize);
-    let mut e = Emitter::new("image", weights, options);
+    let mut e = Emitter::new("image", weights, options.clone());
     let batch = Dim::Name("batch");
     let pixels = e.graph.input("pixels", Element::F32, &[batch, Dim::Size(3), Dim::Size(side), Dim::Size(side)]);
     let mut x = embed_patches(&mut e, config, &pixels)?;

@@ -1,5 +1,7 @@
 //! Layers as groups of ONNX operations, in each precision and both forms of attention.
 
+use std::cell::OnceCell;
+
 use astromech_schemas::manifest::Precision;
 
 use super::quantize::{quantize_linear, quantize_rows, transpose};
@@ -18,8 +20,8 @@ const ATTENTION_OPSET: u32 = 23;
 /// A tensor that feeds one or more linear layers: in int8 it is quantised once for all of them.
 pub struct LinearInput {
     value: Value,
-    /// Bytes, scale, zero point.
-    quantized: Option<[Value; 3]>,
+    /// Bytes, scale, zero point, once an int8 layer has read it.
+    quantized: OnceCell<[Value; 3]>,
 }
 
 impl LinearInput {
@@ -90,16 +92,21 @@ impl<'a> Emitter<'a> {
 
     /// Readies a tensor for the linear layers that read it.
     pub fn linear_input(&mut self, value: &Value) -> LinearInput {
-        let int8 = self.options.precision == Precision::Int8;
-        let quantized = int8.then(|| self.graph.node_multi("DynamicQuantizeLinear", &[value]));
-        LinearInput { value: value.clone(), quantized }
+        LinearInput { value: value.clone(), quantized: OnceCell::new() }
+    }
+
+    /// True for a layer whose product is one of integers.
+    fn is_int8(&self, key: &str) -> bool {
+        self.options.precision == Precision::Int8 && !self.options.keep_f32.iter().any(|part| key.contains(part.as_str()))
     }
 
     /// The first token of [N, L, D] as [N, 1, D].
     pub fn first_token(&mut self, input: &LinearInput) -> LinearInput {
         let value = self.slice_first(&input.value);
-        let quantized =
-            input.quantized.as_ref().map(|[bytes, scale, zero]| [self.slice_first(bytes), scale.clone(), zero.clone()]);
+        let quantized = OnceCell::new();
+        if let Some([bytes, scale, zero]) = input.quantized.get() {
+            let _ = quantized.set([self.slice_first(bytes), scale.clone(), zero.clone()]);
+        }
         LinearInput { value, quantized }
     }
 
@@ -118,7 +125,8 @@ impl<'a> Emitter<'a> {
         let weight_key = format!("{key}.weight");
         let weight = self.weights.get(&weight_key, &[outputs, inputs])?;
         let bias = self.weight(&format!("{key}.bias"), &[outputs])?;
-        let product = if let Some([bytes, scale, zero]) = &x.quantized {
+        let product = if self.is_int8(key) {
+            let [bytes, scale, zero] = x.quantized.get_or_init(|| self.graph.node_multi("DynamicQuantizeLinear", &[&x.value]));
             let quantized = quantize_linear(weight, inputs);
             let raw = quantized.values.iter().map(|value| value.cast_unsigned()).collect();
             let weight = self.graph.initializer(&weight_key, Element::I8, &[inputs, outputs], raw);

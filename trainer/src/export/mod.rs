@@ -57,7 +57,7 @@ impl Tower {
 }
 
 /// How a graph is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GraphOptions {
     /// Numeric form of weights and activations; inputs and outputs are f32 in each.
     pub precision: Precision,
@@ -65,11 +65,13 @@ pub struct GraphOptions {
     pub opset: u32,
     /// Longest text in tokens.
     pub max_tokens: usize,
+    /// Parts of the names of layers whose weights and products stay f32 in int8 graphs.
+    pub keep_f32: Vec<String>,
 }
 
 impl Default for GraphOptions {
     fn default() -> Self {
-        Self { precision: Precision::F32, opset: OPSET_DEFAULT, max_tokens: MAX_TOKENS_DEFAULT }
+        Self { precision: Precision::F32, opset: OPSET_DEFAULT, max_tokens: MAX_TOKENS_DEFAULT, keep_f32: Vec::new() }
     }
 }
 
@@ -81,7 +83,7 @@ pub fn export_tower(
     tower: Tower,
     config: &ModelConfig,
     weights: &WeightMap,
-    options: GraphOptions,
+    options: &GraphOptions,
 ) -> Result<Vec<u8>, ExportError> {
     config.validate()?;
     if options.opset != OPSET_DEFAULT && options.opset != OPSET_COMPATIBLE {

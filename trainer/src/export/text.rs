@@ -10,10 +10,10 @@ const LAYER_NORM_EPS: f32 = 1e-12;
 const PREFIX: &str = "text_encoder";
 
 /// Writes `input_ids` i64 [B, L], `attention_mask` i64 [B, L] → `embedding` [B, D], `states` [B, L, Dt].
-pub fn text_graph(config: &ModelConfig, weights: &WeightMap, options: GraphOptions) -> Result<Vec<u8>, ExportError> {
+pub fn text_graph(config: &ModelConfig, weights: &WeightMap, options: &GraphOptions) -> Result<Vec<u8>, ExportError> {
     let (t, embed) = (&config.text, config.embed as usize);
     let (width, heads, mlp) = (t.width as usize, t.heads as usize, t.mlp as usize);
-    let mut e = Emitter::new("text", weights, options);
+    let mut e = Emitter::new("text", weights, options.clone());
     let (batch, length) = (Dim::Name("batch"), Dim::Name("length"));
     let ids = e.graph.input("input_ids", Element::I64, &[batch, length]);
     let mask = e.graph.input("attention_mask", Element::I64, &[batch, length]);

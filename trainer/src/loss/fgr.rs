@@ -32,7 +32,7 @@ pub fn hard_negatives(logits: &Tensor, same: &Tensor, anchors: i64) -> Option<Ne
 
 /// Cross entropy of match logits [P, 2] against labels [P] i64 with class weights [1, 2], normalised by the sum of weights.
 pub fn weighted_cross_entropy(logits: &Tensor, labels: &Tensor) -> Tensor {
-    let weights = Tensor::from_slice(&[1.0f32, POSITIVE_WEIGHT as f32]);
+    let weights = Tensor::from_slice(&[1.0f32, POSITIVE_WEIGHT as f32]).to_device(logits.device());
     logits.cross_entropy_loss(labels, Some(&weights), tch::Reduction::Mean, -100, 0.0)
 }
 

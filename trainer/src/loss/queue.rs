@@ -20,15 +20,16 @@ pub struct FeatureQueue {
 impl FeatureQueue {
     /// An empty queue of at most `slots` rows of `embed` numbers. A row's weight is multiplied by `decay` every step (the authors' talk
     /// names 0.99; 1 weighs all alike).
-    pub fn new(slots: i64, embed: i64, decay: f64) -> Self {
-        let rows = || Tensor::zeros([0, embed], (Kind::Float, Device::Cpu));
-        let concepts = Tensor::zeros([0], (Kind::Int64, Device::Cpu));
-        let weights = Tensor::zeros([0], (Kind::Float, Device::Cpu));
+    pub fn new(slots: i64, embed: i64, decay: f64, device: Device) -> Self {
+        let rows = || Tensor::zeros([0, embed], (Kind::Float, device));
+        let concepts = Tensor::zeros([0], (Kind::Int64, device));
+        let weights = Tensor::zeros([0], (Kind::Float, device));
         Self { image: rows(), text: rows(), concepts, weights, slots, decay }
     }
 
     /// Goes on from what [`FeatureQueue::parts`] gave.
-    pub fn restore(&mut self, [image, text, concepts, weights]: [Tensor; 4]) {
+    pub fn restore(&mut self, parts: [Tensor; 4]) {
+        let [image, text, concepts, weights] = parts.map(|part| part.to_device(self.image.device()));
         (self.image, self.text, self.concepts, self.weights) = (image, text, concepts, weights);
     }
 
@@ -49,7 +50,7 @@ impl FeatureQueue {
             let rows = all.size()[0].min(slots);
             all.narrow(0, 0, rows).copy()
         };
-        let fresh = Tensor::ones([concepts.size()[0]], (Kind::Float, Device::Cpu)) * self.decay;
+        let fresh = Tensor::ones([concepts.size()[0]], (Kind::Float, concepts.device())) * self.decay;
         self.weights = join(&fresh, &(&self.weights * self.decay), self.slots);
         self.image = join(image, &self.image, self.slots);
         self.text = join(text, &self.text, self.slots);
@@ -63,7 +64,7 @@ mod tests {
 
     #[test]
     fn the_queue_keeps_the_newest_rows_and_ages_them() {
-        let mut queue = FeatureQueue::new(3, 1, 0.5);
+        let mut queue = FeatureQueue::new(3, 1, 0.5, Device::Cpu);
         let row = |value: f32| Tensor::from_slice(&[value, value + 0.5]).view([2, 1]);
         queue.push(&row(1.0), &row(10.0), &Tensor::from_slice(&[1i64, 2]));
         assert_eq!(queue.filled(), 2);

@@ -77,7 +77,7 @@ impl VisionTower {
         let positions = w.get(self.position);
         let patch_positions = positions.narrow(0, 1, side * side);
         let patch_positions = if let Some(keep) = keep {
-            let starts = Tensor::arange(batch, (tch::Kind::Int64, tch::Device::Cpu)).unsqueeze(1) * (side * side);
+            let starts = Tensor::arange(batch, (tch::Kind::Int64, pixels.device())).unsqueeze(1) * (side * side);
             patches = patches.index_select(0, &(keep + starts).view([-1]));
             patch_positions.index_select(0, &keep.view([-1])).view([batch, -1, d])
         } else {

@@ -66,7 +66,13 @@ impl LayerNorm {
 
     /// [..., width] → [..., width].
     pub fn forward(&self, w: &Weights, x: &Tensor) -> Tensor {
-        x.layer_norm([self.width], Some(w.get(self.weight)), Some(w.get(self.bias)), self.eps, false)
+        let (weight, bias) = (w.get(self.weight), w.get(self.bias));
+        if x.device().is_cuda() && x.kind() != weight.kind() {
+            // LibTorch takes f32 weights beside bf16 activations on CPU only; either way it sums in f32.
+            let like_x = |tensor: &Tensor| tensor.to_kind(x.kind());
+            return x.layer_norm([self.width], Some(like_x(weight)), Some(like_x(bias)), self.eps, false);
+        }
+        x.layer_norm([self.width], Some(weight), Some(bias), self.eps, false)
     }
 }
 

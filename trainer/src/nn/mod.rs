@@ -7,9 +7,11 @@
 //! parameter handling: the model above it could move to another framework.
 
 mod attention;
+mod device;
 mod layers;
 mod params;
 
 pub use attention::{Context, CrossAttention, SelfAttention};
+pub use device::{Device, DeviceError, synchronise};
 pub use layers::{DropPath, Embedding, Gelu, LayerNorm, Linear, Mlp};
 pub use params::{Builder, Init, Leaf, Named, Params, Precision, Weights};

@@ -157,6 +157,11 @@ impl Weights {
         &self.tensors[leaf.0]
     }
 
+    /// Where the values are.
+    pub fn device(&self) -> Device {
+        self.tensors.first().map_or(Device::Cpu, Tensor::device)
+    }
+
     /// Kind of activations.
     pub fn kind(&self) -> Kind {
         match self.precision {
@@ -185,6 +190,23 @@ impl Params {
         let mut params = Self { layout, flat, grad, leaves, by_name };
         params.bind_gradients();
         params
+    }
+
+    /// Moves values and gradients to a device; what was taken of them before (weights, views) stays where it was.
+    pub fn to_device(&mut self, device: Device) {
+        if device == self.device() {
+            return;
+        }
+        self.flat = self.flat.to_device(device);
+        self.grad = self.grad.to_device(device);
+        self.leaves =
+            leaf_views(&self.layout, &self.flat).into_iter().map(|view| view.detach().set_requires_grad(true)).collect();
+        self.bind_gradients();
+    }
+
+    /// Where the values are.
+    pub fn device(&self) -> Device {
+        self.flat.device()
     }
 
     /// Makes every leaf's gradient a view of the flat gradient buffer: autograd accumulates in place into a gradient that is

@@ -127,6 +127,9 @@ pub struct ExportStep {
     /// Opset of the graphs.
     #[serde(default = "opset")]
     pub opset: u32,
+    /// Parts of the names of layers that stay f32 in int8 graphs, for a model whose int8 graph is refused as too far from f32.
+    #[serde(default)]
+    pub keep_f32: Vec<String>,
     /// Longest text in tokens; else 64, or as many as the model has positions.
     #[serde(default)]
     pub max_tokens: Option<usize>,
@@ -208,6 +211,12 @@ pub struct AnnounceStep {
 }
 
 impl RefreshConfig {
+    /// Files of the trainings of this job, with what the job sets in them.
+    pub fn train_configs(&self) -> impl Iterator<Item = (&Path, &[String])> {
+        let distil = self.distil.iter().map(|step| (step.config.as_path(), step.set.as_slice()));
+        std::iter::once((self.train.config.as_path(), self.train.set.as_slice())).chain(distil)
+    }
+
     /// Reads a file.
     ///
     /// # Errors

@@ -76,6 +76,7 @@ pub(super) fn export(job: &mut Job<'_>, run: &Run, snapshot: &SnapshotManifest) 
         parent: run.live.clone().filter(|_| is_warm(job, run)),
         precisions: step.precisions.clone(),
         opset: step.opset,
+        keep_f32: step.keep_f32.clone(),
         max_tokens,
         vocabulary,
         facts,

@@ -144,7 +144,8 @@ fn is_input(error: &TrainError) -> bool {
         | TrainError::Config(_)
         | TrainError::TooFewRecords { .. }
         | TrainError::Seed { .. }
-        | TrainError::Freeze { .. } => true,
+        | TrainError::Freeze { .. }
+        | TrainError::Device(_) => true,
     }
 }
 

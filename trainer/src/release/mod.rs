@@ -47,6 +47,8 @@ pub struct ReleaseOptions {
     pub opset: u32,
     /// Longest text in tokens.
     pub max_tokens: usize,
+    /// Parts of the names of layers that stay f32 in int8 graphs: see [`GraphOptions::keep_f32`].
+    pub keep_f32: Vec<String>,
     /// The vocabulary's file.
     pub vocabulary: Vec<u8>,
     /// What only people can say of it, and how it was trained.
@@ -93,8 +95,9 @@ pub fn release_weights(
     let mut manifest = manifest(config, options)?;
     let mut staged = StagedFolder::create(out, options.force)?;
     let graphs = |staged: &mut StagedFolder, precision| -> Result<TowerGraphs, ReleaseError> {
-        let graph_options = GraphOptions { precision, opset: options.opset, max_tokens: options.max_tokens };
-        for (tower, bytes) in Tower::ALL.into_iter().zip(export_all(config, weights, graph_options)?) {
+        let graph_options =
+            GraphOptions { precision, opset: options.opset, max_tokens: options.max_tokens, keep_f32: options.keep_f32.clone() };
+        for (tower, bytes) in Tower::ALL.into_iter().zip(export_all(config, weights, &graph_options)?) {
             staged.write(&precision.graph_file(tower.as_str()), &bytes)?;
         }
         let manifest = Manifest { precisions: vec![precision], files: staged.files().to_vec(), ..manifest.clone() };
@@ -191,7 +194,7 @@ fn no_precision() -> ReleaseError {
 ///
 /// # Errors
 /// The weights do not fit the sizes.
-pub fn export_all(config: &ModelConfig, weights: &WeightMap, options: GraphOptions) -> Result<[Vec<u8>; 3], ReleaseError> {
+pub fn export_all(config: &ModelConfig, weights: &WeightMap, options: &GraphOptions) -> Result<[Vec<u8>; 3], ReleaseError> {
     let export = |tower| export_tower(tower, config, weights, options);
     Ok([export(Tower::Image)?, export(Tower::Text)?, export(Tower::Cross)?])
 }

@@ -12,6 +12,7 @@ use super::optimiser::AdamW;
 use super::run::TrainError;
 use crate::corpus::Batch;
 use crate::model::{ModelConfig, R2d2};
+use crate::nn::synchronise;
 
 /// Steps before the clock starts.
 const WARM_STEPS: usize = 3;
@@ -48,11 +49,14 @@ impl StepTimes {
 pub fn bench_steps(config: &TrainConfig, steps: usize, length: usize) -> Result<StepTimes, TrainError> {
     let (model, mut params) = R2d2::new(&config.model)?;
     params.initialise(1);
+    let device = config.run.device.open()?;
+    params.to_device(device);
     let mut adam = AdamW::of(&mut params, &config.optim)?;
     let mut rng = StdRng::seed_from_u64(1);
     let mut times = Vec::with_capacity(steps);
     for step in 0..steps + WARM_STEPS {
-        let inputs = Inputs::new(&drawn_batch(config, step as u64, length, &mut rng), config.model.vision.image);
+        let inputs = Inputs::new(&drawn_batch(config, step as u64, length, &mut rng), config.model.vision.image, device);
+        synchronise(device);
         let began = Instant::now();
         let weights = params.weights(config.run.precision);
         let objective = Objective { model: &model, loss: &config.loss };
@@ -60,6 +64,7 @@ pub fn bench_steps(config: &TrainConfig, steps: usize, length: usize) -> Result<
         params.zero_grad();
         total.backward();
         adam.step(&params, 1e-4);
+        synchronise(device);
         times.push(began.elapsed().as_secs_f64() * 1000.0);
     }
     let mut times = times.split_off(WARM_STEPS);
@@ -69,7 +74,7 @@ pub fn bench_steps(config: &TrainConfig, steps: usize, length: usize) -> Result<
         median_ms: times.get(times.len() / 2).copied().unwrap_or(f64::NAN),
         min_ms: times.first().copied().unwrap_or(f64::NAN),
         flops: step_flops(&config.model, config.data.batch as i64, length as i64, pairs),
-        peak_flops: peak_flops(),
+        peak_flops: peak_flops(device),
     })
 }
 
@@ -102,12 +107,14 @@ fn step_flops(m: &ModelConfig, batch: i64, length: i64, pairs: i64) -> f64 {
     6.0 * (batch * (vision + text) + pairs * cross) as f64
 }
 
-fn peak_flops() -> f64 {
-    let a = Tensor::randn([PEAK_SIDE, PEAK_SIDE], (Kind::Float, Device::Cpu));
+fn peak_flops(device: Device) -> f64 {
+    let a = Tensor::randn([PEAK_SIDE, PEAK_SIDE], (Kind::Float, device));
+    synchronise(device);
     let mut best = f64::MAX;
     for _ in 0..PEAK_ROUNDS {
         let began = Instant::now();
         let _ = a.matmul(&a);
+        synchronise(device);
         best = best.min(began.elapsed().as_secs_f64());
     }
     2.0 * (PEAK_SIDE as f64).powi(3) / best

@@ -110,7 +110,7 @@ mod tests {
             masked: None,
             position: None,
         };
-        (model, params, Inputs::new(&batch, side as i64))
+        (model, params, Inputs::new(&batch, side as i64, tch::Device::Cpu))
     }
 
     /// Gradient of the contrastive loss, and its value.

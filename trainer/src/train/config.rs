@@ -11,7 +11,7 @@ use crate::corpus::augment::AugmentConfig;
 use crate::corpus::{PublishedSet, TextKindWeights};
 use crate::distil::DistilConfig;
 use crate::model::ModelConfig;
-use crate::nn::Precision;
+use crate::nn::{Device, Precision};
 use crate::zero::StreamSettings;
 
 /// Everything one run is determined by.
@@ -297,6 +297,9 @@ pub struct RunConfig {
     /// Seed of everything random.
     #[serde(default)]
     pub seed: u64,
+    /// Where it runs: `cpu`, `cuda` or `cuda:N`. CUDA asked for and not there is an error.
+    #[serde(default)]
+    pub device: Device,
     /// Precision of matrix products.
     #[serde(default = "precision_default")]
     pub precision: Precision,
@@ -406,20 +409,26 @@ impl TrainConfig {
     /// # Errors
     /// The file cannot be read, a field is unknown, missing or of the wrong type, or a value is outside its range.
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self, TrainConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| TrainConfigError::Io { path: path.to_path_buf(), source })?;
+        let text = read_text(path)?;
         let fail = |message: String| TrainConfigError::Parse { path: path.to_path_buf(), message };
         let config: Self = if overrides.is_empty() {
             toml::from_str(&text).map_err(|error| fail(error.to_string()))?
         } else {
-            let mut table: toml::Table = toml::from_str(&text).map_err(|error| fail(error.to_string()))?;
-            for given in overrides {
-                apply_override(&mut table, given)
-                    .map_err(|message| TrainConfigError::Override { given: given.clone(), message })?;
-            }
-            table.try_into().map_err(|error| fail(error.to_string()))?
+            read_table(path, &text, overrides)?.try_into().map_err(|error| fail(error.to_string()))?
         };
         config.validate()?;
         Ok(config)
+    }
+
+    /// Reads `run.device` alone: the program may have to start once more for it, before anything else is done.
+    ///
+    /// # Errors
+    /// The file is not TOML, or the device's name is none.
+    pub fn read_device(path: &Path, overrides: &[String]) -> Result<Device, TrainConfigError> {
+        let table = read_table(path, &read_text(path)?, overrides)?;
+        let Some(device) = table.get("run").and_then(|run| run.get("device")) else { return Ok(Device::default()) };
+        let fail = |message: String| TrainConfigError::Parse { path: path.to_path_buf(), message };
+        device.clone().try_into().map_err(|error: toml::de::Error| fail(error.to_string()))
     }
 
     /// Patches kept of each picture in training.
@@ -427,6 +436,19 @@ impl TrainConfig {
         let patches = self.model.vision.patches() as f64;
         ((patches * self.data.patch_keep).round() as usize).max(1)
     }
+}
+
+fn read_text(path: &Path) -> Result<String, TrainConfigError> {
+    std::fs::read_to_string(path).map_err(|source| TrainConfigError::Io { path: path.to_path_buf(), source })
+}
+
+fn read_table(path: &Path, text: &str, overrides: &[String]) -> Result<toml::Table, TrainConfigError> {
+    let mut table: toml::Table =
+        toml::from_str(text).map_err(|error| TrainConfigError::Parse { path: path.to_path_buf(), message: error.to_string() })?;
+    for given in overrides {
+        apply_override(&mut table, given).map_err(|message| TrainConfigError::Override { given: given.clone(), message })?;
+    }
+    Ok(table)
 }
 
 fn apply_override(table: &mut toml::Table, given: &str) -> Result<(), String> {

@@ -162,6 +162,8 @@ impl<'a> Session<'a> {
                 params.copy_named(&named.name, &loaded.params.view(loaded.params.flat(), named));
             }
         }
+        let device = config.run.device.open()?;
+        params.to_device(device);
         let mut adam = AdamW::of(&mut params, &config.optim)?;
         let mut ema = Ema::new(&params, config.optim.ema);
         let (mut step, mut elapsed_before) = (0, 0.0);
@@ -173,8 +175,8 @@ impl<'a> Session<'a> {
                 return Err(TrainError::Seed { path, found: progress.seed, expected: config.run.seed });
             }
             tch::no_grad(|| params.flat().shallow_clone().copy_(&state.params));
-            ema.flat = state.ema;
-            (adam.m, adam.v, adam.updates) = (state.m, state.v, progress.updates);
+            ema.flat = state.ema.to_device(device);
+            (adam.m, adam.v, adam.updates) = (state.m.to_device(device), state.v.to_device(device), progress.updates);
             (step, elapsed_before) = (progress.step, progress.elapsed_seconds);
         }
         let path = config.run.out.join(METRICS_FILE);
@@ -256,9 +258,10 @@ impl<'a> Session<'a> {
         let l = &self.config.loss;
         let context = Context { train: true, dropout: l.dropout, attention_dropout: l.attention_dropout, drop_path: l.drop_path };
         let (rows, side) = (batch.size as i64, self.config.model.vision.image);
-        let pixels = Tensor::from_data_size(&batch.pixels, &[rows, 3, side, side], Kind::Uint8);
-        let shaped = |values: &[i64]| Tensor::from_slice(values).view([rows, batch.length as i64]);
-        let (ids, mask, labels) = (shaped(&batch.ids), shaped(&batch.mask), Tensor::from_slice(&batch.labels));
+        let device = self.params.device();
+        let pixels = Tensor::from_data_size(&batch.pixels, &[rows, 3, side, side], Kind::Uint8).to_device(device);
+        let shaped = |values: &[i64]| Tensor::from_slice(values).view([rows, batch.length as i64]).to_device(device);
+        let (ids, mask, labels) = (shaped(&batch.ids), shaped(&batch.mask), Tensor::from_slice(&batch.labels).to_device(device));
         let micro = match self.matching.micro_batch {
             0 => rows,
             pairs => pairs as i64,
@@ -369,9 +372,9 @@ impl ValidSet {
                 ids[row * length..][..own.len()].copy_from_slice(own);
                 mask[row * length..][..own.len()].fill(1);
             }
-            let shaped = |values: &[i64]| Tensor::from_slice(values).view([rows, length as i64]);
+            let shaped = |values: &[i64]| Tensor::from_slice(values).view([rows, length as i64]).to_device(w.device());
             let mask = shaped(&mask);
-            let pixels = Tensor::from_data_size(&pixels, &[rows, 3, side, side], Kind::Uint8);
+            let pixels = Tensor::from_data_size(&pixels, &[rows, 3, side, side], Kind::Uint8).to_device(w.device());
             let found = tch::no_grad(|| {
                 let image = model.encode_image(w, &normalise(&pixels), None, Context::EVAL);
                 let text = model.encode_text(w, &shaped(&ids), &mask, Context::EVAL);

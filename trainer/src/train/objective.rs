@@ -1,6 +1,6 @@
 //! One step's forward pass: GCPR, and FGR where it is due.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::config::LossConfig;
 use crate::corpus::{Batch, NOT_MASKED};
@@ -21,13 +21,13 @@ pub const PIXEL_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 pub fn normalise(bytes: &Tensor) -> Tensor {
     let scale: Vec<f32> = PIXEL_STD.iter().map(|std| 1.0 / (255.0 * std)).collect();
     let shift: Vec<f32> = PIXEL_MEAN.iter().zip(PIXEL_STD).map(|(mean, std)| -mean / std).collect();
-    let per_channel = |values: &[f32]| Tensor::from_slice(values).view([1, 3, 1, 1]);
+    let per_channel = |values: &[f32]| Tensor::from_slice(values).view([1, 3, 1, 1]).to_device(bytes.device());
     bytes.to_kind(Kind::Float) * per_channel(&scale) + per_channel(&shift)
 }
 
 /// The bytes that [`normalise`] made these pixels of.
 pub fn denormalise(pixels: &Tensor) -> Tensor {
-    let per_channel = |values: &[f32]| Tensor::from_slice(values).view([1, 3, 1, 1]);
+    let per_channel = |values: &[f32]| Tensor::from_slice(values).view([1, 3, 1, 1]).to_device(pixels.device());
     ((pixels * per_channel(&PIXEL_STD) + per_channel(&PIXEL_MEAN)) * 255.0).round().clamp(0.0, 255.0).to_kind(Kind::Uint8)
 }
 
@@ -43,22 +43,28 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Copies a batch into tensors; `side` is the picture's side.
-    pub fn new(batch: &Batch, side: i64) -> Self {
+    /// Copies a batch into tensors of a device; `side` is the picture's side.
+    pub fn new(batch: &Batch, side: i64, device: Device) -> Self {
         let (size, length) = (batch.size as i64, batch.length as i64);
-        let pixels = Tensor::from_data_size(&batch.pixels, &[size, 3, side, side], Kind::Uint8);
+        let pixels = Tensor::from_data_size(&batch.pixels, &[size, 3, side, side], Kind::Uint8).to_device(device);
+        let shaped = |values: &[i64], columns: i64| Tensor::from_slice(values).view([size, columns]).to_device(device);
         Self {
             pixels: normalise(&pixels),
-            ids: Tensor::from_slice(&batch.ids).view([size, length]),
-            mask: Tensor::from_slice(&batch.mask).view([size, length]),
-            concepts: Tensor::from_slice(&batch.concepts),
-            keep: batch.keep.as_ref().map(|keep| Tensor::from_slice(keep).view([size, -1])),
-            masked: batch.masked.as_ref().map(|both| both.each_ref().map(|ids| Tensor::from_slice(ids).view([size, length]))),
+            ids: shaped(&batch.ids, length),
+            mask: shaped(&batch.mask, length),
+            concepts: Tensor::from_slice(&batch.concepts).to_device(device),
+            keep: batch.keep.as_ref().map(|keep| shaped(keep, -1)),
+            masked: batch.masked.as_ref().map(|both| both.each_ref().map(|ids| shaped(ids, length))),
         }
     }
 }
 
 impl Inputs {
+    /// Where the batch is.
+    pub fn device(&self) -> Device {
+        self.concepts.device()
+    }
+
     /// Pairs.
     pub fn size(&self) -> i64 {
         self.concepts.size()[0]
@@ -79,8 +85,9 @@ impl Inputs {
 
     /// Ids of each text at its true length.
     pub fn texts(&self) -> Vec<Vec<i64>> {
-        let lengths = self.mask.sum_dim_intlist([1i64].as_slice(), false, Kind::Int64);
-        let row = |row: i64| (0..lengths.int64_value(&[row])).map(|at| self.ids.int64_value(&[row, at])).collect();
+        let ids = self.ids.to_device(Device::Cpu);
+        let lengths = self.mask.sum_dim_intlist([1i64].as_slice(), false, Kind::Int64).to_device(Device::Cpu);
+        let row = |row: i64| (0..lengths.int64_value(&[row])).map(|at| ids.int64_value(&[row, at])).collect();
         (0..self.size()).map(row).collect()
     }
 
@@ -318,7 +325,7 @@ impl Objective<'_> {
         let image_columns = join(column_images, held.map(|queue| &queue.image));
         let text_columns = join(column_texts, held.map(|queue| &queue.text));
         let concepts = join(&inputs.concepts, held.map(|queue| &queue.concepts));
-        let own_weights = Tensor::ones([inputs.concepts.size()[0]], (Kind::Float, tch::Device::Cpu));
+        let own_weights = Tensor::ones([inputs.concepts.size()[0]], (Kind::Float, image.device()));
         let weights = held.map(|queue| join(&own_weights, Some(&queue.weights)));
         let targets = soft_targets(&same_concept_columns(&inputs.concepts, &concepts), self.loss.label_smoothing);
         let direction = |anchor: &Tensor, taught: Option<&Tensor>, columns: &Tensor| {
@@ -348,7 +355,7 @@ impl Objective<'_> {
     fn fgr(&self, w: &Weights, inputs: &Inputs, [image, text]: [&Encoded; 2], logits: &Tensor) -> Option<Ranked> {
         let anchors = logits.size()[0].min((self.loss.itm_pairs_max / 3).max(1));
         let negatives = hard_negatives(logits, &same_concept(&inputs.concepts), anchors)?;
-        let own = Tensor::arange(anchors, (Kind::Int64, tch::Device::Cpu));
+        let own = Tensor::arange(anchors, (Kind::Int64, logits.device()));
         let image_index = Tensor::cat(&[&own, &negatives.image_of_text, &own], 0);
         let text_index = Tensor::cat(&[&own, &own, &negatives.text_of_image], 0);
         let labels = Tensor::cat(&[own.ones_like(), own.zeros_like(), own.zeros_like()], 0);

@@ -74,9 +74,9 @@ fn segments(
 }
 
 impl AdamW {
-    /// Zero moments for `numel` parameters.
-    fn new(numel: i64, settings: AdamWSettings) -> Self {
-        let zeros = || Tensor::zeros([numel], (Kind::Float, Device::Cpu));
+    /// Zero moments for `numel` parameters on a device.
+    fn new(numel: i64, settings: AdamWSettings, device: Device) -> Self {
+        let zeros = || Tensor::zeros([numel], (Kind::Float, device));
         Self { settings, m: zeros(), v: zeros(), updates: 0, segments: Vec::new(), muon: None }
     }
 
@@ -98,7 +98,7 @@ impl AdamW {
             return Err(TrainError::Freeze { prefix: prefix.clone() });
         }
         let frozen = params.freeze(&o.freeze);
-        let mut adam = Self::new(params.numel(), settings);
+        let mut adam = Self::new(params.numel(), settings, params.device());
         let with_muon = o.muon_lr_scale > 0.0;
         adam.segments = segments(params, &settings, &frozen, &o.no_decay, with_muon);
         if with_muon {
@@ -124,10 +124,12 @@ impl AdamW {
             let scale = if s.clip_norm > 0.0 { (s.clip_norm / (norm + 1e-6)).min(1.0) } else { 1.0 };
             let step_size = lr / (1.0 - s.betas[0].powi(self.updates as i32));
             let root_correction = (1.0 - s.betas[1].powi(self.updates as i32)).sqrt();
+            // A CUDA device has no cache to keep a chunk in: there a segment is one launch an operation.
+            let chunk = if params.device().is_cuda() { i64::MAX } else { CHUNK_ELEMENTS };
             for segment in segments {
                 let decay = if segment.decays { lr * s.weight_decay } else { 0.0 };
-                for from in (segment.from..segment.to).step_by(CHUNK_ELEMENTS as usize) {
-                    let length = CHUNK_ELEMENTS.min(segment.to - from);
+                for from in (segment.from..segment.to).step_by(chunk as usize) {
+                    let length = chunk.min(segment.to - from);
                     self.update(params, from, length, [scale, decay, step_size, root_correction]);
                 }
             }

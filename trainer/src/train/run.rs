@@ -26,7 +26,7 @@ use crate::corpus::{Batch, CorpusError, Loader, open_tokenizer};
 use crate::distil::{DistilError, Student, Teacher};
 use crate::loss::FeatureQueue;
 use crate::model::{R2d2, TEMPERATURE_BOUNDS, TEMPERATURE_KEY, mimetic_vision};
-use crate::nn::{Params, Precision};
+use crate::nn::{Device, DeviceError, Params, Precision};
 use crate::zero::Positions;
 
 /// File name of the metrics inside a run's folder.
@@ -50,6 +50,9 @@ pub enum TrainError {
     /// The teacher.
     #[error(transparent)]
     Distil(#[from] DistilError),
+    /// The device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// Model sizes.
     #[error(transparent)]
     Config(#[from] crate::model::ConfigError),
@@ -145,7 +148,7 @@ pub fn train(config: &TrainConfig, resume: bool, stop: &StopFlag) -> Result<Outc
     if config.run.threads > 0 {
         tch::set_num_threads(config.run.threads as i32);
     }
-    if config.run.precision == Precision::Bf16 && !has_fast_bf16() {
+    if config.run.precision == Precision::Bf16 && config.run.device == Device::Cpu && !has_fast_bf16() {
         tracing::warn!(
             "run.precision = bf16 on a processor without AVX-512: LibTorch emulates it (17 s a step where f32 takes 0.7 s was measured); set run.precision = \"f32\""
         );
@@ -192,10 +195,13 @@ impl<'a> Session<'a> {
                 params.copy_named(&named.name, &loaded.params.view(loaded.params.flat(), named));
             }
         }
+        let device = config.run.device.open()?;
+        // Drawn on the processor, so that a seed starts the same model on every device.
+        params.to_device(device);
         let o = &config.optim;
         let mut adam = AdamW::of(&mut params, o)?;
         let mut ema = Ema::new(&params, o.ema);
-        let mut queue = FeatureQueue::new(config.loss.queue_slots, config.model.embed, config.loss.queue_decay);
+        let mut queue = FeatureQueue::new(config.loss.queue_slots, config.model.embed, config.loss.queue_decay, device);
         let (mut step, mut elapsed_before) = (0, 0.0);
         let state_path = config.run.out.join(STATE_FILE);
         if resume {
@@ -206,8 +212,8 @@ impl<'a> Session<'a> {
                 return Err(TrainError::Seed { path, found: progress.seed, expected: config.run.seed });
             }
             tch::no_grad(|| params.flat().shallow_clone().copy_(&state.params));
-            ema.flat = state.ema;
-            (adam.m, adam.v, adam.updates) = (state.m, state.v, progress.updates);
+            ema.flat = state.ema.to_device(device);
+            (adam.m, adam.v, adam.updates) = (state.m.to_device(device), state.v.to_device(device), progress.updates);
             (step, elapsed_before) = (progress.step, progress.elapsed_seconds);
             if let Some(parts) = state.queue {
                 queue.restore(parts);
@@ -230,7 +236,7 @@ impl<'a> Session<'a> {
             vocabulary: &config.data.vocabulary,
             threads: config.run.threads,
         };
-        let teacher = config.distil.as_ref().map(|distil| Teacher::open(distil, &student)).transpose()?;
+        let teacher = config.distil.as_ref().map(|distil| Teacher::open(distil, &student, device)).transpose()?;
         let started = Instant::now();
         Ok(Self {
             config,
@@ -317,7 +323,7 @@ impl<'a> Session<'a> {
             lap = Instant::now();
             ms
         };
-        let inputs = Inputs::new(batch, self.config.model.vision.image);
+        let inputs = Inputs::new(batch, self.config.model.vision.image, self.params.device());
         let with_itm = loss.itm_every > 0
             && self.step >= loss.itm_start_step
             && progress >= loss.itm_start_progress

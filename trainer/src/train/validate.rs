@@ -117,7 +117,8 @@ impl Validator {
             .chunks(ENCODE_BATCH)
             .map(|chunk| {
                 let bytes = chunk.concat();
-                let pixels = Tensor::from_data_size(&bytes, &[chunk.len() as i64, 3, self.side, self.side], Kind::Uint8);
+                let pixels = Tensor::from_data_size(&bytes, &[chunk.len() as i64, 3, self.side, self.side], Kind::Uint8)
+                    .to_device(w.device());
                 model.encode_image(w, &normalise(&pixels), None, Context::EVAL)
             })
             .collect();
@@ -135,7 +136,7 @@ impl Validator {
                 relevant[query * prepared.pixels.len() + image] = 1.0;
             }
         }
-        let relevant = Tensor::from_slice(&relevant).view([prepared.right.len() as i64, -1]);
+        let relevant = Tensor::from_slice(&relevant).view([prepared.right.len() as i64, -1]).to_device(w.device());
         let reranked = (options.top_k > 0).then(|| {
             let states: Vec<&Tensor> = images.iter().map(|chunk| &chunk.states).collect();
             recall_at(&rerank(model, w, &texts, &Tensor::cat(&states, 0), &scores, options.top_k), &relevant)
@@ -182,7 +183,7 @@ fn rerank(model: &R2d2, w: &Weights, texts: &[Texts], states: &Tensor, scores: &
         for index in 0..chunk.mask.size()[0] {
             let row = scores.get(rows.len() as i64);
             let (best, chosen) = row.topk(k, 0, true, true);
-            let own = Tensor::full([k], index, (Kind::Int64, tch::Device::Cpu));
+            let own = Tensor::full([k], index, (Kind::Int64, w.device()));
             let logits = model.match_pairs(
                 w,
                 &states.index_select(0, &chosen),
@@ -216,7 +217,7 @@ fn encode_texts(chunk: &[Vec<i64>], model: &R2d2, w: &Weights) -> Texts {
         ids[row * length..][..tokens.len()].copy_from_slice(tokens);
         mask[row * length..][..tokens.len()].fill(1);
     }
-    let shaped = |values: &[i64]| Tensor::from_slice(values).view([chunk.len() as i64, length as i64]);
+    let shaped = |values: &[i64]| Tensor::from_slice(values).view([chunk.len() as i64, length as i64]).to_device(w.device());
     let mask = shaped(&mask);
     Texts { encoded: model.encode_text(w, &shaped(&ids), &mask, Context::EVAL), mask }
 }

@@ -27,6 +27,7 @@ pub fn release_precisions(folder: &Path, checkpoint: &Path, out: &Path, name: &s
         precisions: precisions.to_vec(),
         opset: OPSET_DEFAULT,
         max_tokens: 16,
+        keep_f32: Vec::new(),
         vocabulary,
         facts: CardFacts::default(),
         force: false,
