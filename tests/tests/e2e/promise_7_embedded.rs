@@ -53,7 +53,7 @@ fn promise_7_the_embedded_engine_rolls_there_and_back_and_keeps_what_was_written
     let published = Published::new();
     scenario.config.session_timeout_ms = 4500;
     scenario.config.embedded = Some(scratch("embedded"));
-    scenario.config.extra = published.rollout("records_per_second_max = 4");
+    scenario.config.extra = published.rollout("records_per_second_max = 2");
     let items = scenario.items(40, 1);
     let (early, late) = items.split_at(32);
     scenario.produce(early);
