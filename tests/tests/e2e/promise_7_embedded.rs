@@ -9,7 +9,7 @@ use astromech_e2e::{Daemon, wait_until, world};
 use astromech_schemas::Manifest;
 use serde_json::{Value, json};
 
-use crate::promise_7::{ROLL_DEADLINE, generations, live, wait_group_done, wait_live};
+use crate::promise_7::{ROLL_DEADLINE, generations, wait_group_done, wait_live};
 use crate::scenario::Scenario;
 
 /// What the daemon says of one generation.
@@ -88,7 +88,7 @@ fn promise_7_the_embedded_engine_rolls_there_and_back_and_keeps_what_was_written
     wait_group_done(&scenario, &new, &mut daemon);
     wait_group_done(&scenario, &old, &mut daemon);
     command(&daemon, &["generations", "rollback"]);
-    assert_eq!(live(&daemon), old.fingerprint.as_str());
+    wait_live(&mut daemon, &old);
     wait_points(&mut daemon, &old, items.len() - gone.len());
     assert_found(&daemon, &items[2..], &old, true);
     assert_found(&daemon, gone, &old, false);
@@ -100,11 +100,14 @@ fn promise_7_the_embedded_engine_rolls_there_and_back_and_keeps_what_was_written
     // A start knows all of it.
     daemon.kill();
     let mut daemon = Daemon::start(&scenario.config);
-    assert_eq!(live(&daemon), old.fingerprint.as_str());
+    wait_live(&mut daemon, &old);
     wait_points(&mut daemon, &new, items.len() - gone.len());
     command(&daemon, &["generations", "promote", new.fingerprint.short()]);
     assert_found(&daemon, &items[2..], &new, true);
     command(&daemon, &["generations", "drop", old.fingerprint.short()]);
-    assert_eq!(of(&daemon, &old), Value::Null);
+    wait_until("the old one is gone", ROLL_DEADLINE, || {
+        let one = of(&daemon, &old);
+        if one.is_null() { Ok(()) } else { Err(one.to_string()) }
+    });
     assert!(daemon.terminate().success());
 }

@@ -35,7 +35,9 @@ impl Roll<'_> {
 
     fn send(&mut self, items: &[Item]) {
         self.scenario.produce(items);
-        items.iter().for_each(|item| self.expected.upsert(item));
+        for item in items {
+            self.expected.upsert(item);
+        }
     }
 }
 
