@@ -28,6 +28,14 @@ fn wait_points(daemon: &mut Daemon, manifest: &Manifest, points: usize) {
     });
 }
 
+/// The marks in the index are read twice a second.
+fn wait_state(daemon: &Daemon, manifest: &Manifest, state: &str) {
+    wait_until(&format!("{} is {state}", manifest.fingerprint.short()), ROLL_DEADLINE, || {
+        let one = of(daemon, manifest);
+        if one["state"] == state { Ok(()) } else { Err(generations(daemon).to_string()) }
+    });
+}
+
 /// Whether each item is found by its own text, and in which space.
 fn assert_found(daemon: &Daemon, items: &[Item], manifest: &Manifest, found: bool) {
     for item in items {
@@ -61,10 +69,7 @@ fn promise_7_the_embedded_engine_rolls_there_and_back_and_keeps_what_was_written
     wait_group_done(&scenario, &old, &mut daemon);
     published.publish(&new_path);
     // Killed while it is filled, before the eyes of who looks at the page: it goes on.
-    wait_until("the new generation is filled", ROLL_DEADLINE, || {
-        let one = of(&daemon, &new);
-        if one["state"] == "filling" { Ok(()) } else { Err(generations(&daemon).to_string()) }
-    });
+    wait_state(&daemon, &new, "filling");
     let browser = Browser::start("en-US");
     browser.open(&daemon.url("/"));
     let shows = format!(
@@ -79,7 +84,7 @@ fn promise_7_the_embedded_engine_rolls_there_and_back_and_keeps_what_was_written
     wait_live(&mut daemon, &new);
     wait_points(&mut daemon, &new, early.len());
     assert_found(&daemon, early, &new, true);
-    assert_eq!(of(&daemon, &old)["state"], "retired");
+    wait_state(&daemon, &old, "retired");
 
     // Written and deleted while the new one is live; the old one has it too.
     scenario.produce(late);
@@ -92,10 +97,7 @@ fn promise_7_the_embedded_engine_rolls_there_and_back_and_keeps_what_was_written
     wait_points(&mut daemon, &old, items.len() - gone.len());
     assert_found(&daemon, &items[2..], &old, true);
     assert_found(&daemon, gone, &old, false);
-    wait_until("the new one is held", ROLL_DEADLINE, || {
-        let one = of(&daemon, &new);
-        if one["state"] == "held" { Ok(()) } else { Err(one.to_string()) }
-    });
+    wait_state(&daemon, &new, "held");
 
     // A start knows all of it.
     daemon.kill();
