@@ -148,6 +148,18 @@ impl KafkaClient {
         }
     }
 
+    /// Deletes every record of `topic`, as a retention time does.
+    pub fn truncate(&self, topic: &str) {
+        let mut ends = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            let (_, high) = self.watermarks(topic, partition);
+            ends.add_partition_offset(topic, partition, Offset::Offset(high)).expect("an offset");
+        }
+        let deleted = block_on(self.admin.delete_records(&ends, &AdminOptions::new().operation_timeout(Some(TIMEOUT))));
+        deleted.expect("the broker deletes records");
+        assert_eq!(self.count(topic), 0, "{topic} is empty");
+    }
+
     /// Everything on `topic` now, in the order of partitions and offsets.
     pub fn read_all(&self, topic: &str) -> Vec<Sent> {
         let mut read = Vec::new();
