@@ -6,6 +6,7 @@
 pub mod browser;
 pub mod bundle;
 pub mod checks;
+pub mod cluster;
 pub mod corpus;
 pub mod daemon;
 pub mod http_server;
@@ -15,6 +16,7 @@ pub mod paths;
 pub mod points;
 pub mod refresh;
 pub mod servers;
+pub mod tally;
 pub mod wait;
 pub mod world;
 

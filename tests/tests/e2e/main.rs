@@ -4,6 +4,7 @@
 mod command_line;
 mod configuration;
 mod harness;
+mod limits;
 mod openapi;
 mod poison;
 mod promise_1;
@@ -18,3 +19,4 @@ mod rescore_topic;
 mod results;
 mod scenario;
 mod slice;
+mod torture;
