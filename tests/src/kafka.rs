@@ -108,8 +108,9 @@ impl KafkaClient {
             dead_letters: unique(&format!("{name}.dead-letters")),
         };
         let names = [&topics.changes, &topics.results, &topics.dead_letters];
-        let new =
-            names.map(|topic| NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(replicas)).set("max.message.bytes", "16000000"));
+        let new = names.map(|topic| {
+            NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(replicas)).set("max.message.bytes", "16000000")
+        });
         let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
         let made = block_on(self.admin.create_topics(&new, &options)).expect("the broker answers");
         for topic in made {

@@ -16,6 +16,7 @@ pub mod paths;
 pub mod points;
 pub mod refresh;
 pub mod servers;
+pub mod slow_proxy;
 pub mod tally;
 pub mod wait;
 pub mod world;

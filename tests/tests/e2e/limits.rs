@@ -65,7 +65,10 @@ fn rows() -> Vec<String> {
     let text = std::fs::read_to_string(repository().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
     let table = text.split_once("\n## Table of limits\n").expect("its heading").1;
     let table = table.split("\n## ").next().expect("a section");
-    let cells = table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| name")).filter_map(|line| line.split('|').nth(1));
+    let cells = table
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| name"))
+        .filter_map(|line| line.split('|').nth(1));
     cells.map(first_name).collect()
 }
 
@@ -114,5 +117,9 @@ fn every_row_of_the_table_of_limits_has_a_test_that_drives_it_to_its_end() {
     }
     let gone: Vec<_> = tested.iter().filter(|(_, test)| !found.contains(*test)).collect();
     assert!(gone.is_empty(), "tests that are gone: {gone:#?}");
-    message(&format!("{} of {} limits have a test that drives them to their end; open: {open:?}", rows.len() - open.len(), rows.len()));
+    message(&format!(
+        "{} of {} limits have a test that drives them to their end; open: {open:?}",
+        rows.len() - open.len(),
+        rows.len()
+    ));
 }

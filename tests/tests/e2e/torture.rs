@@ -273,14 +273,30 @@ fn torture(seed: u64, mut more: impl FnMut(usize, &Counts) -> bool) -> (Counts, 
     config.brokers.clone_from(&cluster.bootstrap);
     config.session_timeout_ms = SESSION.as_millis() as u32;
     let daemons = (0..DAEMONS).map(|_| Daemon::spawn(&config)).collect();
-    let mut rack =
-        Rack { world: &world, cluster: &cluster, config, daemons, frozen: None, returning: None, counts: Counts::default(), peak_rss: 0 };
+    let mut rack = Rack {
+        world: &world,
+        cluster: &cluster,
+        config,
+        daemons,
+        frozen: None,
+        returning: None,
+        counts: Counts::default(),
+        peak_rss: 0,
+    };
     rack.daemons.iter_mut().for_each(Daemon::wait_ready);
 
     let random = Random(seed ^ 0x5eed);
     let items = items();
-    let mut writer =
-        Writer { client: &client, topics: &topics, random, items, expected: Expected::default(), sent: Vec::new(), deletes: 0, old: 0 };
+    let mut writer = Writer {
+        client: &client,
+        topics: &topics,
+        random,
+        items,
+        expected: Expected::default(),
+        sent: Vec::new(),
+        deletes: 0,
+        old: 0,
+    };
     let (began, stop) = (Instant::now(), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let _stop = StopOnDrop(&stop);
