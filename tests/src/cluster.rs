@@ -24,7 +24,7 @@ impl Cluster {
         // Made first, so that what has started is stopped where the rest has not.
         let mut cluster = Self { dir: dir.to_owned(), bootstrap: String::new() };
         script("kafka-cluster.sh", "start", dir).unwrap_or_else(|e| panic!("the cluster did not start: {e}"));
-        cluster.bootstrap = read_env(&dir.join("kafka.env"))["KAFKA_BOOTSTRAP"].clone();
+        cluster.bootstrap = read_env(&dir.join("kafka.env")).remove("KAFKA_BOOTSTRAP").unwrap_or_default();
         cluster
     }
 

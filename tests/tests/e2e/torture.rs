@@ -315,7 +315,8 @@ fn torture(seed: u64, mut more: impl FnMut(usize, &Counts) -> bool) -> (Counts, 
         rack.wake(at);
     }
     rack.wait_brokers();
-    client.wait_lag_0(&topics.changes, &rack.config.group, SETTLE_DEADLINE, || rack.look());
+    let group = rack.config.group.clone();
+    client.wait_lag_0(&topics.changes, &group, SETTLE_DEADLINE, || rack.look());
     rack.peak_rss = rack.daemons.iter().map(Daemon::rss_peak_bytes).fold(rack.peak_rss, u64::max);
 
     let answers = Answers::read(&client, &topics);
