@@ -32,7 +32,7 @@ impl SlowProxy {
                 }
             }
         };
-        Self { address, accepting: block_on(async { tokio::spawn(accepting) }) }
+        Self { address, accepting: spawn(accepting) }
     }
 
     /// `host:port` for clients.
