@@ -235,11 +235,26 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 
     fn file(name: &str, digit: char) -> BundleFile {
         BundleFile { name: name.to_owned(), bytes: 1, sha256: digit.to_string().repeat(64) }
+    }
+
+    #[test]
+    fn a_file_name_that_leaves_the_bundles_folder_is_refused() {
+        let names = ["../image.onnx", "/etc/passwd", "a/b", "..", ".", "", "a\\b", "a\0b"];
+        assert!(names.iter().all(|name| !file(name, '0').has_plain_name()));
+        let demo = include_bytes!("../../configs/demo/bundle/manifest.json");
+        let mut manifest = Manifest::from_json(demo).unwrap();
+        for name in names {
+            name.clone_into(&mut manifest.files[0].name);
+            manifest.fingerprint = Manifest::compute_fingerprint(&manifest.files);
+            let error = Manifest::from_json(&serde_json::to_vec(&manifest).unwrap()).unwrap_err().to_string();
+            assert!(error.contains("files[0].name") && error.contains("leaves the bundle's folder"), "{name}: {error}");
+        }
     }
 
     #[test]

@@ -12,14 +12,14 @@ use tracing::{info, warn};
 use super::failure::{Usage, hinted};
 use super::signals::stop_on_signals;
 use crate::api::{self, AppState};
-use crate::assemble::{api_access, api_limits, api_media, open_index, start_rescorer, start_towers};
+use crate::assemble::{api_access, api_limits, api_media, open_disk, open_index, start_rescorer, start_towers};
 use crate::config::{Config, KafkaConfig, TopicConfig, VersionSource};
 use crate::door::{self, DoorParts};
 use crate::generation::{self, Ingest, Live, Reading, Serving, StartParts, Started};
 use crate::index::IndexError;
 use crate::pipeline::{Backoff, BackoffLimits, Halt, KafkaOutlet};
 use crate::source::{self, Drained, SourceDeps};
-use crate::telemetry::{Condition, Metrics, Readiness};
+use crate::telemetry::{Condition, Metrics, Readiness, Traces};
 
 /// How often the index is asked for its health and its number of points.
 const INDEX_CHECK: Duration = Duration::from_secs(10);
@@ -33,6 +33,14 @@ const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 /// Something did not start, or the daemon had to stop by itself.
 pub async fn run(config: Config) -> Result<()> {
+    let metrics = Arc::new(Metrics::new());
+    let traces = Traces::init(&config.log, config.telemetry.as_ref(), &metrics).context("no log")?;
+    let ended = run_with(config, metrics).await;
+    traces.end().await;
+    ended
+}
+
+async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
     let Some(kafka) = config.kafka.clone() else {
         let hint = "add [kafka] and [[kafka.topics]]; `astromech index FILE` and `astromech search` need none".to_owned();
         return Err(Usage { problem: "the configuration has no [kafka]".to_owned(), hint }.into());
@@ -40,7 +48,6 @@ pub async fn run(config: Config) -> Result<()> {
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone()).context("no signal handler")?;
     let listener = bind(&config).await?;
-    let metrics = Arc::new(Metrics::new());
     let mut conditions = vec![Condition::Bundle, Condition::Index, Condition::Kafka];
     conditions.extend(config.rescore.topics.as_ref().map(|_| Condition::RescoreTopic));
     let readiness = Arc::new(Readiness::new(&conditions));
@@ -77,6 +84,9 @@ pub async fn run(config: Config) -> Result<()> {
     let served = end_server(server).await;
     for serving in servings {
         serving.index.close().await.context("an index was not closed cleanly")?;
+        if let Some(rescorer) = &serving.rescorer {
+            rescorer.close().await;
+        }
     }
     let Drained { unfinished } = ended?;
     served?;
@@ -143,7 +153,7 @@ async fn open(config: &Config, metrics: &Arc<Metrics>, patience: &Patience<'_>) 
         return Ok(None);
     }
     patience.readiness.set_ready(Condition::Index);
-    let rescorer = start_rescorer(config, &towers, &index, metrics)?;
+    let rescorer = start_rescorer(config, &towers, &index, open_disk(config, metrics).await, metrics)?;
     Ok(Some((Serving { towers, index, rescorer }, started)))
 }
 

@@ -58,6 +58,11 @@ const OPEN: &[&str] = &[
     "trainer: collect.shard_bytes",
     "trainer: collect.silence_seconds",
     "trainer: job.runs_kept",
+    "astromech dlq: letters read ahead, under way",
+    "spans that wait for the collector",
+    "a record's key in logs and spans",
+    "WRITES_BYTES_MAX",
+    "READ_TIMEOUT",
 ];
 
 /// The first name of each row of the table, without its back ticks.

@@ -3,10 +3,14 @@
 
 mod command_line;
 mod configuration;
+mod dead_letters;
 mod harness;
+mod hostile_pictures;
 mod limits;
 mod openapi;
+mod operations;
 mod poison;
+mod poison_kinds;
 mod promise_1;
 mod promise_2;
 mod promise_3;
@@ -19,4 +23,6 @@ mod rescore_topic;
 mod results;
 mod scenario;
 mod slice;
+mod supply_chain;
+mod telemetry;
 mod torture;
