@@ -127,7 +127,6 @@ impl Rack<'_> {
                 std::thread::sleep(SESSION / 4);
                 self.daemons[at].resume();
             }
-            Event::PauseDaemon(_) => {}
             Event::PauseBroker(node) => {
                 self.counts.pauses += 1;
                 self.wait_brokers();
@@ -146,7 +145,8 @@ impl Rack<'_> {
                 self.daemons[at].suspend();
                 self.frozen = Some((at, Instant::now() + SESSION * 2));
             }
-            Event::Zombie(_) => {}
+            // One daemon sleeps already.
+            Event::PauseDaemon(_) | Event::Zombie(_) => {}
             Event::Restart(at) => {
                 self.wake(at);
                 self.counts.restarts += 1;
