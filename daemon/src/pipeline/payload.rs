@@ -12,7 +12,7 @@ pub const FIELD_IMAGE_SHA256: &str = "image_sha256";
 pub(super) const FIELD_IMAGE_URL: &str = "image_url";
 
 /// Characters of a body that are kept: enough for a result list.
-const BODY_CHARS_MAX: usize = 500;
+pub const BODY_CHARS_MAX: usize = 500;
 
 /// The payload of `item`, read from `record`.
 pub fn payload(item: &Item, record: &Record) -> Map<String, Value> {

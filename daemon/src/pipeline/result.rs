@@ -3,18 +3,25 @@
 use std::collections::BTreeMap;
 
 use astromech_schemas::frame_point_id;
-use astromech_schemas::results::{FrameResult, Operation, RESULT_SCHEMA, ResultMessage};
+use astromech_schemas::results::{FrameResult, Operation, RESULT_SCHEMA, RecordPosition, ResultMessage};
 
 use crate::generation::collection_name;
 use crate::index::{Change, ChangeBody, VECTOR_IMAGE, VECTOR_TEXT};
-use crate::source::Record;
 
-/// The result of `change`, read from `record`, without what the configuration adds.
-pub(super) fn of_change(change: &Change, record: &Record) -> ResultMessage {
-    let (operation, has_text, has_image) = match &change.body {
-        ChangeBody::Delete => (Operation::Delete, false, false),
-        ChangeBody::Upsert { text, image, .. } => (Operation::Upsert, text.is_some(), image.is_some()),
-        ChangeBody::Video { text, .. } => (Operation::Upsert, text.is_some(), true),
+/// What a change does, as results name it.
+pub(super) const fn operation(change: &Change) -> Operation {
+    match change.body {
+        ChangeBody::Delete => Operation::Delete,
+        ChangeBody::Upsert { .. } | ChangeBody::Video { .. } => Operation::Upsert,
+    }
+}
+
+/// The result of `change`, whose record lay at `source`, without what the configuration adds.
+pub(super) fn of_change(change: &Change, source: RecordPosition) -> ResultMessage {
+    let (has_text, has_image) = match &change.body {
+        ChangeBody::Delete => (false, false),
+        ChangeBody::Upsert { text, image, .. } => (text.is_some(), image.is_some()),
+        ChangeBody::Video { text, .. } => (text.is_some(), true),
     };
     let vectors = [(VECTOR_TEXT, has_text), (VECTOR_IMAGE, has_image)];
     let frames = match &change.body {
@@ -31,7 +38,7 @@ pub(super) fn of_change(change: &Change, record: &Record) -> ResultMessage {
         kind: change.kind,
         id: change.id.clone(),
         version: change.version,
-        operation,
+        operation: operation(change),
         point_id: change.point_id.to_string(),
         collection: collection_name(change.kind, &change.fingerprint),
         fingerprint: change.fingerprint.clone(),
@@ -39,6 +46,6 @@ pub(super) fn of_change(change: &Change, record: &Record) -> ResultMessage {
         embeddings: BTreeMap::new(),
         neighbours: BTreeMap::new(),
         frames: (0..).zip(frames.iter().map(|frame| frame.time_ms)).map(frame).collect(),
-        source: record.position(),
+        source,
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use astromech_schemas::dead_letter::Reason;
-use astromech_schemas::{ImageSource, Item, RecordLimits, point_id};
+use astromech_schemas::results::{Operation, RecordPosition};
+use astromech_schemas::{ImageSource, Item, RecordLimits, TraceContext, point_id};
 use astromech_towers::{PreparedImage, PreparedText, Towers, TowersError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{Instrument as _, Span, debug, warn};
@@ -20,13 +21,13 @@ use super::payload::{FIELD_IMAGE_SHA256, payload};
 use super::poison::PoisonBreaker;
 use super::prepare::Preparer;
 use super::publish::{Left, Publisher};
-use super::result::of_change;
+use super::result::{of_change, operation};
 use super::write::{WriteReply, WriteRequest};
 use crate::generation::Throttle;
 use crate::index::{Change, ChangeBody};
 use crate::media::{ContentHash, Media, MediaError};
 use crate::rescore::StateCache;
-use crate::source::{Delivery, FenceGuard, Record};
+use crate::source::{Delivery, FenceGuard, Partition, Record};
 use crate::telemetry::trace::stage_span;
 use crate::telemetry::{Metrics, Quiet, Stage};
 
@@ -69,9 +70,17 @@ impl From<Fault> for NotEmbedded {
 }
 
 /// Both vectors of an item, as far as it has them.
-struct Vectors {
-    text: Option<Vec<f32>>,
-    image: Option<(Vec<f32>, ContentHash)>,
+pub(super) struct Vectors {
+    pub(super) text: Option<Vec<f32>>,
+    pub(super) image: Option<(Vec<f32>, ContentHash)>,
+}
+
+/// What became of a change that was to be written and published.
+pub(super) enum Applied {
+    /// The index holds it, and its result is acknowledged by the broker.
+    Done(FenceGuard, Operation),
+    /// The engine refused it for what it contains.
+    Refused(FenceGuard, String),
 }
 
 impl Shared {
@@ -106,30 +115,52 @@ impl Shared {
                 return self.bury(delivery, &guard, &fault).await;
             }
         };
-        let mut result = of_change(&change, &delivery.record);
+        let (source, context) = (Some(delivery.record.position()), delivery.span.context());
+        match self.apply(change, &delivery.partition, source, context).await? {
+            Applied::Refused(guard, detail) => self.bury(delivery, &guard, &Fault::new(Reason::RefusedByIndex, detail)).await,
+            Applied::Done(guard, operation) => {
+                self.acknowledge(delivery);
+                drop(guard);
+                self.metrics.record_applied(decoded.kind, operation);
+                self.poison.iter().for_each(PoisonBreaker::applied);
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes a change and publishes its result, under the fence of `partition`; one without a source has no result.
+    pub(super) async fn apply(
+        &self,
+        change: Change,
+        partition: &Arc<Partition>,
+        source: Option<RecordPosition>,
+        context: Option<&TraceContext>,
+    ) -> Result<Applied, Left> {
+        let fence = partition.fence();
+        let operation = operation(&change);
+        let mut result = source.map(|source| of_change(&change, source));
         let kept = self.enricher.keep(&change);
         let (reply, answer) = oneshot::channel();
-        let request = WriteRequest { change, partition: Arc::clone(&delivery.partition), reply };
+        let request = WriteRequest { change, partition: Arc::clone(partition), reply };
         let writing = async {
             self.writer.send(request).await.map_err(|_| Left::Halted)?;
             answer.await.map_err(|_| Left::Halted)
         };
         match writing.instrument(stage_span!("index")).await? {
             WriteReply::Fenced => Err(Left::Fenced),
-            WriteReply::Refused(guard, detail) => self.bury(delivery, &guard, &Fault::new(Reason::RefusedByIndex, detail)).await,
+            WriteReply::Refused(guard, detail) => Ok(Applied::Refused(guard, detail)),
             WriteReply::Applied(guard) => {
-                tokio::select! {
-                    // What need not wait is published all the same: the guard keeps the partition until it is.
-                    biased;
-                    () = self.enricher.enrich(&mut result, kept) => {}
-                    () = fence.closed() => return Err(Left::Fenced),
+                if let Some(result) = &mut result {
+                    tokio::select! {
+                        // What need not wait is published all the same: the guard keeps the partition until it is.
+                        biased;
+                        () = self.enricher.enrich(result, kept) => {}
+                        () = fence.closed() => return Err(Left::Fenced),
+                    }
+                    let published = self.publisher.publish(fence, &guard, || self.outlet.result(result, context));
+                    published.instrument(stage_span!("publish")).await?;
                 }
-                let published = self.publisher.publish(fence, &guard, || self.outlet.result(&result, delivery.span.context()));
-                published.instrument(stage_span!("publish")).await?;
-                self.acknowledge(delivery);
-                self.metrics.record_applied(decoded.kind, result.operation);
-                self.poison.iter().for_each(PoisonBreaker::applied);
-                Ok(())
+                Ok(Applied::Done(guard, operation))
             }
         }
     }
@@ -185,7 +216,7 @@ impl Shared {
     }
 
     /// Both towers at once.
-    async fn vectors(&self, text: Option<String>, image: Option<ImageSource>) -> Result<Vectors, NotEmbedded> {
+    pub(super) async fn vectors(&self, text: Option<String>, image: Option<ImageSource>) -> Result<Vectors, NotEmbedded> {
         let image = async {
             let Some(source) = image else { return Ok(None) };
             let (prepared, content) = self.picture(source).await?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use astromech::index::payload::{FIELD_VIDEO, frame_of, is_tombstone};
-use astromech::index::{Change, ChangeBody, FramePoint, Index, Query, SearchFilter, VECTOR_IMAGE};
+use astromech::index::{Change, ChangeBody, FramePoint, Index, Query, Scope, SearchFilter, VECTOR_IMAGE};
 use astromech_schemas::{Kind, frame_point_id, point_id};
 use futures::future::join_all;
 use serde_json::json;
@@ -93,7 +93,7 @@ async fn promise_2_nothing_stale_a_video_with_fewer_frames_loses_the_others(engi
     assert!(hits.iter().all(|(id, .., score)| id == "b" || *score < 0.99), "{hits:?}");
     index.apply(&[video("a", 3, 6)]).await.unwrap();
     assert_eq!(state(&*index, "a").await, whole(3, 6));
-    let page = index.scroll(Kind::Video, None, 10).await.unwrap();
+    let page = index.scroll(Kind::Video, Scope::Live, None, 10).await.unwrap();
     assert_eq!((page.points.len(), page.next), (2, None), "videos are listed without their frames");
 }
 

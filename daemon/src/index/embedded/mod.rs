@@ -26,7 +26,7 @@ use self::shard::Shards;
 use self::writer::Job;
 use super::guard::{Condition, check, check_vector};
 use super::video::{self, Points};
-use super::{Change, Finding, Index, IndexError, Page, Query, Space, Stored, VECTOR_IMAGE};
+use super::{Change, Finding, Index, IndexError, Page, Query, Scope, Space, Stored, VECTOR_IMAGE};
 
 /// Most batches that wait for the writing thread; beyond it `apply` waits.
 pub const WRITE_QUEUE_MAX: usize = 8;
@@ -208,8 +208,8 @@ impl Index for EmbeddedIndex {
         .boxed()
     }
 
-    fn scroll(&self, kind: Kind, from: Option<Uuid>, limit: u32) -> BoxFuture<'_, Result<Page, IndexError>> {
-        self.read_shards(move |shards| shards.get(kind).scroll(kind, from, limit as usize)).boxed()
+    fn scroll(&self, kind: Kind, scope: Scope, from: Option<Uuid>, limit: u32) -> BoxFuture<'_, Result<Page, IndexError>> {
+        self.read_shards(move |shards| shards.get(kind).scroll(kind, scope, from, limit as usize)).boxed()
     }
 
     fn counts(&self) -> BoxFuture<'_, Result<BTreeMap<Kind, u64>, IndexError>> {
