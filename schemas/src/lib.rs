@@ -24,6 +24,6 @@ pub use documents::schema_documents;
 pub use error::DecodeError;
 pub use identity::{Fingerprint, Kind, point_id};
 pub use item::{Ad, Article, Image, ImageSource, Item, RecordLimits, decode_item, item_text};
-pub use manifest::Manifest;
+pub use manifest::{Manifest, Similarity};
 pub use release::{ModelAnnouncement, Release};
 pub use trace::TraceContext;

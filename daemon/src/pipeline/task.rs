@@ -65,7 +65,7 @@ impl From<Fault> for NotEmbedded {
     }
 }
 
-/// Both vectors of an item, as far as it has them.
+/// Both vectors of an item, as far as it has them; the tokens' of a bundle of late interaction.
 struct Vectors {
     text: Option<Vec<f32>>,
     image: Option<(Vec<f32>, ContentHash)>,
@@ -190,18 +190,18 @@ impl Shared {
     }
 
     async fn text_vector(&self, prepared: PreparedText) -> Result<Vec<f32>, NotEmbedded> {
-        let Some(cache) = &self.warm else { return Ok(self.embedded(self.towers.embed_text(prepared)).await?.embedding) };
+        let Some(cache) = &self.warm else { return Ok(self.embedded(self.towers.embed_text(prepared)).await?.vectors().to_vec()) };
         let key = cache.text_key(prepared.ids());
         let encoded = self.embedded(self.towers.embed_text_states(prepared)).await?;
         cache.put(key, &encoded);
-        Ok(encoded.embedding)
+        Ok(encoded.vectors().to_vec())
     }
 
     async fn image_vector(&self, prepared: PreparedImage, content: ContentHash) -> Result<Vec<f32>, NotEmbedded> {
-        let Some(cache) = &self.warm else { return Ok(self.embedded(self.towers.embed_image(prepared)).await?.embedding) };
+        let Some(cache) = &self.warm else { return Ok(self.embedded(self.towers.embed_image(prepared)).await?.vectors().to_vec()) };
         let encoded = self.embedded(self.towers.embed_image_states(prepared)).await?;
         cache.put(cache.image_key(&content), &encoded);
-        Ok(encoded.embedding)
+        Ok(encoded.vectors().to_vec())
     }
 
     async fn embedded<T>(&self, tower: impl Future<Output = Result<T, TowersError>>) -> Result<T, NotEmbedded> {

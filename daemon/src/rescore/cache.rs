@@ -85,6 +85,7 @@ enum Kept {
 #[derive(Clone)]
 struct Entry {
     embedding: Arc<[f32]>,
+    token_vectors: Option<Arc<[f32]>>,
     tokens: usize,
     width: usize,
     states: Kept,
@@ -98,7 +99,8 @@ impl Entry {
             StatesForm::F32 => None,
         };
         let states = states.map_or_else(|| Kept::Full(encoded.states.data().into()), Kept::Half);
-        Self { embedding: encoded.embedding.as_slice().into(), tokens, width, states }
+        let token_vectors = encoded.tokens.as_deref().map(Arc::from);
+        Self { embedding: encoded.embedding.as_slice().into(), token_vectors, tokens, width, states }
     }
 
     fn load<S: States>(&self) -> EmbeddedStates<S> {
@@ -106,7 +108,11 @@ impl Entry {
             Kept::Half(halves) => halves.to_f32_vec().into_boxed_slice(),
             Kept::Full(numbers) => numbers.to_vec().into_boxed_slice(),
         };
-        EmbeddedStates { embedding: self.embedding.to_vec(), states: Arc::new(S::build(self.tokens, self.width, data)) }
+        EmbeddedStates {
+            embedding: self.embedding.to_vec(),
+            tokens: self.token_vectors.as_deref().map(Box::from),
+            states: Arc::new(S::build(self.tokens, self.width, data)),
+        }
     }
 
     fn bytes(&self) -> usize {
@@ -114,7 +120,7 @@ impl Entry {
             Kept::Half(halves) => size_of_val(&**halves),
             Kept::Full(numbers) => size_of_val(&**numbers),
         };
-        ENTRY_BYTES + states + size_of_val(&*self.embedding)
+        ENTRY_BYTES + states + size_of_val(&*self.embedding) + self.token_vectors.as_deref().map_or(0, size_of_val)
     }
 }
 
@@ -247,7 +253,7 @@ mod tests {
 
     fn encoded(numbers: &[f32]) -> EmbeddedStates<ImageStates> {
         let states = ImageStates { tokens: 1, width: numbers.len(), data: numbers.into() };
-        EmbeddedStates { embedding: vec![1.0, 0.0], states: Arc::new(states) }
+        EmbeddedStates { embedding: vec![1.0, 0.0], tokens: None, states: Arc::new(states) }
     }
 
     fn key(cache: &StateCache, content: u32) -> StateKey {

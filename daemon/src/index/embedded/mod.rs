@@ -24,7 +24,7 @@ pub use self::catalog::EmbeddedCatalog;
 use self::convert::Batch;
 use self::shard::Shards;
 use self::writer::Job;
-use super::guard::{check, check_vector};
+use super::guard::check;
 use super::{Change, Index, IndexError, Page, Query, Space, Stored};
 
 /// Most batches that wait for the writing thread; beyond it `apply` waits.
@@ -144,11 +144,11 @@ impl Index for EmbeddedIndex {
 
     fn apply<'a>(&'a self, changes: &'a [Change]) -> BoxFuture<'a, Result<(), IndexError>> {
         async move {
-            check(changes, &self.space.fingerprint, self.space.embedding_dim)?;
+            check(changes, &self.space)?;
             if changes.is_empty() {
                 return Ok(());
             }
-            let batches = Batch::of(changes);
+            let batches = Batch::of(changes, &self.space);
             self.submit(|reply| Job::Apply { batches, reply }).await
         }
         .boxed()
@@ -156,8 +156,7 @@ impl Index for EmbeddedIndex {
 
     fn search<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Vec<Stored>, IndexError>> {
         async move {
-            check_vector(&query.vector, self.space.embedding_dim)
-                .map_err(|problem| IndexError::Mismatch(format!("the query's vector {problem}")))?;
+            self.space.check_query(query)?;
             let query = query.clone();
             self.read(move |shards| shards.get(query.kind).search(&query)).await
         }

@@ -21,10 +21,10 @@ use qdrant_client::{Qdrant, QdrantError};
 use uuid::Uuid;
 
 pub use self::catalog::QdrantCatalog;
-use self::convert::{Prepared, from_point_id, operations, prepare, to_filter, to_point_id, to_stored};
+use self::convert::{Prepared, from_point_id, operations, prepare, to_filter, to_input, to_point_id, to_stored};
 use self::error::from_client;
 use self::setup::Setup;
-use super::guard::{check, check_vector, live, newest};
+use super::guard::{check, live, newest};
 use super::payload::is_tombstone;
 use super::{Change, Index, IndexError, Page, Query, Space, Stored};
 use crate::generation::collection_name;
@@ -86,7 +86,7 @@ impl QdrantIndex {
     ///
     /// # Errors
     /// [`IndexError::Transient`] when the server does not answer; [`IndexError::Mismatch`] when it is older than 1.16, refuses the API key,
-    /// or has a collection or alias of another fingerprint, dimension, distance or set of vectors.
+    /// or has a collection or alias of another fingerprint, dimension, similarity, distance or set of vectors.
     pub async fn open(options: &QdrantOptions, space: &Space) -> Result<Self, IndexError> {
         let client = client(options)?;
         Setup { client: &client, url: &options.url, space, beside: options.beside }.run().await?;
@@ -112,7 +112,7 @@ impl QdrantIndex {
         let mut batch: Vec<Prepared<'_>> = Vec::with_capacity(changes.len());
         let mut bytes = 0;
         for change in changes {
-            let prepared = prepare(change);
+            let prepared = prepare(change, &self.space);
             if !batch.is_empty() && (batch.len() == REQUEST_POINTS_MAX || bytes + prepared.bytes > REQUEST_BYTES_MAX) {
                 self.write(kind, std::mem::take(&mut batch)).await?;
                 bytes = 0;
@@ -140,7 +140,7 @@ impl Index for QdrantIndex {
             if self.closed.load(Ordering::Acquire) {
                 return Err(IndexError::Mismatch("the index is closed".to_owned()));
             }
-            check(changes, &self.space.fingerprint, self.space.embedding_dim)?;
+            check(changes, &self.space)?;
             let mut by_kind: BTreeMap<Kind, Vec<&Change>> = BTreeMap::new();
             for change in newest(changes) {
                 by_kind.entry(change.kind).or_default().push(change);
@@ -153,10 +153,9 @@ impl Index for QdrantIndex {
 
     fn search<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Vec<Stored>, IndexError>> {
         async move {
-            check_vector(&query.vector, self.space.embedding_dim)
-                .map_err(|problem| IndexError::Mismatch(format!("the query's vector {problem}")))?;
+            self.space.check_query(query)?;
             let request = QueryPointsBuilder::new(self.name(query.kind))
-                .query(query.vector.clone())
+                .query(to_input(&query.vector, &self.space))
                 .using(query.vector_name)
                 .limit(u64::from(query.limit))
                 .with_payload(true);
@@ -167,7 +166,7 @@ impl Index for QdrantIndex {
             let answer = self.client.query(request).await.map_err(self.error("searching"))?;
             let mut hits = Vec::with_capacity(answer.result.len());
             for point in answer.result {
-                let stored = to_stored(point.id, point.score, point.payload)?;
+                let stored = to_stored(point.id, self.space.score(point.score, query), point.payload)?;
                 // Between a delete and the removal of its leftover vectors a search can still see the tombstone.
                 if !is_tombstone(&stored.payload) {
                     hits.push(stored);
