@@ -296,7 +296,11 @@ impl Manifest {
                     "{tokens} tokens of {} numbers are {numbers} numbers, an item must have fewer than {MULTIVECTOR_NUMBERS_LIMIT}",
                     self.embedding_dim
                 );
-                return Err(DecodeError::new(format!("similarity.late_interaction.{side}"), problem, "take a model with fewer tokens or a shorter embedding"));
+                return Err(DecodeError::new(
+                    format!("similarity.late_interaction.{side}"),
+                    problem,
+                    "take a model with fewer tokens or a shorter embedding",
+                ));
             }
         }
         if text_tokens != self.text.max_tokens {
@@ -358,9 +362,7 @@ mod tests {
 
     #[test]
     fn a_manifest_of_late_interaction_has_a_schema_that_older_readers_refuse_and_says_how_many_tokens() {
-        let late = |image: u32, text: u32| {
-            serde_json::json!({"similarity": {"late_interaction": {"image_tokens": image, "text_tokens": text}}})
-        };
+        let late = |image: u32, text: u32| serde_json::json!({"similarity": {"late_interaction": {"image_tokens": image, "text_tokens": text}}});
         let read = with(MANIFEST_SCHEMA_LATE_INTERACTION, &late(65, 64)).unwrap();
         assert_eq!((read.similarity.image_vectors_max(), read.similarity.text_vectors_max()), (65, 64));
         assert_eq!(Manifest::from_json(&serde_json::to_vec(&read).unwrap()).unwrap(), read);

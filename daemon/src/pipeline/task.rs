@@ -190,7 +190,9 @@ impl Shared {
     }
 
     async fn text_vector(&self, prepared: PreparedText) -> Result<Vec<f32>, NotEmbedded> {
-        let Some(cache) = &self.warm else { return Ok(self.embedded(self.towers.embed_text(prepared)).await?.vectors().to_vec()) };
+        let Some(cache) = &self.warm else {
+            return Ok(self.embedded(self.towers.embed_text(prepared)).await?.vectors().to_vec());
+        };
         let key = cache.text_key(prepared.ids());
         let encoded = self.embedded(self.towers.embed_text_states(prepared)).await?;
         cache.put(key, &encoded);
@@ -198,7 +200,9 @@ impl Shared {
     }
 
     async fn image_vector(&self, prepared: PreparedImage, content: ContentHash) -> Result<Vec<f32>, NotEmbedded> {
-        let Some(cache) = &self.warm else { return Ok(self.embedded(self.towers.embed_image(prepared)).await?.vectors().to_vec()) };
+        let Some(cache) = &self.warm else {
+            return Ok(self.embedded(self.towers.embed_image(prepared)).await?.vectors().to_vec());
+        };
         let encoded = self.embedded(self.towers.embed_image_states(prepared)).await?;
         cache.put(cache.image_key(&content), &encoded);
         Ok(encoded.vectors().to_vec())

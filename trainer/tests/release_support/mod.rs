@@ -28,6 +28,7 @@ pub fn release_precisions(folder: &Path, checkpoint: &Path, out: &Path, name: &s
         opset: OPSET_DEFAULT,
         max_tokens: 16,
         keep_f32: Vec::new(),
+        late_interaction: false,
         vocabulary,
         facts: CardFacts::default(),
         force: false,

@@ -61,10 +61,8 @@ fn to_point(change: &Change, space: &Space) -> PointStructPersisted {
         }
         VectorPersisted::MultiDense(values.chunks_exact(space.embedding_dim as usize).map(<[f32]>::to_vec).collect())
     };
-    let vectors: HashMap<String, VectorPersisted> = VECTORS
-        .into_iter()
-        .filter_map(|name| change.vector(name).map(|values| (name.to_owned(), to_vector(values))))
-        .collect();
+    let vectors: HashMap<String, VectorPersisted> =
+        VECTORS.into_iter().filter_map(|name| change.vector(name).map(|values| (name.to_owned(), to_vector(values)))).collect();
     PointStructPersisted {
         id: PointId::Uuid(change.point_id),
         vector: VectorStructPersisted::Named(vectors),

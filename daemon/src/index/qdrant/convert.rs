@@ -44,7 +44,11 @@ fn to_vector(values: &[f32], space: &Space) -> Vector {
 
 /// As [`to_vector`], to ask with.
 pub(super) fn to_input(values: &[f32], space: &Space) -> VectorInput {
-    if space.similarity.is_cosine() { VectorInput::new_dense(values.to_vec()) } else { VectorInput::new_multi(to_rows(values, space)) }
+    if space.similarity.is_cosine() {
+        VectorInput::new_dense(values.to_vec())
+    } else {
+        VectorInput::new_multi(to_rows(values, space))
+    }
 }
 
 fn to_rows(values: &[f32], space: &Space) -> Vec<Vec<f32>> {

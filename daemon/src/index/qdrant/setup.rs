@@ -6,8 +6,8 @@ use astromech_schemas::Kind;
 use futures::future::try_join_all;
 use qdrant_client::qdrant::{
     self, BoolIndexParamsBuilder, CollectionInfo, CreateAliasBuilder, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder,
-    Distance, IntegerIndexParamsBuilder, KeywordIndexParamsBuilder, MultiVectorComparator, MultiVectorConfigBuilder, VectorParams,
-    VectorParamsBuilder, VectorsConfigBuilder, vectors_config,
+    Distance, IntegerIndexParamsBuilder, KeywordIndexParamsBuilder, MultiVectorComparator, MultiVectorConfigBuilder,
+    VectorParams, VectorParamsBuilder, VectorsConfigBuilder, vectors_config,
 };
 use qdrant_client::{Qdrant, QdrantError};
 use serde_json::{Value, json};
@@ -193,7 +193,7 @@ impl Setup<'_> {
             if params.distance() != Distance::Cosine {
                 return refuse(format!("vector `{vector}` is compared by {:?}, not by Cosine", params.distance()));
             }
-            let found = params.multivector_config.as_ref().map(|config| config.comparator());
+            let found = params.multivector_config.as_ref().map(MultiVectorConfig::comparator);
             let wanted = (!self.space.similarity.is_cosine()).then_some(MultiVectorComparator::MaxSim);
             if found != wanted {
                 let form = |form: Option<MultiVectorComparator>| match form {

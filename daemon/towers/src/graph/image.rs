@@ -90,8 +90,7 @@ impl ImageGraph {
             .map_err(|problem| error(problem.to_string()))?;
         let shape = [Some(images.len()), Some(*dim)];
         let (_, embeddings) = floats(outputs.get("embedding"), "embedding", &shape).map_err(error)?;
-        let mut result: Vec<ImageOutput> =
-            embeddings.chunks_exact(*dim).map(ImageOutput::new).collect();
+        let mut result: Vec<ImageOutput> = embeddings.chunks_exact(*dim).map(ImageOutput::new).collect();
         if let Some(tokens) = *tokens {
             let shape = [Some(images.len()), Some(tokens), Some(*dim)];
             let (_, rows) = floats(outputs.get("tokens"), "tokens", &shape).map_err(error)?;

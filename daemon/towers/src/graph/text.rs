@@ -95,8 +95,7 @@ impl TextGraph {
             .map_err(|problem| error(problem.to_string()))?;
         let shape = [Some(texts.len()), Some(*dim)];
         let (_, embeddings) = floats(outputs.get("embedding"), "embedding", &shape).map_err(error)?;
-        let mut result: Vec<TextOutput> =
-            embeddings.chunks_exact(*dim).map(TextOutput::new).collect();
+        let mut result: Vec<TextOutput> = embeddings.chunks_exact(*dim).map(TextOutput::new).collect();
         if *has_tokens {
             let shape = [Some(texts.len()), Some(length), Some(*dim)];
             let (_, rows) = floats(outputs.get("tokens"), "tokens", &shape).map_err(error)?;
