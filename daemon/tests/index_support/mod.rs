@@ -11,10 +11,29 @@ use astromech::index::qdrant::QdrantOptions;
 use astromech::index::{
     self, Change, ChangeBody, Index, IndexError, IndexOptions, Query, SearchFilter, Space, Stored, VECTOR_IMAGE, VECTOR_TEXT,
 };
-use astromech_schemas::{Fingerprint, Kind, point_id};
+use astromech_schemas::{Fingerprint, Kind, Similarity, point_id};
 use qdrant_client::Qdrant;
 use qdrant_client::qdrant::{OptimizersConfigDiffBuilder, UpdateCollectionBuilder};
 use serde_json::json;
+
+/// Makes of each `async fn(Engine)` a test on the embedded engine and one on a server.
+#[allow(unused_macros, reason = "not every test binary asks both engines")]
+macro_rules! on_both_engines {
+    ($($test:ident),* $(,)?) => {
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test(super::Engine::embedded()).await;
+            })*
+        }
+        mod qdrant {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test(super::Engine::qdrant().await).await;
+            })*
+        }
+    };
+}
 
 /// Length of the tests' vectors.
 pub const DIM: u32 = 32;
@@ -24,7 +43,7 @@ const DEADLINE: Duration = Duration::from_mins(1);
 /// A vector space whose fingerprint repeats one hexadecimal digit.
 pub fn space(digit: char) -> Space {
     let fingerprint = Fingerprint::try_from(digit.to_string().repeat(64)).unwrap();
-    Space { fingerprint, embedding_dim: DIM, bundle: format!("test-{digit}") }
+    Space { fingerprint, embedding_dim: DIM, similarity: Similarity::Cosine, bundle: format!("test-{digit}") }
 }
 
 /// Seeded pseudo-random numbers (splitmix64): the same on every machine.
@@ -246,11 +265,16 @@ impl QdrantTurn {
     pub async fn take() -> Self {
         let server = Server::shared();
         let turn = Self { _turn: TURN.lock().unwrap_or_else(PoisonError::into_inner), server };
-        let client = turn.client();
+        turn.wipe().await;
+        turn
+    }
+
+    /// Removes every collection.
+    pub async fn wipe(&self) {
+        let client = self.client();
         for collection in client.list_collections().await.unwrap().collections {
             client.delete_collection(collection.name).await.unwrap();
         }
-        turn
     }
 
     pub fn url(&self) -> &str {

@@ -91,6 +91,7 @@ impl<'a> Emitter<'a> {
     }
 
     /// Readies a tensor for the linear layers that read it.
+    #[allow(clippy::unused_self, reason = "reads as the other layers do")]
     pub fn linear_input(&mut self, value: &Value) -> LinearInput {
         LinearInput { value: value.clone(), quantized: OnceCell::new() }
     }
@@ -285,7 +286,7 @@ impl<'a> Emitter<'a> {
     }
 
     /// Token 0 of [N, L, D] in f32, [N, D].
-    fn pool(&mut self, states: &Value) -> Value {
+    pub fn pool(&mut self, states: &Value) -> Value {
         let zero = self.graph.integers(&[], &[0]);
         let first = self.graph.node_with("Gather", &[states, &zero], vec![("axis", Attribute::Int(1))]);
         self.cast_f32(&first)

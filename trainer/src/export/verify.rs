@@ -221,7 +221,9 @@ fn differences(found: &GraphOutputs, expected: &GraphOutputs) -> [(&'static str,
     let images = || found.images.iter().zip(&expected.images);
     let texts = || found.texts.iter().zip(&expected.texts);
     let [itm_text, itm_image] = [0, 1].map(|side| difference(&column(&found.matches, side), &column(&expected.matches, side)));
-    let tokens = |a: &Option<Box<[f32]>>, b: &Option<Box<[f32]>>| difference(a.as_deref().unwrap_or_default(), b.as_deref().unwrap_or_default());
+    let tokens = |a: &Option<Box<[f32]>>, b: &Option<Box<[f32]>>| {
+        difference(a.as_deref().unwrap_or_default(), b.as_deref().unwrap_or_default())
+    };
     [
         ("image tokens", images().map(|(a, b)| tokens(&a.tokens, &b.tokens)).fold(0.0, worse)),
         ("text tokens", texts().map(|(a, b)| tokens(&a.tokens, &b.tokens)).fold(0.0, worse)),

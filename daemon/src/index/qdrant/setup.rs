@@ -6,8 +6,8 @@ use astromech_schemas::Kind;
 use futures::future::try_join_all;
 use qdrant_client::qdrant::{
     self, BoolIndexParamsBuilder, CollectionInfo, CreateAliasBuilder, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder,
-    Distance, IntegerIndexParamsBuilder, KeywordIndexParamsBuilder, MultiVectorComparator, MultiVectorConfigBuilder,
-    VectorParams, VectorParamsBuilder, VectorsConfigBuilder, vectors_config,
+    Distance, IntegerIndexParamsBuilder, KeywordIndexParamsBuilder, MultiVectorComparator, MultiVectorConfig,
+    MultiVectorConfigBuilder, VectorParams, VectorParamsBuilder, VectorsConfigBuilder, vectors_config,
 };
 use qdrant_client::{Qdrant, QdrantError};
 use serde_json::{Value, json};
