@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[allow(dead_code, reason = "shared with tests that use the rest of it")]
 mod release_support;
 mod synthetic;
 
@@ -165,7 +166,14 @@ fn spoil(bundle: &Path, name: &str) {
     let path = bundle.join(GOLDEN_FILE);
     let bytes = std::fs::read(&path).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let turned: Vec<u8> = tensors.tensor(name).unwrap().data().iter().enumerate().map(|(i, byte)| if i % 4 == 3 { byte ^ 0x80 } else { *byte }).collect();
+    let turned: Vec<u8> = tensors
+        .tensor(name)
+        .unwrap()
+        .data()
+        .iter()
+        .enumerate()
+        .map(|(i, byte)| if i % 4 == 3 { byte ^ 0x80 } else { *byte })
+        .collect();
     let views = tensors.tensors().into_iter().map(|(own, view)| {
         let data = if own == name { &turned } else { view.data() };
         (own, TensorView::new(view.dtype(), view.shape().to_vec(), data).unwrap())

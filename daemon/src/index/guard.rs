@@ -176,7 +176,7 @@ impl Change {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
-    use astromech_schemas::{Kind, point_id};
+    use astromech_schemas::{Fingerprint, Kind, Similarity, point_id};
 
     use super::*;
 

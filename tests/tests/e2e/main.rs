@@ -4,6 +4,7 @@
 mod command_line;
 mod configuration;
 mod harness;
+mod late_interaction;
 mod openapi;
 mod poison;
 mod promise_1;
