@@ -9,6 +9,7 @@ mod index_support;
 use astromech::index::{Change, ChangeBody, Index, IndexError, Query, SearchFilter, Space, VECTOR_IMAGE, VECTOR_TEXT};
 use astromech_schemas::{Kind, Similarity};
 use astromech_towers::similarity;
+use qdrant_client::qdrant::{OptimizersConfigDiffBuilder, QuantizationType, ScalarQuantizationBuilder, UpdateCollectionBuilder};
 
 use index_support::*;
 
@@ -41,27 +42,36 @@ on_both_engines!(
     promise_6_nothing_unbounded_more_tokens_than_the_bundle_has_are_refused,
 );
 
+/// So many items, each of another number of tokens.
+fn items(random: &mut Random, count: usize) -> Vec<Change> {
+    let one = |number: usize| {
+        let text = tokens(random, 1 + number % TEXT_TOKENS as usize);
+        let image = tokens(random, 1 + number % IMAGE_TOKENS as usize);
+        item(&format!("n{number}"), 1, Some(text), Some(image))
+    };
+    (0..count).map(one).collect()
+}
+
+/// Ids and scores of all items by brute force, best first.
+fn brute_force(items: &[Change], vector_name: &str, query: &[f32]) -> Vec<(String, f32)> {
+    let score = |change: &Change| {
+        let ChangeBody::Upsert { text, image, .. } = &change.body else { panic!("an upsert") };
+        let stored = if vector_name == VECTOR_TEXT { text } else { image };
+        (change.id.clone(), similarity(query, stored.as_ref().unwrap(), DIM as usize))
+    };
+    let mut scored: Vec<_> = items.iter().map(score).collect();
+    scored.sort_by(|a, b| b.1.total_cmp(&a.1));
+    scored
+}
+
 async fn scores_and_ranking_are_those_of_brute_force(engine: Engine) {
     let index = engine.try_open(&late()).await.unwrap();
     let mut random = Random(5);
-    let mut items = Vec::new();
-    for number in 0..60 {
-        let text = tokens(&mut random, 1 + number % TEXT_TOKENS as usize);
-        let image = tokens(&mut random, 1 + number % IMAGE_TOKENS as usize);
-        items.push(item(&format!("n{number}"), 1, Some(text), Some(image)));
-    }
+    let items = items(&mut random, 60);
     index.apply(&items).await.unwrap();
     for (vector_name, asked) in [(VECTOR_IMAGE, 1), (VECTOR_IMAGE, 5), (VECTOR_TEXT, IMAGE_TOKENS as usize)] {
         let query = tokens(&mut random, asked);
-        let mut expected: Vec<(String, f32)> = items
-            .iter()
-            .map(|change| {
-                let ChangeBody::Upsert { text, image, .. } = &change.body else { panic!("an upsert") };
-                let stored = if vector_name == VECTOR_TEXT { text } else { image };
-                (change.id.clone(), similarity(&query, stored.as_ref().unwrap(), DIM as usize))
-            })
-            .collect();
-        expected.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let expected = brute_force(&items, vector_name, &query);
         let found = hits(&*index, vector_name, query, 10).await;
         assert_eq!(found.len(), 10);
         for ((id, score), (expected_id, expected_score)) in found.iter().zip(&expected) {
@@ -70,6 +80,34 @@ async fn scores_and_ranking_are_those_of_brute_force(engine: Engine) {
             assert!((-1.0..=1.0).contains(score));
         }
     }
+}
+
+/// docs/LATE_INTERACTION.md recommends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn quantised_multivectors_behind_a_graph_keep_their_scores_and_most_of_the_best() {
+    let engine = Engine::qdrant().await;
+    let Engine::Qdrant(turn) = &engine else { panic!("a server") };
+    let index = engine.try_open(&late()).await.unwrap();
+    let name = astromech::generation::collection_name(Kind::Image, index.fingerprint());
+    let int8 = ScalarQuantizationBuilder::default().r#type(QuantizationType::Int8.into()).quantile(0.99).always_ram(true);
+    let small = OptimizersConfigDiffBuilder::default().indexing_threshold(16);
+    let settings = UpdateCollectionBuilder::new(name.as_str()).quantization_config(int8).optimizers_config(small);
+    turn.client().update_collection(settings).await.unwrap();
+    let mut random = Random(8);
+    let items = items(&mut random, 400);
+    index.apply(&items).await.unwrap();
+    turn.wait_indexed(&name).await;
+    drop(index);
+    let index = engine.try_open(&late()).await.expect("an operator's settings are no other form");
+    let query = tokens(&mut random, 5);
+    let expected = brute_force(&items, VECTOR_IMAGE, &query);
+    let found = hits(&*index, VECTOR_IMAGE, query, 10).await;
+    for (id, score) in &found {
+        let (_, expected) = expected.iter().find(|(other, _)| other == id).unwrap();
+        assert!((score - expected).abs() < 1e-5, "{id}: {score}, expected {expected}");
+    }
+    let best = found.iter().filter(|(id, _)| expected[..10].iter().any(|(other, _)| other == id)).count();
+    assert!(best >= 8, "{best} of the best 10");
 }
 
 async fn a_newer_version_replaces_every_token_and_a_delete_leaves_none(engine: Engine) {

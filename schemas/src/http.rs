@@ -21,7 +21,7 @@ pub struct EmbedRequest {
     pub images: Vec<InlineBytes>,
 }
 
-/// Answer of `POST /v1/embed`. Vectors have unit length and `dim` numbers.
+/// Answer of `POST /v1/embed`. Vectors have unit length and `dim` numbers. A bundle that compares token by token has no such answer.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct EmbedResponse {
     /// Vector space of every vector here.
@@ -78,7 +78,8 @@ pub struct Hit {
     pub id: String,
     /// Source version of the item.
     pub version: u64,
-    /// Cosine of query and item, -1 to 1.
+    /// Cosine of query and item, -1 to 1; where the bundle compares token by token, the mean over the query's tokens of the best cosine
+    /// among the item's.
     pub score: f32,
     /// Title of an article or ad, caption of an image.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -189,17 +189,8 @@ impl Engine {
                 let small = OptimizersConfigDiffBuilder::default().indexing_threshold(16);
                 client.update_collection(UpdateCollectionBuilder::new(name.as_str()).optimizers_config(small)).await.unwrap();
                 index.apply(images).await.unwrap();
-                let until = Instant::now() + DEADLINE;
-                loop {
-                    let info = client.collection_info(name.as_str()).await.unwrap().result.unwrap();
-                    if info.indexed_vectors_count.unwrap_or(0) > 0
-                        && info.status() == qdrant_client::qdrant::CollectionStatus::Green
-                    {
-                        return index;
-                    }
-                    assert!(Instant::now() < until, "not indexed in time: {info:?}");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
+                turn.wait_indexed(&name).await;
+                index
             }
         }
     }
@@ -267,6 +258,20 @@ impl QdrantTurn {
         let turn = Self { _turn: TURN.lock().unwrap_or_else(PoisonError::into_inner), server };
         turn.wipe().await;
         turn
+    }
+
+    /// Waits until the collection has a graph and its optimizer rests.
+    pub async fn wait_indexed(&self, name: &str) {
+        let client = self.client();
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let info = client.collection_info(name).await.unwrap().result.unwrap();
+            if info.indexed_vectors_count.unwrap_or(0) > 0 && info.status() == qdrant_client::qdrant::CollectionStatus::Green {
+                return;
+            }
+            assert!(Instant::now() < until, "not indexed in time: {info:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Removes every collection.

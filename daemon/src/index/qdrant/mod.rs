@@ -15,7 +15,8 @@ use std::time::Duration;
 use astromech_schemas::{Fingerprint, Kind};
 use futures::future::{BoxFuture, FutureExt as _, try_join_all};
 use qdrant_client::qdrant::{
-    CountPointsBuilder, GetPointsBuilder, QueryPointsBuilder, ScrollPointsBuilder, UpdateBatchPointsBuilder,
+    CountPointsBuilder, GetPointsBuilder, QuantizationSearchParamsBuilder, QueryPointsBuilder, ScrollPointsBuilder,
+    SearchParamsBuilder, UpdateBatchPointsBuilder,
 };
 use qdrant_client::{Qdrant, QdrantError};
 use uuid::Uuid;
@@ -159,6 +160,13 @@ impl Index for QdrantIndex {
                 .using(query.vector_name)
                 .limit(u64::from(query.limit))
                 .with_payload(true);
+            let request = if self.space.similarity.is_cosine() {
+                request
+            } else {
+                // Multivectors want quantising; the hits' scores are still those of the whole numbers.
+                let exact = QuantizationSearchParamsBuilder::default().rescore(true);
+                request.params(SearchParamsBuilder::default().quantization(exact))
+            };
             let request = match query.filter.condition() {
                 Some(condition) => request.filter(to_filter(&condition)),
                 None => request,
