@@ -14,7 +14,7 @@ use crate::config::{Config, EngineConfig, ProviderKind, TowerLimits};
 use crate::index::qdrant::QdrantOptions;
 use crate::index::{self, Index, IndexError, IndexOptions, Space};
 use crate::media::Media;
-use crate::rescore::{RescoreParts, Rescorer, StateCache};
+use crate::rescore::{DiskTier, RescoreParts, Rescorer, StateCache};
 use crate::telemetry::Metrics;
 
 /// How the names of a bundle's cross graphs begin.
@@ -152,7 +152,13 @@ pub async fn open_index_beside(config: &Config, towers: &Towers) -> Result<Arc<d
     index::open(&index_options(config, true), &space(towers)).await
 }
 
-/// The re-scoring service over running parts, with an empty cache; `None` where it is off.
+/// The feature cache's tier on disk, where one is configured and can be used. One a process: its folder is of one alone.
+pub async fn open_disk(config: &Config, metrics: &Arc<Metrics>) -> Option<Arc<DiskTier>> {
+    let disk = config.rescore.cache.disk.as_ref().filter(|_| config.rescore.enabled)?;
+    DiskTier::open(disk, metrics).await
+}
+
+/// The re-scoring service over running parts, with nothing cached but what `disk` holds; `None` where it is off.
 ///
 /// # Errors
 /// As [`Media::new`].
@@ -160,12 +166,13 @@ pub fn start_rescorer(
     config: &Config,
     towers: &Towers,
     index: &Arc<dyn Index>,
+    disk: Option<Arc<DiskTier>>,
     metrics: &Arc<Metrics>,
 ) -> Result<Option<Arc<Rescorer>>> {
     if !config.rescore.enabled {
         return Ok(None);
     }
-    let cache = StateCache::new(towers.fingerprint().clone(), &config.rescore.cache, Arc::clone(metrics));
+    let cache = StateCache::new(towers.fingerprint().clone(), &config.rescore.cache, disk, Arc::clone(metrics));
     let parts = RescoreParts {
         towers: towers.clone(),
         index: Arc::clone(index),

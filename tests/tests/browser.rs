@@ -35,6 +35,9 @@ fn the_page_searches_by_words_and_by_a_picture_in_two_languages_and_on_a_phone()
     dropping_a_picture_finds_it(&browser);
     choosing_a_picture_finds_it(&browser);
     a_shared_address_and_the_back_button_show_their_search(&browser, &demo);
+    the_switch_shows_both_ranks_side_by_side(&browser);
+    an_example_ranks_for_a_context(&browser, &demo, "ads", "新款电动汽车上市");
+    an_example_ranks_for_a_context(&browser, &demo, "illustrations", "打保龄球");
     the_other_language_is_one_click_away_and_remembered(&browser, &demo);
     a_phone_shows_it_without_scrolling_sideways(&browser, &demo);
     take_screenshot(&browser, &demo);
@@ -114,8 +117,72 @@ fn a_shared_address_and_the_back_button_show_their_search(browser: &Browser, dem
     browser.wait_for("the search before shows again", SHOWN_TIMEOUT, &back);
 }
 
+/// Rank by the single tower, rank by the dual towers and score of each picture in sight, top to bottom.
+fn ranked(browser: &Browser) -> Vec<(u64, u64, f64)> {
+    let script = "return [...document.querySelectorAll('#image .tile')].map(tile => [
+        Number(tile.querySelector('.ranks').dataset.rank), Number(tile.querySelector('.ranks').dataset.dual),
+        Number(tile.querySelector('.score').textContent), tile.querySelector('.ranks').textContent])";
+    let tiles = browser.run(script, &[]);
+    let tile = |tile: &Value| {
+        let (now, was) = (tile[0].as_u64().expect("a rank"), tile[1].as_u64().expect("a rank of the dual towers"));
+        assert_eq!(tile[3], json!(format!("{now} ← {was}")), "both ranks are in sight, side by side");
+        (now, was, tile[2].as_f64().expect("a score"))
+    };
+    tiles.as_array().expect("a list").iter().map(tile).collect()
+}
+
+/// The single tower's order is what is shown, and the dual towers' ranks are those of other places.
+fn assert_ranked(ranked: &[(u64, u64, f64)]) {
+    assert!(ranked.len() >= 6, "{ranked:?}");
+    assert!(ranked.iter().zip(1..).all(|((now, ..), place)| *now == place), "{ranked:?}");
+    assert!(ranked.windows(2).all(|pair| pair[0].2 >= pair[1].2), "best first: {ranked:?}");
+    assert!(ranked.iter().any(|(now, was, _)| now != was), "the single tower has an order of its own: {ranked:?}");
+}
+
+fn the_switch_shows_both_ranks_side_by_side(browser: &Browser) {
+    search_for(browser, QUERY);
+    browser.wait_for(
+        "dual towers alone show no ranks",
+        SHOWN_TIMEOUT,
+        &format!("!document.querySelector('.ranks') && {SETTLED}"),
+    );
+    browser.click("#switch");
+    let both = "document.querySelectorAll('#image .ranks').length >= 6";
+    browser.wait_for("both ranks show", SHOWN_TIMEOUT, &format!("{both} && {PICTURES_SHOW} && {SETTLED}"));
+    assert_ranked(&ranked(browser));
+    let timing = "document.getElementById('status').textContent.includes('精排')";
+    browser.wait_for("the time of re-ranking shows", SHOWN_TIMEOUT, timing);
+    browser.click("#switch");
+    browser.wait_for("the ranks go with the switch", SHOWN_TIMEOUT, &format!("!document.querySelector('.ranks') && {SETTLED}"));
+}
+
+fn an_example_ranks_for_a_context(browser: &Browser, demo: &Demo, mode: &str, words: &str) {
+    browser.open(&demo.url("/"));
+    let button = format!("#match-{mode}");
+    browser.wait_for("the page proposes the example", SHOWN_TIMEOUT, &format!("document.querySelector({})", json!(button)));
+    browser.click(&button);
+    let context = "document.getElementById('context')";
+    let told = format!(
+        "!{context}.hidden && {context}.dataset.mode === {} && {context}.textContent.includes({})",
+        json!(mode),
+        json!(words)
+    );
+    browser.wait_for("the example's context shows", SHOWN_TIMEOUT, &told);
+    browser.wait_for("its pictures show", SHOWN_TIMEOUT, &format!("{PICTURES_SHOW} && {SETTLED}"));
+    assert_ranked(&ranked(browser));
+    let bids = browser.run(
+        "return [...document.querySelectorAll('#image .name')].filter(name => /^¥[123] · /.test(name.textContent)).length",
+        &[],
+    );
+    assert_eq!(bids.as_u64().is_some_and(|bids| bids > 0), mode == "ads", "advertisements have bids: {bids}");
+    // The address holds it, so that it can be shared.
+    browser.open(&demo.url(&format!("/?match={mode}")));
+    browser.wait_for("the shared example shows", SHOWN_TIMEOUT, &format!("{told} && {PICTURES_SHOW} && {SETTLED}"));
+}
+
 fn the_other_language_is_one_click_away_and_remembered(browser: &Browser, demo: &Demo) {
     let go = "document.querySelector('.go').textContent";
+    search_for(browser, QUERY);
     browser.wait_for("Chinese at first", SHOWN_TIMEOUT, &format!("{go} === '搜索'"));
     browser.click("#language");
     browser.wait_for(

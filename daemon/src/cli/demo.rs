@@ -22,7 +22,7 @@ use super::index::{Indexing, index_file};
 use super::signals::stop_on_signals;
 use super::{ConfigArg, output};
 use crate::api::{self, AppState};
-use crate::assemble::{api_access, api_limits, api_media, open_index, start_rescorer, start_towers, warm_cache};
+use crate::assemble::{api_access, api_limits, api_media, open_disk, open_index, start_rescorer, start_towers, warm_cache};
 use crate::config::Config;
 use crate::generation::{Live, Serving};
 use crate::index::Index;
@@ -67,9 +67,12 @@ pub(super) async fn run(config: Config, args: DemoArgs) -> Result<u8> {
     let index = index.with_context(|| {
         hinted("the index was not opened", "stop the other demo, or remove the folder of index.embedded.path")
     })?;
-    let rescorer = start_rescorer(&config, &towers, &index, &metrics)?;
+    let rescorer = start_rescorer(&config, &towers, &index, open_disk(&config, &metrics).await, &metrics)?;
     let demo = Demo { config, towers, index, rescorer, metrics };
     let ended = demo.run(&set, listener, stop).await;
+    if let Some(rescorer) = &demo.rescorer {
+        rescorer.close().await;
+    }
     demo.index.close().await.context("the index was not closed cleanly")?;
     ended
 }

@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 use super::failure::{EXIT_FAILED, EXIT_OK, Usage, hinted};
 use super::search::read_picture;
 use super::{ConfigArg, output};
-use crate::assemble::{open_index, start_rescorer, start_towers};
+use crate::assemble::{open_disk, open_index, start_rescorer, start_towers};
 use crate::config::Config;
 use crate::telemetry::Metrics;
 
@@ -97,8 +97,10 @@ pub(super) async fn run(config: Config, args: RescoreArgs) -> Result<u8> {
             "an embedded index is open in one process at a time: stop the other, or re-score over its HTTP",
         )
     })?;
-    let rescorer = start_rescorer(&config, &towers, &index, &metrics)?.context("re-scoring is off")?;
+    let disk = open_disk(&config, &metrics).await;
+    let rescorer = start_rescorer(&config, &towers, &index, disk, &metrics)?.context("re-scoring is off")?;
     let response = rescorer.rescore(request).await;
+    rescorer.close().await;
     index.close().await.context("the index was not closed cleanly")?;
     let response = response?;
     if json {

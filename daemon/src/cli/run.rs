@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::failure::{Usage, hinted};
 use super::signals::stop_on_signals;
 use crate::api::{self, AppState};
-use crate::assemble::{api_access, api_limits, api_media, open_index, start_rescorer, start_towers};
+use crate::assemble::{api_access, api_limits, api_media, open_disk, open_index, start_rescorer, start_towers};
 use crate::config::{Config, KafkaConfig, TopicConfig, VersionSource};
 use crate::door::{self, DoorParts};
 use crate::generation::{self, Ingest, Live, Reading, Serving, StartParts, Started};
@@ -77,6 +77,9 @@ pub async fn run(config: Config) -> Result<()> {
     let served = end_server(server).await;
     for serving in servings {
         serving.index.close().await.context("an index was not closed cleanly")?;
+        if let Some(rescorer) = &serving.rescorer {
+            rescorer.close().await;
+        }
     }
     let Drained { unfinished } = ended?;
     served?;
@@ -143,7 +146,7 @@ async fn open(config: &Config, metrics: &Arc<Metrics>, patience: &Patience<'_>) 
         return Ok(None);
     }
     patience.readiness.set_ready(Condition::Index);
-    let rescorer = start_rescorer(config, &towers, &index, metrics)?;
+    let rescorer = start_rescorer(config, &towers, &index, open_disk(config, metrics).await, metrics)?;
     Ok(Some((Serving { towers, index, rescorer }, started)))
 }
 

@@ -12,7 +12,7 @@ use clap::Args;
 use super::failure::{EXIT_OK, Usage, hinted};
 use super::{ConfigArg, hits, output, parse_kind};
 use crate::api::{SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX, SEARCH_RESCORE_MAX, search};
-use crate::assemble::{open_index, start_rescorer, start_towers};
+use crate::assemble::{open_disk, open_index, start_rescorer, start_towers};
 use crate::config::Config;
 use crate::telemetry::Metrics;
 
@@ -59,7 +59,10 @@ pub(super) async fn run(config: Config, args: SearchArgs) -> Result<u8> {
             "start the server; an embedded index is open in one process at a time: stop the other, or search over its HTTP",
         )
     })?;
-    let rescorer = if args.rescore.is_some() { start_rescorer(&config, &towers, &index, &metrics)? } else { None };
+    let rescorer = match args.rescore {
+        Some(_) => start_rescorer(&config, &towers, &index, open_disk(&config, &metrics).await, &metrics)?,
+        None => None,
+    };
     let request = SearchRequest {
         text: args.text,
         image,
@@ -71,6 +74,9 @@ pub(super) async fn run(config: Config, args: SearchArgs) -> Result<u8> {
         ..SearchRequest::default()
     };
     let response = search(&towers, &*index, rescorer.as_deref(), request).await;
+    if let Some(rescorer) = &rescorer {
+        rescorer.close().await;
+    }
     index.close().await.context("the index was not closed cleanly")?;
     let response = response?;
     if args.json {

@@ -15,9 +15,9 @@ use super::error::ConfigError;
 use super::keys::{Need, section};
 use super::raw::{RawConfig, RawTable, RawValue};
 use super::types::{
-    BundleConfig, CacheConfig, Config, EngineConfig, IndexConfig, KafkaConfig, LogConfig, MediaConfig, PipelineConfig,
-    ProviderKind, RescoreConfig, RescoreTopics, ResultsConfig, RuntimeConfig, Secret, StatesForm, TopicConfig, TowerLimits,
-    TowersSection, VersionSource, WeightsConfig,
+    BundleConfig, CacheConfig, Config, DiskConfig, EngineConfig, IndexConfig, KafkaConfig, LogConfig, MediaConfig,
+    PipelineConfig, ProviderKind, RescoreConfig, RescoreTopics, ResultsConfig, RuntimeConfig, Secret, StatesForm, TopicConfig,
+    TowerLimits, TowersSection, VersionSource, WeightsConfig,
 };
 use crate::telemetry::LogFormat;
 
@@ -403,6 +403,8 @@ impl<'a> Resolver<'a> {
                 bytes_max: cache.integer("bytes_max"),
                 states: if cache.text("states") == "f32" { StatesForm::F32 } else { StatesForm::F16 },
                 warm: cache.flag("warm"),
+                disk: (!cache.text("disk_path").is_empty())
+                    .then(|| DiskConfig { path: self.join(cache.text("disk_path")), bytes_max: cache.integer("disk_bytes_max") }),
             },
         }
     }

@@ -278,6 +278,17 @@ pub struct CacheConfig {
     pub states: StatesForm,
     /// Whether the pipeline puts the states of what it indexes there.
     pub warm: bool,
+    /// A tier on disk; `None` keeps states in memory only.
+    pub disk: Option<DiskConfig>,
+}
+
+/// The feature cache's tier on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskConfig {
+    /// Its folder.
+    pub path: PathBuf,
+    /// Bytes that it takes of the disk.
+    pub bytes_max: u64,
 }
 
 /// `[rescore]`

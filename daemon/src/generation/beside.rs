@@ -15,6 +15,7 @@ use super::throttle::{Pace, Throttle};
 use super::{generation_folder, group_name};
 use crate::config::{Config, EngineConfig, KafkaConfig, RolloutConfig};
 use crate::pipeline::{Halt, KafkaOutlet};
+use crate::rescore::DiskTier;
 use crate::source::Drained;
 use crate::telemetry::{Metrics, Readiness};
 
@@ -29,6 +30,8 @@ pub(super) struct Shared {
     pub(super) readiness: Arc<Readiness>,
     /// How fast live traffic goes.
     pub(super) pace: Pace,
+    /// The feature cache's tier on disk, of all of them.
+    pub(super) disk: Option<Arc<DiskTier>>,
     pub(super) stop: CancellationToken,
 }
 

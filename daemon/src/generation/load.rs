@@ -76,7 +76,7 @@ pub(super) async fn load(shared: &Shared, bundles: &Bundles, fingerprint: &Finge
         )));
     }
     let index = open_index_beside(&config, &towers).await?;
-    let rescorer = start_rescorer(&config, &towers, &index, &shared.metrics).map_err(refused)?;
+    let rescorer = start_rescorer(&config, &towers, &index, shared.disk.clone(), &shared.metrics).map_err(refused)?;
     let serving = Arc::new(Serving { towers, index, rescorer });
     let running = Running::start(shared, &config, serving, voice).map_err(|error| LoadError::Unanswered(whole(&error)))?;
     info!(bundle = running.bundle(), fingerprint = fingerprint.short(), "a generation runs beside the live one");

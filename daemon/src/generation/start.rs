@@ -92,6 +92,7 @@ impl Started {
     /// The live generation's source or pipeline did not start.
     pub fn roll(self, parts: StartParts, generations: Generations, asked: Asked) -> Result<Rolling> {
         let StartParts { config, kafka, outlet, metrics, readiness, live, stop } = parts;
+        let disk = live.serving().rescorer.as_ref().and_then(|rescorer| rescorer.cache().disk().cloned());
         let traffic = Arc::new(Traffic::new(Arc::clone(&live), Arc::clone(&metrics)));
         let shared = Shared {
             config,
@@ -101,6 +102,7 @@ impl Started {
             metrics,
             readiness,
             pace: traffic.pace(),
+            disk,
             stop,
         };
         let first = first(&shared, &self.config, live.serving())

@@ -1,134 +1,44 @@
 //! The feature cache: vector and states of items that were encoded once.
 //!
 //! A key is the hash of the bundle's fingerprint, the side, and the content as the tower sees it: a picture's encoded bytes, a text's
-//! token ids. So a changed item or another bundle never finds an old state, and nothing has to be invalidated. In memory only; what is
-//! over `rescore.cache.bytes_max` falls out, the least used first.
+//! token ids. So a changed item or another bundle never finds an old state, and nothing has to be invalidated. In memory what is over
+//! `rescore.cache.bytes_max` falls out, the least used first; what is encoded goes to disk too, where there is a tier
+//! (`rescore.cache.disk_path`), and comes back from there after a restart.
 
 use std::sync::Arc;
 
 use astromech_schemas::Fingerprint;
 use astromech_schemas::rescore::Side;
-use astromech_towers::{EmbeddedStates, ImageStates, TextStates};
-use half::f16;
-use half::slice::HalfFloatSliceExt as _;
+use astromech_towers::EmbeddedStates;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use sha2::{Digest as _, Sha256};
 
+use super::disk::DiskTier;
+use super::entry::{Entry, States};
 use crate::config::{CacheConfig, StatesForm};
 use crate::media::ContentHash;
-use crate::telemetry::Metrics;
+use crate::telemetry::{CacheTier, Metrics};
 
 /// Parts that lock alone. Few, because each has its own share of the bytes, and one item must fit into it.
 const SHARDS: usize = 4;
 /// About how large an item is, for the tables beside the items: a small model's states.
 const ITEM_BYTES_GUESS: u64 = 64 * 1024;
-/// What an entry takes beside its numbers.
-const ENTRY_BYTES: usize = 256;
 
 /// Name of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StateKey([u8; 32]);
 
-/// Hidden states of either tower.
-pub trait States: Sized + Send + Sync + 'static {
-    /// Which tower's.
-    const SIDE: Side;
-    /// Tokens and width.
-    fn shape(&self) -> (usize, usize);
-    /// `tokens * width` numbers.
-    fn data(&self) -> &[f32];
-    /// From their parts.
-    fn build(tokens: usize, width: usize, data: Box<[f32]>) -> Self;
-}
-
-impl States for ImageStates {
-    const SIDE: Side = Side::Image;
-
-    fn shape(&self) -> (usize, usize) {
-        (self.tokens, self.width)
+impl StateKey {
+    /// A hash that was computed before.
+    pub(super) const fn from_bytes(hash: [u8; 32]) -> Self {
+        Self(hash)
     }
 
-    fn data(&self) -> &[f32] {
-        &self.data
+    /// The hash itself.
+    pub(super) const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
     }
-
-    fn build(tokens: usize, width: usize, data: Box<[f32]>) -> Self {
-        Self { tokens, width, data }
-    }
-}
-
-impl States for TextStates {
-    const SIDE: Side = Side::Text;
-
-    fn shape(&self) -> (usize, usize) {
-        (self.tokens, self.width)
-    }
-
-    fn data(&self) -> &[f32] {
-        &self.data
-    }
-
-    fn build(tokens: usize, width: usize, data: Box<[f32]>) -> Self {
-        Self { tokens, width, data }
-    }
-}
-
-/// States as they are kept.
-#[derive(Clone)]
-enum Kept {
-    Half(Arc<[f16]>),
-    Full(Arc<[f32]>),
-}
-
-/// One entry.
-#[derive(Clone)]
-struct Entry {
-    embedding: Arc<[f32]>,
-    token_vectors: Option<Arc<[f32]>>,
-    tokens: usize,
-    width: usize,
-    states: Kept,
-}
-
-impl Entry {
-    fn new<S: States>(encoded: &EmbeddedStates<S>, form: StatesForm) -> Self {
-        let (tokens, width) = encoded.states.shape();
-        let states = match form {
-            StatesForm::F16 => halves(encoded.states.data()),
-            StatesForm::F32 => None,
-        };
-        let states = states.map_or_else(|| Kept::Full(encoded.states.data().into()), Kept::Half);
-        let token_vectors = encoded.tokens.as_deref().map(Arc::from);
-        Self { embedding: encoded.embedding.as_slice().into(), token_vectors, tokens, width, states }
-    }
-
-    fn load<S: States>(&self) -> EmbeddedStates<S> {
-        let data = match &self.states {
-            Kept::Half(halves) => halves.to_f32_vec().into_boxed_slice(),
-            Kept::Full(numbers) => numbers.to_vec().into_boxed_slice(),
-        };
-        EmbeddedStates {
-            embedding: self.embedding.to_vec(),
-            tokens: self.token_vectors.as_deref().map(Box::from),
-            states: Arc::new(S::build(self.tokens, self.width, data)),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        let states = match &self.states {
-            Kept::Half(halves) => size_of_val(&**halves),
-            Kept::Full(numbers) => size_of_val(&**numbers),
-        };
-        ENTRY_BYTES + states + size_of_val(&*self.embedding) + self.token_vectors.as_deref().map_or(0, size_of_val)
-    }
-}
-
-/// `None` where a number is beyond what 16 bits hold: such states are kept in full.
-fn halves(numbers: &[f32]) -> Option<Arc<[f16]>> {
-    let mut halves = vec![f16::ZERO; numbers.len()];
-    halves.convert_from_f32_slice(numbers);
-    halves.iter().all(|half| half.is_finite()).then(|| halves.into())
 }
 
 #[derive(Clone)]
@@ -145,15 +55,17 @@ pub struct StateCache {
     fingerprint: Fingerprint,
     form: StatesForm,
     entries: Cache<StateKey, Entry, ByBytes>,
+    disk: Option<Arc<DiskTier>>,
     metrics: Arc<Metrics>,
 }
 
 impl StateCache {
-    /// An empty cache for the states of the bundle `fingerprint`.
+    /// A cache for the states of the bundle `fingerprint`: nothing in memory, on disk what `disk` holds, which caches of several bundles
+    /// may share.
     ///
     /// # Panics
     /// Never: the options are complete.
-    pub fn new(fingerprint: Fingerprint, config: &CacheConfig, metrics: Arc<Metrics>) -> Self {
+    pub fn new(fingerprint: Fingerprint, config: &CacheConfig, disk: Option<Arc<DiskTier>>, metrics: Arc<Metrics>) -> Self {
         let items = (config.bytes_max / ITEM_BYTES_GUESS).max(1) as usize;
         let options = OptionsBuilder::new()
             .shards(SHARDS)
@@ -162,7 +74,7 @@ impl StateCache {
             .build()
             .expect("both capacities are set");
         let entries = Cache::with_options(options, ByBytes, DefaultHashBuilder::default(), DefaultLifecycle::default());
-        Self { fingerprint, form: config.states, entries, metrics }
+        Self { fingerprint, form: config.states, entries, disk, metrics }
     }
 
     /// Key of an encoded picture.
@@ -200,31 +112,71 @@ impl StateCache {
     ) -> Result<(EmbeddedStates<S>, bool), E> {
         match self.entries.get_value_or_guard_async(key).await {
             Ok(entry) => {
-                self.metrics.rescore.cache_looked(S::SIDE, true);
+                self.looked::<S>(CacheTier::Memory, true);
                 Ok((entry.load(), true))
             }
             Err(guard) => {
-                self.metrics.rescore.cache_looked(S::SIDE, false);
-                let encoded = encode.await?;
+                self.looked::<S>(CacheTier::Memory, false);
+                let found = self.look_on_disk::<S>(key).await;
+                let hit = found.is_some();
+                let (entry, encoded) = if let Some(entry) = found {
+                    let encoded = entry.load();
+                    (entry, encoded)
+                } else {
+                    let encoded = encode.await?;
+                    (self.written(key, &encoded), encoded)
+                };
                 // An entry that was put there meanwhile is the same.
-                let _ = guard.insert(Entry::new(&encoded, self.form));
+                let _ = guard.insert(entry);
                 self.report();
-                Ok((encoded, false))
+                Ok((encoded, hit))
             }
         }
     }
 
     /// The entry of `key`, if it is there.
-    pub fn get<S: States>(&self, key: &StateKey) -> Option<EmbeddedStates<S>> {
-        let entry = self.entries.get(key)?;
-        self.metrics.rescore.cache_looked(S::SIDE, true);
-        Some(entry.load())
+    pub async fn get<S: States>(&self, key: &StateKey) -> Option<EmbeddedStates<S>> {
+        if let Some(entry) = self.entries.get(key) {
+            self.looked::<S>(CacheTier::Memory, true);
+            return Some(entry.load());
+        }
+        self.looked::<S>(CacheTier::Memory, false);
+        let entry = self.look_on_disk::<S>(key).await?;
+        let encoded = entry.load();
+        self.entries.insert(key.clone(), entry);
+        self.report();
+        Some(encoded)
     }
 
     /// Keeps what somebody else has encoded: the indexing pipeline.
     pub fn put<S: States>(&self, key: StateKey, encoded: &EmbeddedStates<S>) {
-        self.entries.insert(key, Entry::new(encoded, self.form));
+        let entry = self.written(&key, encoded);
+        self.entries.insert(key, entry);
         self.report();
+    }
+
+    /// The tier on disk, where there is one.
+    pub const fn disk(&self) -> Option<&Arc<DiskTier>> {
+        self.disk.as_ref()
+    }
+
+    async fn look_on_disk<S: States>(&self, key: &StateKey) -> Option<Entry> {
+        let found = self.disk.as_ref()?.get(key).await;
+        self.looked::<S>(CacheTier::Disk, found.is_some());
+        found
+    }
+
+    /// An entry for memory, on its way to the disk too.
+    fn written<S: States>(&self, key: &StateKey, encoded: &EmbeddedStates<S>) -> Entry {
+        let entry = Entry::new(encoded, self.form);
+        if let Some(disk) = &self.disk {
+            disk.put(key, &entry);
+        }
+        entry
+    }
+
+    fn looked<S: States>(&self, tier: CacheTier, hit: bool) {
+        self.metrics.rescore.cache_looked(S::SIDE, tier, hit);
     }
 
     /// Entries held.
@@ -244,11 +196,14 @@ impl StateCache {
 
 #[cfg(test)]
 mod tests {
+    use astromech_towers::ImageStates;
+
     use super::*;
 
     fn cache(bytes_max: u64, states: StatesForm) -> StateCache {
         let fingerprint = Fingerprint::try_from("a".repeat(64)).unwrap();
-        StateCache::new(fingerprint, &CacheConfig { bytes_max, states, warm: false }, Arc::new(Metrics::new()))
+        let config = CacheConfig { bytes_max, states, warm: false, disk: None };
+        StateCache::new(fingerprint, &config, None, Arc::new(Metrics::new()))
     }
 
     fn encoded(numbers: &[f32]) -> EmbeddedStates<ImageStates> {
@@ -260,13 +215,13 @@ mod tests {
         cache.image_key(&ContentHash::of(&content.to_le_bytes()))
     }
 
-    #[test]
-    fn states_come_back_within_half_precision_and_what_is_beyond_it_in_full() {
+    #[tokio::test]
+    async fn states_come_back_within_half_precision_and_what_is_beyond_it_in_full() {
         let cache = cache(1 << 20, StatesForm::F16);
         for (content, numbers) in [[0.1_f32, -3.25, 1e-3], [1e6, -0.1, 0.0]].iter().enumerate() {
             let key = key(&cache, content as u32);
             cache.put(key.clone(), &encoded(numbers));
-            let found = cache.get::<ImageStates>(&key).unwrap();
+            let found = cache.get::<ImageStates>(&key).await.unwrap();
             for (found, put) in found.states.data.iter().zip(numbers) {
                 assert!((found - put).abs() <= put.abs() * 1e-3, "{found} for {put}");
             }

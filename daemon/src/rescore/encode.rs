@@ -10,7 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::sync::Semaphore;
 
-use super::cache::{StateCache, StateKey, States};
+use super::cache::{StateCache, StateKey};
+use super::entry::States;
 use super::fault::{Fault, failed, fault, of_media, of_preparing, of_towers};
 use super::source::Picture;
 use crate::media::{ContentHash, Media};
@@ -56,7 +57,7 @@ impl Encoder {
     /// An item's picture: with the hash that its point carries nothing is fetched where the cache has it.
     async fn stored(&self, url: Option<String>, content: Option<ContentHash>) -> Result<EmbeddedStates<ImageStates>, Fault> {
         if let Some(content) = content
-            && let Some(found) = self.cache.get(&self.cache.image_key(&content))
+            && let Some(found) = self.cache.get(&self.cache.image_key(&content)).await
         {
             self.hits.fetch_add(1, Ordering::Relaxed);
             return Ok(found);

@@ -13,7 +13,9 @@
 mod blend;
 mod cache;
 mod context;
+mod disk;
 mod encode;
+mod entry;
 mod error;
 mod fault;
 mod job;
@@ -31,7 +33,9 @@ use astromech_towers::Towers;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use blend::best_first;
-pub use cache::{StateCache, StateKey, States};
+pub use cache::{StateCache, StateKey};
+pub use disk::DiskTier;
+pub use entry::States;
 pub use error::RescoreError;
 pub use query::Query;
 pub use source::TEXT_BYTES_MAX;
@@ -103,6 +107,13 @@ impl Rescorer {
     /// The cache in use.
     pub const fn cache(&self) -> &Arc<StateCache> {
         &self.parts.cache
+    }
+
+    /// Writes what is on its way to the feature cache's disk; for the end of the process.
+    pub async fn close(&self) {
+        if let Some(disk) = self.parts.cache.disk() {
+            disk.close().await;
+        }
     }
 
     /// Scores and ranks a request's candidates, within its `deadline_ms`, else the configured one.

@@ -9,4 +9,4 @@ pub(crate) mod trace;
 pub use log::{LogError, LogFormat, init_log};
 pub use metrics::{METRICS_CONTENT_TYPE, Metrics, Stage};
 pub use readiness::{Condition, Readiness};
-pub use rescore::RescoreMetrics;
+pub use rescore::{CacheTier, RescoreMetrics};

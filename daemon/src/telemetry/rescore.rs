@@ -20,9 +20,33 @@ struct OutcomeLabel {
     outcome: &'static str,
 }
 
+/// Where a state of the feature cache lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheTier {
+    /// Looked at first.
+    Memory,
+    /// Looked at for what memory does not have.
+    Disk,
+}
+
+impl CacheTier {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SideLabel {
+struct LookLabel {
     side: &'static str,
+    tier: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TierLabel {
+    tier: &'static str,
 }
 
 /// Counters of re-scoring.
@@ -32,10 +56,11 @@ pub struct RescoreMetrics {
     candidates: Family<OutcomeLabel, Counter>,
     seconds: Histogram,
     in_flight: Gauge,
-    cache_hits: Family<SideLabel, Counter>,
-    cache_misses: Family<SideLabel, Counter>,
+    cache_hits: Family<LookLabel, Counter>,
+    cache_misses: Family<LookLabel, Counter>,
     cache_items: Gauge,
-    cache_bytes: Gauge,
+    cache_bytes: Family<TierLabel, Gauge>,
+    cache_disk_up: Gauge,
 }
 
 impl RescoreMetrics {
@@ -48,11 +73,15 @@ impl RescoreMetrics {
             cache_hits: Family::default(),
             cache_misses: Family::default(),
             cache_items: Gauge::default(),
-            cache_bytes: Gauge::default(),
+            cache_bytes: Family::default(),
+            cache_disk_up: Gauge::default(),
         };
-        for side in Side::ALL {
-            let label = SideLabel { side: side.as_str() };
-            let _ = (metrics.cache_hits.get_or_create(&label).get(), metrics.cache_misses.get_or_create(&label).get());
+        for tier in [CacheTier::Memory, CacheTier::Disk] {
+            for side in Side::ALL {
+                let label = LookLabel { side: side.as_str(), tier: tier.as_str() };
+                let _ = (metrics.cache_hits.get_or_create(&label).get(), metrics.cache_misses.get_or_create(&label).get());
+            }
+            let _ = metrics.cache_bytes.get_or_create(&TierLabel { tier: tier.as_str() }).get();
         }
         for outcome in ProblemKind::ALL.iter().map(|kind| kind.as_str()).chain([SCORED]) {
             let _ = metrics.candidates.get_or_create(&OutcomeLabel { outcome }).get();
@@ -65,10 +94,20 @@ impl RescoreMetrics {
         r.register("rescore_candidates", "Candidates scored, and those that were not by reason", self.candidates.clone());
         r.register_with_unit("rescore", "Time of one re-scoring request", Unit::Seconds, self.seconds.clone());
         r.register("rescore_in_flight", "Re-scoring requests under way", self.in_flight.clone());
-        r.register("rescore_cache_hits", "States found in the feature cache", self.cache_hits.clone());
-        r.register("rescore_cache_misses", "States that had to be encoded", self.cache_misses.clone());
-        r.register("rescore_cache_items", "Items in the feature cache", self.cache_items.clone());
-        r.register("rescore_cache_bytes", "Bytes in the feature cache", self.cache_bytes.clone());
+        r.register("rescore_cache_hits", "States found in a tier of the feature cache", self.cache_hits.clone());
+        r.register(
+            "rescore_cache_misses",
+            "States that a tier of the feature cache did not have; the disk is asked after memory",
+            self.cache_misses.clone(),
+        );
+        r.register("rescore_cache_items", "Items in the feature cache's memory", self.cache_items.clone());
+        r.register(
+            "rescore_cache_bytes",
+            "Bytes of the feature cache: held in memory, taken of the disk",
+            self.cache_bytes.clone(),
+        );
+        let up = "Whether the feature cache has its tier on disk; 0 where none is configured, or it can't be used";
+        r.register("rescore_cache_disk_up", up, self.cache_disk_up.clone());
     }
 
     /// A request ended after `time`; `answered` or refused.
@@ -98,15 +137,26 @@ impl RescoreMetrics {
         self.in_flight.dec();
     }
 
-    /// The cache was asked for the states of one side.
-    pub fn cache_looked(&self, side: Side, hit: bool) {
+    /// A tier was asked for the states of one side.
+    pub fn cache_looked(&self, side: Side, tier: CacheTier, hit: bool) {
         let counters = if hit { &self.cache_hits } else { &self.cache_misses };
-        counters.get_or_create(&SideLabel { side: side.as_str() }).inc();
+        counters.get_or_create(&LookLabel { side: side.as_str(), tier: tier.as_str() }).inc();
     }
 
-    /// What the cache holds.
+    /// What the memory holds.
     pub fn set_cache(&self, items: usize, bytes: u64) {
         self.cache_items.set(items as i64);
-        self.cache_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.set_bytes(CacheTier::Memory, bytes);
+    }
+
+    /// Whether there is a tier on disk, and the bytes that it takes.
+    pub fn set_disk(&self, up: bool, bytes: u64) {
+        self.cache_disk_up.set(i64::from(up));
+        self.set_bytes(CacheTier::Disk, bytes);
+    }
+
+    fn set_bytes(&self, tier: CacheTier, bytes: u64) {
+        let gauge = self.cache_bytes.get_or_create(&TierLabel { tier: tier.as_str() });
+        gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 }

@@ -103,8 +103,8 @@ async fn a_second_call_takes_every_state_from_the_cache_and_scores_the_same() {
         }
         let metrics = server.metrics.encode();
         for line in [
-            r#"astromech_rescore_cache_hits_total{side="image"} 2"#,
-            r#"astromech_rescore_cache_misses_total{side="text"} 1"#,
+            r#"astromech_rescore_cache_hits_total{side="image",tier="memory"} 2"#,
+            r#"astromech_rescore_cache_misses_total{side="text",tier="memory"} 1"#,
             "astromech_rescore_cache_items 3",
             r#"astromech_rescore_candidates_total{outcome="scored"} 4"#,
         ] {
@@ -124,6 +124,37 @@ async fn put_image(server: &Server, version: u64, id: &str, from: &str, with_has
     }
     let Value::Object(payload) = payload else { panic!("an object") };
     server.apply(Kind::Image, id, version, ChangeBody::Upsert { text: None, image: Some(image), payload }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_a_candidate_comes_from_disk_without_fetching_and_encoding() {
+    let disk = tempfile::tempdir().unwrap();
+    let settings = format!("[rescore.cache]\ndisk_path = {}\ndisk_bytes_max = 67108864\n", json!(disk.path()));
+    let body = json!({"context": {"text": "保龄球"}, "candidates": [{"item": {"kind": "image", "id": "a"}}]});
+    let mut scores = Vec::new();
+    for restarted in [false, true] {
+        let Some(server) = alone(&settings).await else { return };
+        put_image(&server, 1, "a", PICTURES[0], true).await;
+        if restarted {
+            std::fs::remove_file(server.root().join("a.jpg")).unwrap();
+        }
+        let found = rescore(&server, &body).await;
+        let expected = if restarted { (2, 0) } else { (0, 2) };
+        assert_eq!((found.scored, (found.cache.hits, found.cache.misses)), (1, expected), "{:?}", found.problems);
+        scores.push(found.results[0].scores);
+        let lines = if restarted { ["hits", "hits"] } else { ["misses", "misses"] };
+        let metrics = server.metrics.encode();
+        for (look, side) in lines.into_iter().zip(["image", "text"]) {
+            let line = format!("astromech_rescore_cache_{look}_total{{side=\"{side}\",tier=\"disk\"}} ");
+            let seen = metrics.lines().find(|l| l.starts_with(&line)).unwrap();
+            assert_ne!(seen, format!("{line}0"), "{metrics}");
+        }
+        server.rescorer.as_ref().unwrap().close().await;
+        server.stop.cancel();
+        server.served.await.unwrap();
+        drop(server.rescorer);
+    }
+    assert!(near(scores[0].score, scores[1].score, SAME), "{scores:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use astromech::api::{AppState, Limits, MediaRoots, serve};
-use astromech::assemble::{api_access, start_rescorer};
+use astromech::assemble::{api_access, open_disk, start_rescorer};
 use astromech::config::Config;
 use astromech::generation::{Live, Serving};
 use astromech::index::{Change, ChangeBody, Index, IndexOptions, Space, open};
@@ -104,7 +104,7 @@ impl Server {
         // A process that already has a provider keeps it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config = config(folder.path(), settings);
-        let rescorer = start_rescorer(&config, &towers, &index, &metrics).unwrap();
+        let rescorer = start_rescorer(&config, &towers, &index, open_disk(&config, &metrics).await, &metrics).unwrap();
         let state = AppState {
             live: Arc::new(Live::new(Serving { towers: towers.clone(), index: Arc::clone(&index), rescorer: rescorer.clone() })),
             generations: None,

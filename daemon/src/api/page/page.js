@@ -8,6 +8,7 @@
       offline: '连不上服务', unreadable: '这个文件不是可以读取的图片', similar: '找相似的图片', untitled: '无标题', other: 'English',
       key: '此服务需要 API 密钥', unlock: '使用',
       rerank: '用单塔模型精排', ranks: (now, was) => `精排第 ${now} 位，双塔第 ${was} 位`, unscored: '未能精排',
+      exampleAds: '示例：为文章选广告图', exampleIllustrations: '示例：为段落选配图', contextAds: '为这篇文章选广告图', contextIllustrations: '为这段文字选配图', noArticle: '没有文章可作示例',
       counts: (c) => [c.image && `${c.image} 张图片`, c.article && `${c.article} 篇文章`, c.ad && `${c.ad} 个广告`].filter(Boolean).join(' · '),
       timing: (e, s, r) => [`编码 ${e} ms`, `检索 ${s} ms`, r && `精排 ${r} ms`].filter(Boolean).join(' · '), facts: (i) => [`模型 ${i.bundle}`, `${i.dim} 维`, `${i.precision} · ${i.provider}`],
     },
@@ -20,9 +21,16 @@
       similar: 'Find similar pictures', untitled: 'Untitled', other: '中文',
       key: 'This daemon asks for an API key', unlock: 'Use it',
       rerank: 'Re-rank by the single tower', ranks: (now, was) => `Rank ${now} by the single tower, ${was} by the dual towers`, unscored: 'Not re-ranked',
+      exampleAds: 'Example: ads for an article', exampleIllustrations: 'Example: illustrations for a paragraph',
+      contextAds: 'Ad pictures for this article', contextIllustrations: 'Illustrations for this paragraph', noArticle: 'The index has no article for the example',
       counts: (c) => [c.image && `${c.image} pictures`, c.article && `${c.article} articles`, c.ad && `${c.ad} advertisements`].filter(Boolean).join(' · '),
       timing: (e, s, r) => [`embed ${e} ms`, `search ${s} ms`, r && `re-rank ${r} ms`].filter(Boolean).join(' · '), facts: (i) => [`model ${i.bundle}`, `${i.dim} dimensions`, `${i.precision} · ${i.provider}`],
     },
+  };
+  // Context of each example, and what it recalls; bids stand for those of an auction.
+  const MATCHES = {
+    ads: { text: '新款电动汽车上市', kinds: ['article', 'ad', 'image'], bids: [1, 2, 3] },
+    illustrations: { text: '周末和朋友一起去打保龄球，最后吃了一块生日蛋糕。', kinds: ['image'] },
   };
   const FIRST = 18, MOST = 100, ARTICLES_FIRST = 6, RESCORE_FIRST = 50;
   const SERVED = ['image/jpeg', 'image/png', 'image/webp', 'image/gif', 'image/bmp'];
@@ -75,6 +83,7 @@
     $('language').textContent = t.other;
     $('language').lang = language === 'zh' ? 'en' : 'zh-CN';
     facts();
+    chips();
     if (answer) show(answer);
   }
 
@@ -92,7 +101,15 @@
       button.setAttribute('aria-pressed', String(text === query));
       return make('li', {}, button);
     }));
+    const able = info && info.examples.length && info.rescore_candidates_max, shown = new URLSearchParams(location.search).get('match');
+    $('matches').replaceChildren(...(able ? Object.keys(MATCHES) : []).map((mode) => {
+      const button = make('button', { type: 'button', id: `match-${mode}`, textContent: words()[named('example', mode)], onclick: () => ask({ match: mode }) });
+      button.setAttribute('aria-pressed', String(mode === shown));
+      return make('li', {}, button);
+    }));
   }
+
+  const named = (word, mode) => word + mode[0].toUpperCase() + mode.slice(1);
 
   // Searching -----------------------------------------------------------------------------------------------------------------
 
@@ -105,16 +122,11 @@
     $('alert').hidden = true;
     $('query').value = query.text || '';
     picture(query.show || null);
-    if (push) history.pushState(null, '', query.text ? `/?q=${encodeURIComponent(query.text)}` : query.like ? `/?like=${encodeURIComponent(query.like)}` : '/');
+    if (push) history.pushState(null, '', address(query));
     chips();
     const skeleton = setTimeout(() => { $('status').textContent = words().searching; if (!answer) waiting(); }, SKELETON_MS);
     try {
-      const body = query.text ? { text: query.text } : { image: query.image || await fetched(query, mine.signal) };
-      const response = await call('/v1/search', {
-        method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ ...body, ...second(), limit }), signal: mine.signal,
-      });
-      const json = await response.json();
-      if (!response.ok) throw Object.assign(new Error(json.detail), { title: json.title });
+      const json = query.match ? await matched(query.match, mine.signal) : await searched(query, mine.signal);
       answer = json;
       show(json);
       if (push) window.scrollTo({ top: 0 });
@@ -128,6 +140,42 @@
         document.body.classList.remove('stale');
       }
     }
+  }
+
+  function address({ text, like, match }) {
+    const [name, value] = text ? ['q', text] : like ? ['like', like] : ['match', match];
+    return value ? `/?${name}=${encodeURIComponent(value)}` : '/';
+  }
+
+  async function post(path, body, signal) {
+    const response = await call(path, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body), signal });
+    const json = await response.json();
+    if (!response.ok) throw Object.assign(new Error(json.detail), { title: json.title });
+    return json;
+  }
+
+  async function searched(query, signal) {
+    const body = query.text ? { text: query.text } : { image: query.image || await fetched(query, signal) };
+    return post('/v1/search', { ...body, ...second(), limit }, signal);
+  }
+
+  // The dual towers recall, the single tower ranks: for an article as advertisements, for a paragraph as illustrations.
+  async function matched(mode, signal) {
+    const { text, kinds, bids } = MATCHES[mode];
+    const found = await post('/v1/search', { text, kinds, limit: FIRST }, signal);
+    const article = (found.hits.article || [])[0];
+    if (mode === 'ads' && !article) throw Object.assign(new Error(''), { title: words().noArticle });
+    const recalled = [...(found.hits.ad || []), ...(found.hits.image || [])];
+    const candidates = recalled.map(({ kind, id }, place) => ({ item: { kind, id }, ...(bids && { bid: bids[place % bids.length] }) }));
+    const context = mode === 'ads' ? { item: { kind: article.kind, id: article.id } } : { text };
+    const said = await post('/v1/rescore', { context, candidates, mode }, signal);
+    const hit = ({ index, scores, kind, detail }) => {
+      const { bid } = candidates[index];
+      return { ...recalled[index], bid, rescore: { dual_rank: index + 1, scores, problem: scores ? undefined : { kind, detail } } };
+    };
+    const results = said.results.map(({ index, itm, itc, itm_text, itm_image, score }) => hit({ index, scores: { itm, itc, itm_text, itm_image, score } }));
+    const match = { mode, title: article && article.title, text: article ? article.body : text };
+    return { match, hits: { image: [...results, ...said.problems.map(hit)] }, embed_ms: found.embed_ms, search_ms: found.search_ms, rescore_ms: said.timings.total_ms };
   }
 
   // How many of the best hits the single tower ranks anew.
@@ -199,12 +247,22 @@
     const count = { image: hits.image.length, ad: hits.ad.length, article: hits.article.length };
     const found = count.image + count.ad + count.article;
     $('results').className = '';
+    context(json.match);
     $('status').textContent = found ? `${t.counts(count)} — ${t.timing(json.embed_ms.toFixed(1), json.search_ms.toFixed(1), json.rescore_ms && json.rescore_ms.toFixed(1))}` : t.nothing;
     $('image').replaceChildren(...hits.image.map(tile));
     $('ad').replaceChildren(...hits.ad.map(tile));
     $('article').replaceChildren(...hits.article.slice(0, Math.round(ARTICLES_FIRST * limit / FIRST)).map(row));
     for (const kind of ['image', 'ad', 'article']) $(`section-${kind}`).hidden = !count[kind];
-    $('more').hidden = limit >= MOST || Math.max(count.image, count.ad, count.article) < limit;
+    $('more').hidden = Boolean(json.match) || limit >= MOST || Math.max(count.image, count.ad, count.article) < limit;
+  }
+
+  // What an example's pictures were chosen for.
+  function context(match) {
+    $('context').hidden = !match;
+    if (!match) return;
+    const label = make('h2', { textContent: words()[named('context', match.mode)] });
+    $('context').dataset.mode = match.mode;
+    $('context').replaceChildren(...[label, match.title && make('h3', { textContent: match.title, lang: 'zh-CN' }), make('p', { textContent: match.text || '', lang: 'zh-CN' })].filter(Boolean));
   }
 
   function img(hit, tile) {
@@ -240,7 +298,7 @@
   function tile(hit, index) {
     const figure = make('figure', { className: 'tile' });
     // A caption's first words name the picture; the rest is in the tooltip.
-    const title = (hit.title || hit.id).split(/[：:。\n]/)[0];
+    const first = (hit.title || hit.id).split(/[：:。\n]/)[0], title = hit.bid ? `¥${hit.bid} · ${first}` : first;
     const inside = hit.image_url ? img(hit, figure) : make('span', { className: 'none', textContent: title });
     const button = make('button', { type: 'button', title: `${about(hit)}\n${words().similar}` }, inside);
     button.onclick = () => askLike(`${hit.kind}/${hit.id}`);
@@ -274,6 +332,7 @@
     answer = null;
     for (const kind of ['image', 'ad', 'article']) { $(kind).replaceChildren(); $(`section-${kind}`).hidden = true; }
     $('results').className = '';
+    context(null);
     $('status').textContent = '';
     $('more').hidden = true;
   }
@@ -294,8 +353,9 @@
   // What the address says is what is shown, so that a search can be shared and the back button works.
   function follow() {
     const parameters = new URLSearchParams(location.search);
-    const text = (parameters.get('q') || '').trim(), like = parameters.get('like');
-    if (text) ask({ text }, { push: false });
+    const text = (parameters.get('q') || '').trim(), like = parameters.get('like'), match = parameters.get('match');
+    if (Object.hasOwn(MATCHES, match)) ask({ match }, { push: false });
+    else if (text) ask({ text }, { push: false });
     else if (like) askLike(like, { push: false });
     else home(false);
   }
@@ -306,7 +366,7 @@
     event.preventDefault();
     const text = $('query').value.trim();
     if (text) ask({ text });
-    else if (last && !last.text) ask(last, { push: false });
+    else if (last && !last.text && !last.match) ask(last, { push: false });
     else $('query').focus();
   };
   $('home').onclick = (event) => { if (!event.metaKey && !event.ctrlKey) { event.preventDefault(); home(true); } };

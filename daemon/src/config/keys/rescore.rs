@@ -2,7 +2,7 @@
 
 use super::KeyKind::{Bool, Choice, Float, Integer, Text, TextList};
 use super::Need::Default;
-use super::{GIB, MINUTE_MS, Section, SectionForm, key};
+use super::{GIB, MIB, MINUTE_MS, Section, SectionForm, key};
 
 /// `[rescore]`
 pub(super) const SERVICE: Section = Section {
@@ -54,7 +54,7 @@ pub(super) const SERVICE: Section = Section {
 /// `[rescore.cache]`
 pub(super) const CACHE: Section = Section {
     name: "rescore.cache",
-    doc: "States of items that were encoded once, in memory, by content and bundle.",
+    doc: "States of items that were encoded once, by content and bundle: in memory, and on disk where a path is given.",
     form: SectionForm::Table(&[
         key(
             "bytes_max",
@@ -74,6 +74,20 @@ pub(super) const CACHE: Section = Section {
             Default("false"),
             "Whether indexing puts the states of each picture and text there. It copies them out of the towers, which costs little \
              on a CPU and some bandwidth on a GPU.",
+        ),
+        key(
+            "disk_path",
+            Text,
+            Default("\"\""),
+            "Folder for states on disk, of one process alone; they outlive a restart. Empty keeps them in memory only, as does a disk \
+             without the room.",
+        ),
+        key(
+            "disk_bytes_max",
+            Integer(64 * MIB, 16 * 1024 * GIB),
+            Default("1073741824"),
+            "Bytes taken of the disk, all at the start, in blocks of 4 MiB; the oldest block falls out. Memory holds 300 bytes more for \
+             each 64 KiB or so there.",
         ),
     ]),
 };
