@@ -131,7 +131,8 @@ impl Entry {
         let (form, tokens, width, dim) = (word(0), word(1) as usize, word(2) as usize, word(3) as usize);
         let (embedding, states) = numbers.split_at_checked(dim.checked_mul(4)?)?;
         let has_tokens = form > WITH_TOKENS;
-        let (token_vectors, states) = states.split_at_checked(if has_tokens { tokens.checked_mul(dim)?.checked_mul(4)? } else { 0 })?;
+        let (token_vectors, states) =
+            states.split_at_checked(if has_tokens { tokens.checked_mul(dim)?.checked_mul(4)? } else { 0 })?;
         let count = tokens.checked_mul(width)?;
         let states = match if has_tokens { form - WITH_TOKENS } else { form } {
             HALF if states.len() == count.checked_mul(2)? => {
