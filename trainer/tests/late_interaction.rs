@@ -69,8 +69,8 @@ fn runtime() -> tokio::runtime::Runtime {
 /// Similarities of all pictures with all texts by the loss itself, by the picture's and by the text's view, each [picture][text]. The
 /// texts are one padded batch, as in training.
 fn by_the_loss(trained: &Trained, towers: &Towers) -> [Vec<Vec<f64>>; 2] {
-    let _no_grad = tch::no_grad_guard();
     let loaded = load_model(&trained.checkpoint).unwrap();
+    let _no_grad = tch::no_grad_guard();
     let w = loaded.params.weights(Compute::F32);
     let side = i64::from(towers.manifest().image.size);
     let pixels = PICTURES.map(|id| towers.prepare_image(&picture(trained, id)).unwrap().pixels().to_vec()).concat();
