@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use astromech_e2e::corpus::Entry;
-use astromech_e2e::items::{Item, article, inline_images};
+use astromech_e2e::items::{Item, article, image};
 use astromech_e2e::wait::block_on;
 use astromech_e2e::{Daemon, bundle, world};
 use astromech_schemas::http::{Hit, SearchResponse};
-use astromech_schemas::{Kind, item_text};
+use astromech_schemas::{ImageSource, Kind, item_text};
 use astromech_towers::{Bundle, Towers, TowersConfig, init_runtime, similarity};
 use base64::Engine as _;
 use serde_json::{Value, json};
@@ -79,7 +79,10 @@ fn items_from_kafka_are_found_and_ranked_by_late_interaction_as_brute_force_does
     scenario.config.bundle.clone_from(&path);
     let entries = &scenario.corpus.entries[..PICTURES];
     let articles: Vec<Item> = entries.iter().take(6).map(|entry| article(entry, 1, None)).collect();
-    scenario.produce(&inline_images(scenario.corpus, PICTURES, 1));
+    // As files: what is re-scored is read anew.
+    let picture = |entry: &Entry| ImageSource::from_url(format!("file://{}", entry.picture.display()));
+    let images: Vec<Item> = entries.iter().map(|entry| image(entry, 1, picture(entry))).collect();
+    scenario.produce(&images);
     scenario.produce(&articles);
     let mut daemon = Daemon::start(&scenario.config);
     scenario.wait_done(&mut daemon);
