@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-trainer lint fmt build trainer up down clean-cache
+.PHONY: help demo test bench bench-trainer lint fmt audit sbom build trainer up down clean-cache
 
 LOCAL := deploy/local
 BASE := . $(LOCAL)/common.sh;
@@ -42,6 +42,12 @@ lint: ## rustfmt and clippy, warnings are errors
 fmt: ## format the code
 	@$(BASE) $(ENV) cargo fmt --all
 
+audit: ## licences, duplicates, sources and advisories of every dependency (deny.toml); builds cargo-deny the first time
+	@$(LOCAL)/audit.sh check
+
+sbom: ## a CycloneDX bill of materials of the daemon and of the trainer
+	@$(LOCAL)/audit.sh sbom
+
 build: ## the daemon (no LibTorch needed)
 	@$(BASE) step 'check the tools' $(LOCAL)/install.sh build; $(ENV) step 'build the daemon' cargo build --locked
 
@@ -58,4 +64,4 @@ down: ## stop them; their data stays
 
 clean-cache: ## remove what was installed and built (servers must be stopped)
 	@$(BASE) $(ENV) $(LOCAL)/down.sh; \
-	for part in target libtorch onnxruntime kafka qdrant openapi versitygw local; do echo "removing $$ASTROMECH_CACHE/$$part"; rm -rf "$$ASTROMECH_CACHE/$$part"; done
+	for part in target libtorch onnxruntime kafka qdrant openapi versitygw audit local; do echo "removing $$ASTROMECH_CACHE/$$part"; rm -rf "$$ASTROMECH_CACHE/$$part"; done

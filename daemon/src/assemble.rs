@@ -95,8 +95,8 @@ fn towers_config(config: &Config) -> TowersConfig {
 struct Batches(Arc<Metrics>);
 
 impl BatchObserver for Batches {
-    fn batch(&self, tower: Tower, items: usize, _busy: Duration) {
-        self.0.batch(tower.as_str(), items);
+    fn batch(&self, tower: Tower, items: usize, busy: Duration) {
+        self.0.batch(tower.as_str(), items, busy);
     }
 
     fn led(&self, tower: Tower, priority: Priority) {

@@ -1,11 +1,13 @@
 //! Astromech's daemon: keeps a Qdrant index in step with Kafka. See ARCHITECTURE.md for the way of a record.
 
+#![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 pub mod api;
 pub mod assemble;
 pub mod cli;
 pub mod config;
+pub mod dead_letters;
 pub mod door;
 pub mod generation;
 pub mod index;

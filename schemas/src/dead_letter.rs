@@ -15,6 +15,8 @@ pub const HEADER_TOPIC: &str = "astromech-topic";
 pub const HEADER_PARTITION: &str = "astromech-partition";
 /// Header: offset the record came from.
 pub const HEADER_OFFSET: &str = "astromech-offset";
+/// Header: time of the record, milliseconds since 1970, decimal; absent where it has none.
+pub const HEADER_TIMESTAMP: &str = "astromech-timestamp";
 /// Header on the way in: version of a delete (its value is null), decimal.
 pub const HEADER_VERSION: &str = "astromech-version";
 /// Header on the way in: kind of a delete where its topic's configuration names none.

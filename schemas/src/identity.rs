@@ -83,9 +83,12 @@ impl Fingerprint {
         &self.0
     }
 
-    /// The first 12 digits, for collection names and logs.
+    /// Digits of [`Self::short`].
+    pub const SHORT_CHARS: usize = 12;
+
+    /// The first digits, for collection names and logs.
     pub fn short(&self) -> &str {
-        &self.0[..12]
+        &self.0[..Self::SHORT_CHARS]
     }
 }
 

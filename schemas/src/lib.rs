@@ -4,6 +4,8 @@
 //! [`schema_documents`], checked in under `schemas/json/` and compared by a test, so that a change of the contract is seen in review.
 //! This crate does no I/O and never awaits.
 
+#![forbid(unsafe_code)]
+
 pub mod clicks;
 pub mod dead_letter;
 pub mod error;
@@ -18,6 +20,8 @@ pub mod results;
 pub mod trace;
 
 mod documents;
+#[cfg(test)]
+mod properties;
 
 pub use clicks::{ClickCount, decode_click};
 pub use documents::schema_documents;

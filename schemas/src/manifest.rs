@@ -331,6 +331,20 @@ mod tests {
     }
 
     #[test]
+    fn a_file_name_that_leaves_the_bundles_folder_is_refused() {
+        let names = ["../image.onnx", "/etc/passwd", "a/b", "..", ".", "", "a\\b", "a\0b"];
+        assert!(names.iter().all(|name| !file(name, '0').has_plain_name()));
+        let demo = include_bytes!("../../configs/demo/bundle/manifest.json");
+        let mut manifest = Manifest::from_json(demo).unwrap();
+        for name in names {
+            name.clone_into(&mut manifest.files[0].name);
+            manifest.fingerprint = Manifest::compute_fingerprint(&manifest.files);
+            let error = Manifest::from_json(&serde_json::to_vec(&manifest).unwrap()).unwrap_err().to_string();
+            assert!(error.contains("files[0].name") && error.contains("leaves the bundle's folder"), "{name}: {error}");
+        }
+    }
+
+    #[test]
     fn the_fingerprint_is_over_names_and_contents_and_not_over_their_order_or_the_model_card() {
         let (a, b) = (file("a", '0'), file("b", '1'));
         let fingerprint = Manifest::compute_fingerprint(&[a.clone(), b.clone()]);

@@ -13,6 +13,8 @@ pub const HEADER_TRACESTATE: &str = "tracestate";
 const TRACEPARENT_BYTES: usize = 55;
 /// Flags that are known: sampled (level 1) and random (level 2). Others are set to zero, as the recommendation asks.
 const FLAGS_KNOWN: u8 = 0b11;
+/// The caller records this trace.
+const FLAG_SAMPLED: u8 = 0b01;
 /// Longest `tracestate` that is handed on, bytes: what every implementation has to take.
 const TRACESTATE_BYTES_MAX: usize = 512;
 /// Most members of a `tracestate`.
@@ -53,6 +55,23 @@ impl TraceContext {
     #[must_use]
     pub fn child(&self, span_id: [u8; 8]) -> Self {
         Self { span_id, ..self.clone() }
+    }
+
+    /// The same, with the mark whether somebody records it.
+    #[must_use]
+    pub const fn sampled(mut self, sampled: bool) -> Self {
+        self.flags = if sampled { self.flags | FLAG_SAMPLED } else { self.flags & !FLAG_SAMPLED };
+        self
+    }
+
+    /// Whether the one who sent it records it.
+    pub const fn is_sampled(&self) -> bool {
+        self.flags & FLAG_SAMPLED != 0
+    }
+
+    /// Trace and span, as bytes.
+    pub const fn ids(&self) -> ([u8; 16], [u8; 8]) {
+        (self.trace_id, self.span_id)
     }
 
     /// The trace, 32 hexadecimal digits.

@@ -3,9 +3,12 @@
 //! Tests take the [`world`], which starts both servers once a process and hands them to one test at a time. Everything here panics with
 //! what was expected and what was seen: it is the tests' own code, and a test has nobody to return an error to.
 
+#![forbid(unsafe_code)]
+
 pub mod browser;
 pub mod bundle;
 pub mod checks;
+pub mod collector;
 pub mod corpus;
 pub mod daemon;
 pub mod http_server;

@@ -1,5 +1,6 @@
 //! Trains, exports, evaluates and releases R2D2 models, over LibTorch through tch.
 
+#![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 pub mod announce;

@@ -1,5 +1,7 @@
 //! The `trainer` program.
 
+#![forbid(unsafe_code)]
+
 mod cli;
 
 use std::process::ExitCode;

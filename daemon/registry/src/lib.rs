@@ -11,6 +11,8 @@
 //!
 //! This crate knows neither Kafka nor LibTorch nor ONNX Runtime.
 
+#![forbid(unsafe_code)]
+
 mod error;
 mod fetch;
 mod folder;

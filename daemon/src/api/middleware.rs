@@ -35,16 +35,19 @@ pub(super) async fn observe(State(metrics): State<Arc<Metrics>>, request: Reques
         .cloned()
         .unwrap_or_else(|| HeaderValue::from_str(&Uuid::new_v4().to_string()).expect("a UUID is a header value"));
     let route = route_label(request.uri().path());
-    let context = trace::enter(request.headers());
     let body = BodySize::of(request.headers());
     let span = tracing::info_span!(
         "http",
         request_id = id.to_str().unwrap_or_default(),
-        trace_id = context.trace_id(),
+        trace_id = tracing::field::Empty,
         method = %request.method(),
         route,
         caller = tracing::field::Empty,
+        status = tracing::field::Empty,
+        otel.kind = tracing::field::Empty,
     );
+    let context = trace::enter(&span, request.headers());
+    span.record("trace_id", context.trace_id());
     let mut response = AssertUnwindSafe(next.run(request))
         .catch_unwind()
         .instrument(span.clone())
@@ -52,7 +55,8 @@ pub(super) async fn observe(State(metrics): State<Arc<Metrics>>, request: Reques
         .unwrap_or_else(|_| span.in_scope(|| Problem::internal(&"the handler panicked").into_response()));
     let (status, time) = (response.status().as_u16(), started.elapsed());
     metrics.http_answered(route, status, time);
-    span.in_scope(|| tracing::debug!(status, ms = time.as_secs_f64() * 1e3, "answered"));
+    span.record("status", status);
+    span.in_scope(|| tracing::debug!(ms = time.as_secs_f64() * 1e3, "answered"));
     response.headers_mut().insert(REQUEST_ID, id);
     trace::answer(&context, response.headers_mut());
     if body.may_be_left_unread(response.status()) {

@@ -3,21 +3,22 @@
 use astromech_schemas::TraceContext;
 use astromech_schemas::trace::{HEADER_TRACEPARENT, HEADER_TRACESTATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use tracing::Span;
 
 use crate::telemetry::trace;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static(HEADER_TRACEPARENT);
 const TRACESTATE: HeaderName = HeaderName::from_static(HEADER_TRACESTATE);
 
-/// The context of this daemon's part of the request: in the client's trace where it sends one, else in a new one.
-pub(super) fn enter(headers: &HeaderMap) -> TraceContext {
+/// The context of this daemon's part of the request, which `span` is: in the client's trace where it sends one, else in a new one.
+pub(super) fn enter(span: &Span, headers: &HeaderMap) -> TraceContext {
     let mut parents = headers.get_all(TRACEPARENT).iter();
     let parent = match (parents.next(), parents.next()) {
         (Some(parent), None) => TraceContext::parse(parent.as_bytes(), state(headers).as_deref()),
         // Of two nobody knows which is meant.
         _ => None,
     };
-    trace::enter(parent.as_ref())
+    trace::enter_request(span, parent.as_ref())
 }
 
 /// A `tracestate` may be split over several headers.
@@ -53,7 +54,8 @@ mod tests {
 
     #[test]
     fn a_trace_is_continued_in_a_span_of_our_own_with_its_state() {
-        let context = enter(&headers(&[(TRACEPARENT, PARENT), (TRACESTATE, "a=1"), (TRACESTATE, "b=2")]));
+        let sent = headers(&[(TRACEPARENT, PARENT), (TRACESTATE, "a=1"), (TRACESTATE, "b=2")]);
+        let context = enter(&Span::none(), &sent);
         assert_eq!(context.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
         assert_ne!(context.span_id(), "00f067aa0ba902b7");
         let mut sent = HeaderMap::new();
@@ -65,7 +67,7 @@ mod tests {
     #[test]
     fn what_is_no_one_context_starts_a_trace() {
         for of in [&[][..], &[(TRACEPARENT, "00-x")], &[(TRACEPARENT, PARENT), (TRACEPARENT, PARENT)], &[(TRACESTATE, "a=1")]] {
-            let (one, other) = (enter(&headers(of)), enter(&headers(of)));
+            let (one, other) = (enter(&Span::none(), &headers(of)), enter(&Span::none(), &headers(of)));
             assert_ne!(one.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
             assert_ne!(one.trace_id(), other.trace_id());
             assert_eq!(one.state(), None);

@@ -26,7 +26,7 @@ use crate::media::Media;
 use crate::pipeline::{self, Fault, Halt, Outlet, PipelineParts, PublishError, TopicRules, VersionRule};
 use crate::rescore::StateCache;
 use crate::source::{Intake, Partition, Record};
-use crate::telemetry::{Condition, Metrics, Readiness};
+use crate::telemetry::{Condition, Metrics, Readiness, RecordSpan};
 
 /// Longest line, bytes: the largest inline picture in base64 with room for text.
 const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -179,7 +179,8 @@ async fn read_lines(file: &Path, topic: &Arc<str>, partition: &Arc<Partition>, i
             headers: Vec::new(),
         };
         let Ok(admission) = intake.admit(&record).await else { return Ok(()) };
-        if intake.send(record, Arc::clone(partition), admission).is_err() {
+        let span = RecordSpan::of(&record);
+        if intake.send(record, Arc::clone(partition), admission, span).is_err() {
             return Ok(());
         }
     }

@@ -2,11 +2,14 @@
 
 mod check;
 mod demo;
+mod dlq;
 pub mod failure;
 mod generations;
 mod hits;
 mod index;
+mod offsets;
 pub mod output;
+mod plan;
 mod rescore;
 mod run;
 mod schema;
@@ -62,6 +65,13 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Models beside the live one: list them, promote one, roll back, drop one. Asks a running daemon.
     Generations(generations::GenerationsArgs),
+    /// Dead letters: list them, show one, send them again once their cause is mended.
+    Dlq(dlq::DlqArgs),
+    /// Consumer groups: where each partition is, and setting a group anew. Asks the brokers.
+    Offsets(offsets::OffsetsArgs),
+    /// Say what a start would create or change in Kafka and the index. Connects, and changes nothing.
+    #[command(after_help = plan::AFTER_HELP)]
+    Plan(plan::PlanArgs),
     /// Check a configuration: every mistake at once, with line, field and fix. Connects to nothing.
     CheckConfig {
         #[command(flatten)]
@@ -82,9 +92,14 @@ struct ConfigArg {
 }
 
 impl ConfigArg {
+    /// Reads the configuration.
+    fn read(&self) -> Result<Config> {
+        Ok(Config::load(&self.config_file)?)
+    }
+
     /// Reads the configuration and sets logging up.
     fn load(&self) -> Result<Config> {
-        let config = Config::load(&self.config_file)?;
+        let config = self.read()?;
         init_log(config.log.format, &config.log.level).context("no log")?;
         Ok(config)
     }
@@ -105,7 +120,7 @@ pub fn main() -> u8 {
 fn dispatch(command: Command) -> Result<u8> {
     match command {
         Command::Run { config } => {
-            let config = config.load()?;
+            let config = config.read()?;
             block_on(async { run::run(config).await.map(|()| EXIT_OK) })
         }
         Command::Index { config, kind, file } => {
@@ -125,9 +140,18 @@ fn dispatch(command: Command) -> Result<u8> {
             block_on(demo::run(config, args))
         }
         Command::Generations(args) => block_on(generations::run(args)),
+        Command::Dlq(args) => block_on(dlq::run(args)),
+        Command::Offsets(args) => block_on(offsets::run(args)),
+        Command::Plan(args) => block_on(plan::run(args)),
         Command::CheckConfig { config } => check::run(&config.config_file),
         Command::Schema { name } => schema::run(name.as_deref()),
     }
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    now.as_millis() as u64
 }
 
 /// Runs `future` on a runtime with a thread a core. What still blocks at the end is left behind: everything that counts is committed or closed.

@@ -19,7 +19,7 @@ use crate::generation::{self, Ingest, Live, Reading, Serving, StartParts, Starte
 use crate::index::IndexError;
 use crate::pipeline::{Backoff, BackoffLimits, Halt, KafkaOutlet};
 use crate::source::{self, Drained, SourceDeps};
-use crate::telemetry::{Condition, Metrics, Readiness};
+use crate::telemetry::{Condition, Metrics, Readiness, Traces};
 
 /// How often the index is asked for its health and its number of points.
 const INDEX_CHECK: Duration = Duration::from_secs(10);
@@ -33,6 +33,14 @@ const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 /// Something did not start, or the daemon had to stop by itself.
 pub async fn run(config: Config) -> Result<()> {
+    let metrics = Arc::new(Metrics::new());
+    let traces = Traces::init(&config.log, config.telemetry.as_ref(), &metrics).context("no log")?;
+    let ended = run_with(config, metrics).await;
+    traces.end().await;
+    ended
+}
+
+async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
     let Some(kafka) = config.kafka.clone() else {
         let hint = "add [kafka] and [[kafka.topics]]; `astromech index FILE` and `astromech search` need none".to_owned();
         return Err(Usage { problem: "the configuration has no [kafka]".to_owned(), hint }.into());
@@ -40,7 +48,6 @@ pub async fn run(config: Config) -> Result<()> {
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone()).context("no signal handler")?;
     let listener = bind(&config).await?;
-    let metrics = Arc::new(Metrics::new());
     let mut conditions = vec![Condition::Bundle, Condition::Index, Condition::Kafka];
     conditions.extend(config.rescore.topics.as_ref().map(|_| Condition::RescoreTopic));
     let readiness = Arc::new(Readiness::new(&conditions));

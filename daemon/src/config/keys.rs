@@ -289,7 +289,15 @@ pub const SECTIONS: &[Section] = &[
                 "http_hosts",
                 TextList,
                 Default("[]"),
-                "Hosts of `http:` and `https:` addresses: \"host\", or \".domain\" for a domain and everything under it. Redirects are checked too.",
+                "Hosts of `http:` and `https:` addresses: \"host\", or \".domain\" for a domain and everything under it, on ports 80 and 443; \
+                 \"host:8443\" for another port, \"host:*\" for any. Redirects are checked too.",
+            ),
+            key(
+                "proxy",
+                Text,
+                Default("\"\""),
+                "Proxy for `http:` and `https:` addresses, for example http://proxy.internal:3128; empty for none. The environment \
+                 (HTTP_PROXY) is never asked. A proxy resolves names itself: it must keep private addresses out, for nothing here can.",
             ),
             key(
                 "allow_private_networks",
@@ -319,6 +327,19 @@ pub const SECTIONS: &[Section] = &[
             ),
             key("redirects_max", Integer(0, 20), Default("3"), "Most redirects that are followed."),
             key("in_flight_max", Integer(1, 4096), Default("16"), "Most fetched pictures at once, until they are prepared."),
+            key("host_in_flight_max", Integer(1, 4096), Default("8"), "Most pictures fetched from one host at once."),
+            key(
+                "host_failures_max",
+                Integer(1, 1_000_000),
+                Default("8"),
+                "Failures of one host in a row after which it is left alone: its pictures wait, other hosts' go on, nothing becomes a dead letter.",
+            ),
+            key(
+                "host_pause_ms",
+                Integer(1, 10 * MINUTE_MS),
+                Default("5000"),
+                "How long a host is left alone before one picture is tried again, milliseconds.",
+            ),
         ]),
     },
     Section {
@@ -377,6 +398,25 @@ pub const SECTIONS: &[Section] = &[
     http::AUTH,
     http::READ_KEYS,
     http::WRITE_KEYS,
+    Section {
+        name: "telemetry",
+        doc: "Traces of records and requests, for an OpenTelemetry collector. Off by default, and then costs nothing.",
+        form: SectionForm::Table(&[
+            key(
+                "otlp_endpoint",
+                Text,
+                Default("\"\""),
+                "gRPC address of the collector, for example \"http://127.0.0.1:4317\"; empty exports nothing.",
+            ),
+            key(
+                "sampling_ratio",
+                Float(0.0, 1.0),
+                Default("1.0"),
+                "Share of the traces that begin here and are recorded. A trace that comes with a record or a request is recorded where its \
+                 sender records it.",
+            ),
+        ]),
+    },
     Section {
         name: "log",
         doc: "Logs, on standard error.",

@@ -7,6 +7,7 @@
 //! Absent here: no I/O but reading the one file and the secret files it names, and a look whether its folders are there; nothing is
 //! connected to.
 
+mod allowed_host;
 mod error;
 pub mod interpolate;
 pub mod keys;
@@ -17,13 +18,14 @@ mod types;
 
 use std::path::Path;
 
+pub use allowed_host::AllowedHost;
 pub use error::{ConfigError, ConfigErrors};
 pub use reference::reference_toml;
 pub use types::{
     AuthConfig, BundleConfig, CacheConfig, Config, DiskConfig, EngineConfig, HttpConfig, IndexConfig, KafkaConfig, KeyConfig,
     LogConfig, MediaConfig, PipelineConfig, ProviderKind, RateConfig, RegistryConfig, RescoreConfig, RescoreTopics,
-    ResultsConfig, Role, RolloutConfig, RuntimeConfig, Secret, StatesForm, TopicConfig, TowerLimits, TowersSection,
-    VersionSource, WeightsConfig,
+    ResultsConfig, Role, RolloutConfig, RuntimeConfig, Secret, StatesForm, TelemetryConfig, TopicConfig, TowerLimits,
+    TowersSection, VersionSource, WeightsConfig,
 };
 
 /// Environment variables that the program itself reads; the configuration may name any others in `${…}`.

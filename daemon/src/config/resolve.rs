@@ -1,7 +1,9 @@
 //! From the file as written to what the program needs: types, paths, and checks between values.
 
 mod http;
+mod media;
 mod rollout;
+mod telemetry;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,9 +17,9 @@ use super::error::ConfigError;
 use super::keys::{Need, section};
 use super::raw::{RawConfig, RawTable, RawValue};
 use super::types::{
-    BundleConfig, CacheConfig, Config, DiskConfig, EngineConfig, IndexConfig, KafkaConfig, LogConfig, MediaConfig,
-    PipelineConfig, ProviderKind, RescoreConfig, RescoreTopics, ResultsConfig, RuntimeConfig, Secret, StatesForm, TopicConfig,
-    TowerLimits, TowersSection, VersionSource, WeightsConfig,
+    BundleConfig, CacheConfig, Config, DiskConfig, EngineConfig, IndexConfig, KafkaConfig, LogConfig, PipelineConfig,
+    ProviderKind, RescoreConfig, RescoreTopics, ResultsConfig, RuntimeConfig, Secret, StatesForm, TopicConfig, TowerLimits,
+    TowersSection, VersionSource, WeightsConfig,
 };
 use crate::telemetry::LogFormat;
 
@@ -55,6 +57,7 @@ pub(super) fn resolve(raw: &RawConfig, folder: &Path, errors: &mut Vec<ConfigErr
         rescore: at.rescore(),
         rollout: at.rollout(),
         http: at.http(),
+        telemetry: at.telemetry(),
         log: at.log(),
     };
     at.check_between(&config);
@@ -323,31 +326,6 @@ impl<'a> Resolver<'a> {
             }
         }
         properties
-    }
-
-    fn media(&mut self) -> MediaConfig {
-        let view = self.view("media");
-        for host in view.list("http_hosts") {
-            let bare = host.strip_prefix('.').unwrap_or(host);
-            let bad = bare.is_empty() || bare.contains(['/', '@', '*', ' ']) || (bare.contains(':') && !bare.starts_with('['));
-            if bad {
-                let fix =
-                    "write a host such as \"img.example.com\" or a domain such as \".example.com\", without scheme, port or star";
-                self.error(view, "http_hosts", format!("`{host}` is no host"), fix);
-            }
-        }
-        MediaConfig {
-            file_roots: view.list("file_roots").iter().map(|root| self.join(root)).collect(),
-            http_hosts: view.list("http_hosts").iter().map(|host| host.to_ascii_lowercase()).collect(),
-            allow_private_networks: view.flag("allow_private_networks"),
-            bytes_max: view.size("bytes_max"),
-            pixels_max: view.integer("pixels_max"),
-            edge_max: u32::try_from(view.integer("edge_max")).unwrap_or(u32::MAX),
-            timeout: view.millis("timeout_ms"),
-            connect_timeout: view.millis("connect_timeout_ms"),
-            redirects_max: view.size("redirects_max"),
-            in_flight_max: view.size("in_flight_max"),
-        }
     }
 
     fn record(&self) -> RecordLimits {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use astromech_schemas::manifest::Precision;
 use astromech_schemas::{Kind, RecordLimits};
 
+use super::allowed_host::AllowedHost;
 use crate::telemetry::LogFormat;
 
 /// The whole configuration.
@@ -34,6 +35,8 @@ pub struct Config {
     pub rollout: Option<RolloutConfig>,
     /// The HTTP interface.
     pub http: HttpConfig,
+    /// Traces; `None` where nothing is exported.
+    pub telemetry: Option<TelemetryConfig>,
     /// Logs.
     pub log: LogConfig,
 }
@@ -210,8 +213,10 @@ pub struct KafkaConfig {
 pub struct MediaConfig {
     /// Folders under which `file:` addresses may lie.
     pub file_roots: Vec<PathBuf>,
-    /// Hosts of `http:` and `https:` addresses: `host`, or `.suffix` for a domain and everything under it.
-    pub http_hosts: Vec<String>,
+    /// Hosts of `http:` and `https:` addresses, with their ports.
+    pub http_hosts: Vec<AllowedHost>,
+    /// Proxy through which all of them are fetched; it resolves their names.
+    pub proxy: Option<url::Url>,
     /// Whether those hosts may have private, loopback or link-local addresses.
     pub allow_private_networks: bool,
     /// Largest encoded picture, bytes.
@@ -228,6 +233,12 @@ pub struct MediaConfig {
     pub redirects_max: usize,
     /// Most pictures fetched at once.
     pub in_flight_max: usize,
+    /// Most pictures fetched from one host at once.
+    pub host_in_flight_max: usize,
+    /// Failures of one host in a row after which it is left alone.
+    pub host_failures_max: usize,
+    /// How long it is left alone.
+    pub host_pause: Duration,
 }
 
 /// `[pipeline]`
@@ -440,6 +451,15 @@ pub struct HttpConfig {
     pub rate: Option<RateConfig>,
     /// Who may call.
     pub auth: AuthConfig,
+}
+
+/// `[telemetry]`, where it names a collector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TelemetryConfig {
+    /// gRPC address of the collector.
+    pub otlp_endpoint: String,
+    /// Share of the traces begun here that are recorded.
+    pub sampling_ratio: f64,
 }
 
 /// `[log]`

@@ -16,11 +16,10 @@ mod reply;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use astromech_schemas::TraceContext;
 use astromech_schemas::error::from_json;
 use astromech_schemas::rescore::{RescoreRequest, RescoreResponse};
 use tokio::task::JoinHandle;
-use tracing::{Instrument as _, debug, info_span};
+use tracing::{Instrument as _, debug};
 
 use crate::api::Problem;
 use crate::config::RescoreTopics;
@@ -29,7 +28,8 @@ use crate::index::IndexError;
 use crate::pipeline::{Backoff, BackoffLimits, Halt, KafkaOutlet, Left, Publisher};
 use crate::rescore::RescoreError;
 use crate::source::{Delivery, Intake, Record, one_task_each};
-use crate::telemetry::{Metrics, trace};
+use crate::telemetry::Metrics;
+use crate::telemetry::trace::stage_span;
 pub use reply::Reply;
 use reply::To;
 
@@ -66,29 +66,28 @@ pub fn start(topics: &RescoreTopics, bytes_in_flight_max: usize, parts: DoorPart
 impl Door {
     /// Answers one request. Left unfinished where its partition is taken away or the daemon stops: it is read again.
     async fn run(self: Arc<Self>, delivery: Delivery) {
-        let context = trace::enter_record(&delivery.record);
-        let trace_id = context.as_ref().map(TraceContext::trace_id);
-        let processing = self.process(&delivery, context.as_ref()).instrument(info_span!("request", trace_id));
-        let answered = tokio::select! {
-            biased;
-            () = self.publisher.halt.token().cancelled() => Err(Left::Halted),
-            answered = processing => answered,
+        let running = async {
+            let answered = tokio::select! {
+                biased;
+                () = self.publisher.halt.token().cancelled() => Err(Left::Halted),
+                answered = self.process(&delivery) => answered,
+            };
+            debug!(answer = ?answered.map(|reply| reply.status), "request");
         };
-        let (record, answer) = (&delivery.record, answered.map(|reply| reply.status));
-        debug!(topic = &*record.topic, partition = record.partition, offset = record.offset, trace_id, ?answer, "request");
+        running.instrument(delivery.span.span().clone()).await;
     }
 
-    async fn process(&self, delivery: &Delivery, context: Option<&TraceContext>) -> Result<Reply, Left> {
-        let (record, fence) = (&delivery.record, delivery.partition.fence());
+    async fn process(&self, delivery: &Delivery) -> Result<Reply, Left> {
+        let (record, fence, context) = (&delivery.record, delivery.partition.fence(), delivery.span.context());
         let reply = tokio::select! {
             biased;
             () = fence.closed() => return Err(Left::Fenced),
-            reply = self.answer(To { record, context }) => reply,
+            reply = self.answer(To { record, context }).instrument(stage_span!("rescore")) => reply,
         };
         let guard = fence.enter().ok_or(Left::Fenced)?;
         let send = || self.outlet.publish(&reply.topic, record.key.as_deref(), &reply.body, &reply.headers);
-        self.publisher.publish(fence, &guard, send).await?;
-        delivery.partition.acknowledge(record.offset);
+        self.publisher.publish(fence, &guard, send).instrument(stage_span!("publish")).await?;
+        stage_span!("acknowledge").in_scope(|| delivery.partition.acknowledge(record.offset));
         Ok(reply)
     }
 

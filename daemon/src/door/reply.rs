@@ -78,6 +78,7 @@ fn headers(to: To<'_>, status: u16, content_type: &str) -> Vec<Header> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::RecordSpan;
 
     fn record(headers: &[(&str, &str)]) -> Record {
         let header = |(name, value): &(&str, &str)| Header { name: (*name).to_owned(), value: Some(value.as_bytes().to_vec()) };
@@ -116,12 +117,13 @@ mod tests {
         const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-";
         let parent = format!("{TRACE}00f067aa0ba902b7-01");
         let asked = record(&[("correlation-id", "c1"), ("traceparent", &parent), ("tracestate", "a=1"), ("cookie", "secret")]);
-        let context = trace::enter_record(&asked);
-        let to = To { record: &asked, context: context.as_ref() };
+        let span = RecordSpan::of(&asked);
+        let context = span.context();
+        let to = To { record: &asked, context };
         let reply = Reply::problem("replies".to_owned(), to, Problem::invalid("candidates", "there are none", "send one"));
         let text = |header: &Header| String::from_utf8(header.value.clone().unwrap()).unwrap();
         let found: Vec<(String, String)> = reply.headers.iter().map(|header| (header.name.clone(), text(header))).collect();
-        let own_span = format!("{TRACE}{}-01", context.as_ref().unwrap().span_id());
+        let own_span = format!("{TRACE}{}-01", context.unwrap().span_id());
         assert_ne!(own_span, parent);
         let expected = [
             ("correlation-id", "c1"),
@@ -138,7 +140,7 @@ mod tests {
     #[test]
     fn what_is_no_trace_context_is_not_carried_on() {
         for headers in [&[("traceparent", "00-1-2-01")][..], &[("tracestate", "a=1")], &[]] {
-            assert_eq!(trace::enter_record(&record(headers)), None);
+            assert_eq!(RecordSpan::of(&record(headers)).context(), None);
         }
     }
 }

@@ -2,39 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::config::KafkaConfig;
-use crate::source::consumer_config;
+use crate::source::groups::{GroupView, Position};
 
-/// Longest wait for one answer of the broker.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// A group is at the live head when what was the head so short a time ago is behind it.
 const HEAD_AGE_MAX: Duration = Duration::from_secs(5);
-
-/// One partition: where the group is, and where the records are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Position {
-    /// Oldest record.
-    low: i64,
-    /// Behind the newest record.
-    high: i64,
-    /// Committed by the group.
-    committed: Option<i64>,
-}
-
-impl Position {
-    /// The group's next record. A group that has committed nothing begins at the oldest.
-    fn at(self) -> i64 {
-        self.committed.unwrap_or(self.low).max(self.low)
-    }
-
-    fn remaining(self) -> u64 {
-        self.high.saturating_sub(self.at()).max(0) as u64
-    }
-}
 
 /// Records of all partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +23,7 @@ pub(super) struct Behind {
 
 /// Looks at a group without being a member of it.
 pub(super) struct Heads {
-    consumer: BaseConsumer,
+    view: GroupView,
     topics: Vec<String>,
     /// What the group has to pass to be at the live head, and when that was the head.
     target: Option<(Instant, Vec<i64>)>,
@@ -61,8 +35,11 @@ impl Heads {
     /// # Errors
     /// A property that librdkafka refuses.
     pub(super) fn new(kafka: &KafkaConfig) -> Result<Self, KafkaError> {
-        let consumer = consumer_config(kafka).create()?;
-        Ok(Self { consumer, topics: kafka.topics.iter().map(|topic| topic.name.clone()).collect(), target: None })
+        Ok(Self {
+            view: GroupView::new(kafka)?,
+            topics: kafka.topics.iter().map(|topic| topic.name.clone()).collect(),
+            target: None,
+        })
     }
 
     /// Asks the broker; blocks.
@@ -71,31 +48,13 @@ impl Heads {
     /// The broker does not answer.
     pub(super) fn look(&mut self) -> Result<Behind, KafkaError> {
         let now = Instant::now();
-        let positions = self.positions()?;
+        let positions: Vec<Position> = self.view.positions(self.topics.iter().map(String::as_str))?.into_values().collect();
         let at_head = self.passes(&positions, now);
         Ok(Behind {
             remaining: positions.iter().map(|position| position.remaining()).sum(),
             records: positions.iter().map(|position| position.high.saturating_sub(position.low).max(0) as u64).sum(),
             at_head,
         })
-    }
-
-    fn positions(&self) -> Result<Vec<Position>, KafkaError> {
-        let mut list = TopicPartitionList::new();
-        for topic in &self.topics {
-            let metadata = self.consumer.fetch_metadata(Some(topic), ANSWER_MAX)?;
-            for partition in metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions) {
-                list.add_partition(topic, partition.id());
-            }
-        }
-        let committed = self.consumer.committed_offsets(list, ANSWER_MAX)?;
-        let elements = committed.elements();
-        let position = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
-            let (low, high) = self.consumer.fetch_watermarks(element.topic(), element.partition(), ANSWER_MAX)?;
-            let committed = if let Offset::Offset(offset) = element.offset() { Some(offset) } else { None };
-            Ok(Position { low, high, committed })
-        };
-        elements.iter().map(position).collect()
     }
 
     /// Whether what was the head a short time ago is behind the group. New targets are set as old ones are passed.

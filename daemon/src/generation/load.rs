@@ -14,6 +14,7 @@ use super::serving::Serving;
 use crate::assemble::{open_index_beside, start_rescorer, start_towers};
 use crate::config::Config;
 use crate::index::IndexError;
+use crate::telemetry::resident_bytes;
 
 /// ONNX Runtime keeps a graph's weights twice while it optimises them.
 const MEMORY_PER_GRAPH_BYTE: u64 = 2;
@@ -100,14 +101,6 @@ fn fits(bundle: &Path, bytes_max: u64) -> Result<(), LoadError> {
         )));
     }
     Ok(())
-}
-
-/// Memory of this process; 0 where the system does not tell.
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib: Option<u64> = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    kib.unwrap_or_default().saturating_mul(1024)
 }
 
 /// The first generation of a start: configured or live already, and opened as a daemon without rollouts opens it.

@@ -22,6 +22,7 @@ mod roller;
 mod serving;
 mod start;
 mod status;
+mod survey;
 mod throttle;
 mod traffic;
 mod verify;
@@ -34,6 +35,7 @@ pub use ingest::{Ingest, Reading};
 pub use serving::{Live, Serving};
 pub use start::{Asked, Rolling, StartParts, Started, generations};
 pub use status::{GenerationState, GenerationStatus, Refusal, Rollout};
+pub use survey::{Rollouts, look};
 pub use throttle::Throttle;
 
 /// Real name of the collection of `kind` in the vector space `fingerprint`, for example `images-0a1b2c3d4e5f`.
@@ -49,4 +51,10 @@ pub fn generation_folder(root: &std::path::Path, fingerprint: &Fingerprint) -> s
 /// The consumer group of a generation: the configured one and the generation's fingerprint, for example `astromech-0a1b2c3d4e5f`.
 pub fn group_name(group: &str, fingerprint: &Fingerprint) -> String {
     format!("{group}-{}", fingerprint.short())
+}
+
+/// Whether `name` is the group of a generation of the configured `group`.
+pub fn is_group_of(group: &str, name: &str) -> bool {
+    let short = name.strip_prefix(group).and_then(|rest| rest.strip_prefix('-'));
+    short.is_some_and(|short| short.len() == Fingerprint::SHORT_CHARS && short.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }

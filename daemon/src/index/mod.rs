@@ -6,6 +6,7 @@
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod filter;
+mod finding;
 pub mod guard;
 pub mod payload;
 pub mod qdrant;
@@ -19,6 +20,7 @@ use futures::future::BoxFuture;
 use uuid::Uuid;
 
 pub use filter::SearchFilter;
+pub use finding::{Finding, Verdict};
 
 use crate::generation::Catalog;
 
@@ -194,6 +196,20 @@ pub async fn open(options: &IndexOptions, space: &Space) -> Result<Arc<dyn Index
         #[cfg(not(feature = "embedded"))]
         IndexOptions::Embedded { .. } => Err(no_embedded()),
         IndexOptions::Qdrant(options) => Ok(Arc::new(qdrant::QdrantIndex::open(options, space).await?)),
+    }
+}
+
+/// What [`open`] would find, create or refuse; nothing is changed.
+///
+/// # Errors
+/// [`IndexError::Transient`] when the server does not answer; [`IndexError::Mismatch`] for an engine that is not part of this build.
+pub async fn survey(options: &IndexOptions, space: &Space) -> Result<Vec<Finding>, IndexError> {
+    match options {
+        #[cfg(feature = "embedded")]
+        IndexOptions::Embedded { path } => embedded::survey(path, space).await,
+        #[cfg(not(feature = "embedded"))]
+        IndexOptions::Embedded { .. } => Err(no_embedded()),
+        IndexOptions::Qdrant(options) => qdrant::survey(options, space).await,
     }
 }
 

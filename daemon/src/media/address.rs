@@ -5,17 +5,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use url::{Host, Url};
 
 use super::MediaError;
+use crate::config::AllowedHost;
 
 /// The allow list.
 #[derive(Debug, Clone)]
 pub struct AddressRules {
-    hosts: Vec<String>,
+    hosts: Vec<AllowedHost>,
     allow_private_networks: bool,
 }
 
 impl AddressRules {
-    /// `hosts`: lower-case hosts, or `.suffix` for a domain and everything under it.
-    pub fn new(hosts: Vec<String>, allow_private_networks: bool) -> Self {
+    /// The hosts that may be spoken to, and whether in private networks too.
+    pub fn new(hosts: Vec<AllowedHost>, allow_private_networks: bool) -> Self {
         Self { hosts, allow_private_networks }
     }
 
@@ -43,9 +44,16 @@ impl AddressRules {
             return forbidden(format!("{ip} is a private address; fix: use a public one, or set media.allow_private_networks"));
         }
         let name = host.to_string().trim_end_matches('.').to_ascii_lowercase();
-        if !self.hosts.iter().any(|allowed| host_matches(allowed, &name)) {
+        let listed: Vec<_> = self.hosts.iter().filter(|allowed| allowed.is_of(&name)).collect();
+        if listed.is_empty() {
             return forbidden(format!(
                 "host `{name}` is not in media.http_hosts; fix: add it there, or send the picture's bytes"
+            ));
+        }
+        let port = url.port_or_known_default().unwrap_or_default();
+        if !listed.iter().any(|allowed| allowed.allows_port(port)) {
+            return forbidden(format!(
+                "port {port} of host `{name}` is not allowed; fix: write `{name}:{port}` into media.http_hosts"
             ));
         }
         Ok(())
@@ -54,13 +62,6 @@ impl AddressRules {
     /// Whether a connection to `ip` may be opened.
     pub fn may_connect(&self, ip: IpAddr) -> bool {
         self.allow_private_networks || is_public(ip)
-    }
-}
-
-fn host_matches(allowed: &str, name: &str) -> bool {
-    match allowed.strip_prefix('.') {
-        Some(domain) => name == domain || name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')),
-        None => name == allowed,
     }
 }
 
@@ -112,7 +113,7 @@ mod tests {
     use super::*;
 
     fn check(hosts: &[&str], private: bool, url: &str) -> Result<(), MediaError> {
-        let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
         AddressRules::new(hosts, private).check(&Url::parse(url).unwrap())
     }
 
@@ -122,7 +123,7 @@ mod tests {
         for url in [
             "https://img.example.com/a.jpg",
             "http://IMG.example.com./a.jpg",
-            "https://img.example.com:8443/a",
+            "https://img.example.com:443/a",
             "https://cdn.example.org/a",
             "https://eu.cdn.example.org/a",
         ] {

@@ -1,5 +1,7 @@
 //! Why a picture was not fetched: for good, or for now (promise 5: transient is not poison).
 
+use std::time::Duration;
+
 use astromech_schemas::dead_letter::Reason;
 
 /// Why a picture was not fetched.
@@ -17,6 +19,14 @@ pub enum MediaError {
     /// May pass: wait and try again.
     #[error("{0}")]
     Transient(String),
+    /// The host failed too often in a row and is not asked for a while. May pass.
+    #[error("{detail}")]
+    HostPaused {
+        /// Which host, and how often it failed.
+        detail: String,
+        /// Until it is asked again.
+        wait: Duration,
+    },
 }
 
 impl MediaError {
@@ -26,7 +36,7 @@ impl MediaError {
             Self::Forbidden(_) => Some(Reason::UrlForbidden),
             Self::NotFound(_) => Some(Reason::UrlNotFound),
             Self::TooLarge(_) => Some(Reason::UrlTooLarge),
-            Self::Transient(_) => None,
+            Self::Transient(_) | Self::HostPaused { .. } => None,
         }
     }
 }

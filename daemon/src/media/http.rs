@@ -4,12 +4,12 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Client, Response, StatusCode, header};
+use reqwest::{Client, Proxy, Response, StatusCode, header};
 use url::Url;
 
 use super::MediaError;
 use super::address::AddressRules;
-use super::resolver::{FilteringResolver, ForbiddenAddress, Lookup};
+use super::resolver::{FilteringResolver, ForbiddenAddress, Lookup, LookupFailed};
 use crate::config::MediaConfig;
 
 /// Connections that are kept open to one host, and how long.
@@ -29,10 +29,19 @@ impl HttpFetcher {
     pub(super) fn new(config: &MediaConfig, lookup: Lookup) -> Result<Self, reqwest::Error> {
         install_ring();
         let rules = AddressRules::new(config.http_hosts.clone(), config.allow_private_networks);
-        let client = Client::builder()
-            .dns_resolver(Arc::new(FilteringResolver { rules: rules.clone(), lookup }))
-            // A proxy would resolve names itself, unchecked. Redirects are followed here, each checked.
-            .no_proxy()
+        // A proxy resolves names itself, where nothing of ours can check them: one that the environment happens to name is ignored.
+        let (client, proxy_host) = match &config.proxy {
+            Some(proxy) => (Client::builder().proxy(Proxy::all(proxy.clone())?), proxy.host_str().map(str::to_owned)),
+            None => (Client::builder().no_proxy(), None),
+        };
+        let client = client
+            .dns_resolver(Arc::new(FilteringResolver { rules: rules.clone(), lookup, proxy_host }))
+            // Nothing is ever unpacked, whatever features another crate turns on: what was sent is what is counted.
+            .no_gzip()
+            .no_brotli()
+            .no_deflate()
+            .no_zstd()
+            // Redirects are followed here, each checked.
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(config.connect_timeout)
             .pool_max_idle_per_host(POOL_PER_HOST_MAX)
@@ -41,6 +50,11 @@ impl HttpFetcher {
             .build()?;
         let MediaConfig { bytes_max, timeout, redirects_max, .. } = *config;
         Ok(Self { client, rules, bytes_max, timeout, redirects_max })
+    }
+
+    /// Whether `url` may be fetched at all.
+    pub(super) fn check(&self, url: &Url) -> Result<(), MediaError> {
+        self.rules.check(url)
     }
 
     /// The picture at `url`.
@@ -69,6 +83,7 @@ impl HttpFetcher {
 
     async fn read(&self, url: &Url, mut response: Response) -> Result<Vec<u8>, MediaError> {
         check_status(url, response.status())?;
+        check_encoding(url, &response)?;
         let too_large = || MediaError::TooLarge(format!("{url} has more than media.bytes_max = {} bytes", self.bytes_max));
         let declared = response.content_length().unwrap_or(0);
         if declared > self.bytes_max as u64 {
@@ -122,16 +137,47 @@ fn check_status(url: &Url, status: StatusCode) -> Result<(), MediaError> {
     }
 }
 
+/// A picture is compressed already. What is packed once more was not asked for, and unpacking it is what a bomb waits for.
+fn check_encoding(url: &Url, response: &Response) -> Result<(), MediaError> {
+    match response.headers().get(header::CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(MediaError::Forbidden(format!(
+            "{url} answered with content-encoding {}, which was not asked for and is never unpacked; fix: serve the picture as it is",
+            String::from_utf8_lossy(encoding.as_bytes())
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// A failed connection or a broken body may pass; a name that has private addresses only does not.
 fn request_error(url: &Url, error: &reqwest::Error) -> MediaError {
-    let mut reasons = Vec::new();
+    let (mut reasons, mut what) = (Vec::new(), None);
     let mut cause: Option<&(dyn Error + 'static)> = error.source();
     while let Some(inner) = cause {
         if let Some(forbidden) = inner.downcast_ref::<ForbiddenAddress>() {
             return MediaError::Forbidden(forbidden.to_string());
         }
+        what = what.or_else(|| named(inner));
         reasons.push(inner.to_string());
         cause = inner.source();
     }
-    MediaError::Transient(format!("{url} can't be fetched now: {}", reasons.last().cloned().unwrap_or_else(|| error.to_string())))
+    let what = what.unwrap_or(match (error.is_connect(), error.is_timeout()) {
+        (true, true) => "connecting took longer than media.connect_timeout_ms",
+        (true, false) => "no connection",
+        _ if error.is_body() || error.is_decode() => "the body broke off",
+        _ => "no valid answer",
+    });
+    let reason = reasons.last().cloned().unwrap_or_else(|| error.to_string());
+    MediaError::Transient(format!("{url} can't be fetched now: {what}: {reason}"))
+}
+
+/// What only the cause itself tells. An input error may carry another inside, TLS's own in the end, which is no `source` of it.
+fn named(cause: &(dyn Error + 'static)) -> Option<&'static str> {
+    if cause.is::<rustls::Error>() {
+        return Some("TLS");
+    }
+    if cause.is::<LookupFailed>() {
+        return Some("its name can't be resolved");
+    }
+    let inside = cause.downcast_ref::<std::io::Error>()?.get_ref()?;
+    named(inside)
 }

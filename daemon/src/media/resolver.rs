@@ -33,19 +33,27 @@ impl fmt::Display for ForbiddenAddress {
 
 impl std::error::Error for ForbiddenAddress {}
 
+/// The name could not be looked up.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct LookupFailed(io::Error);
+
 /// The resolver that the client uses.
 pub(super) struct FilteringResolver {
     pub(super) rules: AddressRules,
     pub(super) lookup: Lookup,
+    /// The configured proxy: whoever configured it may have it inside. With a proxy no other name is resolved here.
+    pub(super) proxy_host: Option<String>,
 }
 
 impl Resolve for FilteringResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (rules, looked_up) = (self.rules.clone(), (self.lookup)(name.as_str().to_owned()));
+        let is_proxy = self.proxy_host.as_deref() == Some(name.as_str());
         Box::pin(async move {
-            let found = looked_up.await?;
+            let found = looked_up.await.map_err(LookupFailed)?;
             let (any, allowed): (bool, Vec<SocketAddr>) =
-                (!found.is_empty(), found.into_iter().filter(|address| rules.may_connect(address.ip())).collect());
+                (!found.is_empty(), found.into_iter().filter(|address| is_proxy || rules.may_connect(address.ip())).collect());
             if any && allowed.is_empty() {
                 return Err(ForbiddenAddress { name: name.as_str().to_owned() }.into());
             }

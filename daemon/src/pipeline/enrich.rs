@@ -6,11 +6,16 @@ use std::sync::Arc;
 use astromech_schemas::Kind;
 use astromech_schemas::results::{Neighbour, ResultMessage};
 use futures::future::try_join_all;
-use tracing::warn;
+use tracing::{Instrument as _, warn};
 
 use super::backoff::{Backoff, BackoffLimits};
 use crate::config::ResultsConfig;
 use crate::index::{Change, ChangeBody, Index, IndexError, Query, SearchFilter, Stored, VECTOR_IMAGE, VECTOR_TEXT};
+use crate::telemetry::Quiet;
+use crate::telemetry::trace::stage_span;
+
+/// Searches that failed while the index is down.
+static NO_NEIGHBOURS: Quiet = Quiet::new();
 
 /// Adds to results what the configuration asks for.
 pub(super) struct Enricher {
@@ -42,7 +47,7 @@ impl Enricher {
             let by_picture = result.kind == Kind::Image;
             let (first, second) = if by_picture { (&kept.image, &kept.text) } else { (&kept.text, &kept.image) };
             if let Some(vector) = first.as_ref().or(second.as_ref()) {
-                result.neighbours = self.neighbours(result, vector).await;
+                result.neighbours = self.neighbours(result, vector).instrument(stage_span!("neighbours")).await;
             }
         }
         if self.config.embeddings {
@@ -63,7 +68,9 @@ impl Enricher {
                 }
             };
             let wait = backoff.next_wait();
-            warn!(problem, ?wait, "neighbours can't be had now; trying again");
+            if let Some(repeated) = NO_NEIGHBOURS.due("") {
+                warn!(problem, ?wait, repeated, "neighbours can't be had now; trying again");
+            }
             tokio::time::sleep(wait).await;
         }
     }

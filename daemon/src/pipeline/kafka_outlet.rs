@@ -1,7 +1,9 @@
 //! Results and dead letters into their topics, each acknowledged by all replicas.
 
 use astromech_schemas::TraceContext;
-use astromech_schemas::dead_letter::{HEADER_DETAIL, HEADER_OFFSET, HEADER_PARTITION, HEADER_REASON, HEADER_TOPIC};
+use astromech_schemas::dead_letter::{
+    HEADER_DETAIL, HEADER_OFFSET, HEADER_PARTITION, HEADER_REASON, HEADER_TIMESTAMP, HEADER_TOPIC,
+};
 use astromech_schemas::results::ResultMessage;
 use futures::future::BoxFuture;
 use rdkafka::ClientContext;
@@ -110,8 +112,8 @@ impl Outlet for KafkaOutlet {
             letter.key = record.key.as_deref();
             letter.payload = record.value.as_deref();
             self.send(letter).await?;
-            let Record { topic, partition, offset, .. } = record;
-            warn!(topic = &**topic, partition, offset, reason = %fault.reason, detail = fault.detail, "dead letter");
+            // The coordinates are in the span of the record.
+            warn!(reason = %fault.reason, detail = fault.detail, "dead letter");
             Ok(())
         })
     }
@@ -125,7 +127,7 @@ fn own_headers(own: &[source::Header], more: usize) -> OwnedHeaders {
 
 /// The record's own headers as they came, then ours.
 fn headers(record: &Record, fault: &Fault) -> OwnedHeaders {
-    let headers = own_headers(&record.headers, 5);
+    let headers = own_headers(&record.headers, 6);
     let (partition, offset) = (record.partition.to_string(), record.offset.to_string());
     let ours: [(&str, &str); 5] = [
         (HEADER_REASON, fault.reason.as_str()),
@@ -134,7 +136,12 @@ fn headers(record: &Record, fault: &Fault) -> OwnedHeaders {
         (HEADER_PARTITION, &partition),
         (HEADER_OFFSET, &offset),
     ];
-    ours.iter().fold(headers, |headers, (name, value)| headers.insert(Header { key: name, value: Some(*value) }))
+    let headers = ours.iter().fold(headers, |headers, (name, value)| headers.insert(Header { key: name, value: Some(*value) }));
+    // A header, and not the letter's own time: a topic's retention counts from that.
+    match record.timestamp_ms.map(|time| time.to_string()) {
+        Some(time) => headers.insert(Header { key: HEADER_TIMESTAMP, value: Some(&time) }),
+        None => headers,
+    }
 }
 
 #[cfg(test)]
@@ -155,7 +162,7 @@ mod tests {
             topic: "t".into(),
             partition: 3,
             offset: 9,
-            timestamp_ms: None,
+            timestamp_ms: Some(7),
             key: None,
             value: None,
             headers: own.clone(),
@@ -165,6 +172,7 @@ mod tests {
         assert_eq!(all[..3], own.into_iter().map(|h| (h.name, h.value)).collect::<Vec<_>>());
         let text = |value: &str| Some(value.as_bytes().to_vec());
         assert_eq!(all[3], (HEADER_REASON.to_owned(), text("url_forbidden")));
-        assert_eq!(all[6..], [(HEADER_PARTITION.to_owned(), text("3")), (HEADER_OFFSET.to_owned(), text("9"))]);
+        assert_eq!(all[6..8], [(HEADER_PARTITION.to_owned(), text("3")), (HEADER_OFFSET.to_owned(), text("9"))]);
+        assert_eq!(all[8..], [(HEADER_TIMESTAMP.to_owned(), text("7"))]);
     }
 }

@@ -9,7 +9,7 @@ use super::backoff::{Backoff, BackoffLimits};
 use super::halt::{Halt, HaltCause};
 use super::outlet::PublishError;
 use crate::source::{Fence, FenceGuard};
-use crate::telemetry::{Metrics, Stage};
+use crate::telemetry::{Metrics, Quiet, Stage};
 
 /// Why a record was left unfinished. It is not acknowledged, so whoever owns its partition next reads it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,9 @@ pub enum Left {
     /// The daemon is stopping.
     Halted,
 }
+
+/// Every record under way tries again by itself: said for one of them.
+static UNPUBLISHED: Quiet = Quiet::new();
 
 /// Publishes as often as it takes.
 pub struct Publisher {
@@ -53,7 +56,9 @@ impl Publisher {
                 Err(PublishError::Transient(problem)) => {
                     let wait = backoff.next_wait();
                     self.metrics.retry(Stage::Publish);
-                    warn!(problem, ?wait, "publishing failed; trying again");
+                    if let Some(repeated) = UNPUBLISHED.due(&problem) {
+                        warn!(problem, ?wait, repeated, "publishing failed; trying again");
+                    }
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}
                         () = fence.closed() => return Err(Left::Fenced),

@@ -9,7 +9,7 @@ use astromech_schemas::results::{Operation, RESULT_SCHEMA, ResultMessage};
 use astromech_schemas::{ImageSource, RecordLimits, point_id};
 use astromech_towers::{PreparedImage, PreparedText, Towers, TowersError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tracing::{debug, warn};
+use tracing::{Instrument as _, Span, debug, warn};
 
 use super::backoff::{Backoff, BackoffLimits};
 use super::decode::{Decoded, TopicRules, decode};
@@ -24,13 +24,16 @@ use super::publish::{Left, Publisher};
 use super::write::{WriteReply, WriteRequest};
 use crate::generation::{Throttle, collection_name};
 use crate::index::{Change, ChangeBody, VECTOR_IMAGE, VECTOR_TEXT};
-use crate::media::{ContentHash, Media};
+use crate::media::{ContentHash, Media, MediaError};
 use crate::rescore::StateCache;
 use crate::source::{Delivery, FenceGuard, Record};
-use crate::telemetry::{Metrics, Stage, trace};
+use crate::telemetry::trace::stage_span;
+use crate::telemetry::{Metrics, Quiet, Stage};
 
 /// A value up to here is decoded on the spot; a longer one, with a picture in base64, on a blocking thread.
 const INLINE_DECODE_BYTES_MAX: usize = 32 * 1024;
+/// Pictures that can't be fetched now, by host: every record under way tries again by itself.
+static UNFETCHED: Quiet = Quiet::new();
 
 /// What every record's task shares.
 pub(super) struct Shared {
@@ -74,15 +77,17 @@ struct Vectors {
 impl Shared {
     /// Runs one record to its end. The delivery's share of the limits is given back when this returns.
     pub(super) async fn run(self: Arc<Self>, delivery: Delivery) {
-        let ended = tokio::select! {
-            biased;
-            () = self.halt.token().cancelled() => Err(Left::Halted),
-            ended = self.process(&delivery) => ended,
+        let running = async {
+            let ended = tokio::select! {
+                biased;
+                () = self.halt.token().cancelled() => Err(Left::Halted),
+                ended = self.process(&delivery) => ended,
+            };
+            if let Err(left) = ended {
+                debug!(?left, "left unfinished");
+            }
         };
-        if let Err(left) = ended {
-            let record = &delivery.record;
-            debug!(topic = &*record.topic, partition = record.partition, offset = record.offset, ?left, "left unfinished");
-        }
+        running.instrument(delivery.span.span().clone()).await;
     }
 
     async fn process(&self, delivery: &Delivery) -> Result<(), Left> {
@@ -105,8 +110,11 @@ impl Shared {
         let kept = self.enricher.keep(&change);
         let (reply, answer) = oneshot::channel();
         let request = WriteRequest { change, partition: Arc::clone(&delivery.partition), reply };
-        self.writer.send(request).await.map_err(|_| Left::Halted)?;
-        match answer.await.map_err(|_| Left::Halted)? {
+        let writing = async {
+            self.writer.send(request).await.map_err(|_| Left::Halted)?;
+            answer.await.map_err(|_| Left::Halted)
+        };
+        match writing.instrument(stage_span!("index")).await? {
             WriteReply::Fenced => Err(Left::Fenced),
             WriteReply::Refused(guard, detail) => self.bury(delivery, &guard, &Fault::new(Reason::RefusedByIndex, detail)).await,
             WriteReply::Applied(guard) => {
@@ -116,9 +124,9 @@ impl Shared {
                     () = self.enricher.enrich(&mut result, kept) => {}
                     () = fence.closed() => return Err(Left::Fenced),
                 }
-                let context = trace::enter_record(&delivery.record);
-                self.publisher.publish(fence, &guard, || self.outlet.result(&result, context.as_ref())).await?;
-                delivery.partition.acknowledge(delivery.record.offset);
+                let published = self.publisher.publish(fence, &guard, || self.outlet.result(&result, delivery.span.context()));
+                published.instrument(stage_span!("publish")).await?;
+                self.acknowledge(delivery);
                 self.metrics.record_applied(decoded.kind, result.operation);
                 self.poison.iter().for_each(PoisonBreaker::applied);
                 Ok(())
@@ -129,9 +137,9 @@ impl Shared {
     /// Decode, fetch, prepare, embed.
     async fn embed(&self, record: &Arc<Record>) -> Result<(Change, Decoded), NotEmbedded> {
         if let Some(throttle) = &self.throttle {
-            throttle.turn().await;
+            throttle.turn().instrument(stage_span!("throttle")).await;
         }
-        let mut decoded = self.decode(record).await?;
+        let mut decoded = self.staged(Stage::Decode, stage_span!("decode"), self.decode(record)).await?;
         let body = match decoded.item.take() {
             None => ChangeBody::Delete,
             Some(mut item) => {
@@ -176,7 +184,8 @@ impl Shared {
     async fn vectors(&self, text: Option<String>, image: Option<ImageSource>) -> Result<Vectors, NotEmbedded> {
         let text = async {
             let Some(text) = text else { return Ok(None) };
-            let prepared = self.preparer.text(text).await?;
+            let preparing = self.preparer.text(text);
+            let prepared = self.staged(Stage::Prepare, stage_span!("prepare", side = "text"), preparing).await?;
             self.text_vector(prepared).await.map(Some)
         };
         let image = async {
@@ -190,29 +199,28 @@ impl Shared {
     }
 
     async fn text_vector(&self, prepared: PreparedText) -> Result<Vec<f32>, NotEmbedded> {
+        let span = stage_span!("embed", side = "text");
         let Some(cache) = &self.warm else {
-            return Ok(self.embedded(self.towers.embed_text(prepared)).await?.vectors().to_vec());
+            return Ok(self.embedded(span, self.towers.embed_text(prepared)).await?.vectors().to_vec());
         };
         let key = cache.text_key(prepared.ids());
-        let encoded = self.embedded(self.towers.embed_text_states(prepared)).await?;
+        let encoded = self.embedded(span, self.towers.embed_text_states(prepared)).await?;
         cache.put(key, &encoded);
         Ok(encoded.vectors().to_vec())
     }
 
     async fn image_vector(&self, prepared: PreparedImage, content: ContentHash) -> Result<Vec<f32>, NotEmbedded> {
+        let span = stage_span!("embed", side = "image");
         let Some(cache) = &self.warm else {
-            return Ok(self.embedded(self.towers.embed_image(prepared)).await?.vectors().to_vec());
+            return Ok(self.embedded(span, self.towers.embed_image(prepared)).await?.vectors().to_vec());
         };
-        let encoded = self.embedded(self.towers.embed_image_states(prepared)).await?;
+        let encoded = self.embedded(span, self.towers.embed_image_states(prepared)).await?;
         cache.put(cache.image_key(&content), &encoded);
         Ok(encoded.vectors().to_vec())
     }
 
-    async fn embedded<T>(&self, tower: impl Future<Output = Result<T, TowersError>>) -> Result<T, NotEmbedded> {
-        let started = Instant::now();
-        let embedded = tower.await;
-        self.metrics.stage_time(Stage::Embed, started.elapsed());
-        embedded.map_err(|e| {
+    async fn embedded<T>(&self, span: Span, tower: impl Future<Output = Result<T, TowersError>>) -> Result<T, NotEmbedded> {
+        self.staged(Stage::Embed, span, tower).await.map_err(|e| {
             // Bad input was refused when it was prepared: what fails here is the runtime.
             self.halt.halt(HaltCause::Towers(e.to_string()));
             NotEmbedded::Left(Left::Halted)
@@ -227,9 +235,8 @@ impl Shared {
                 (bytes, Some(place))
             }
         };
-        let started = Instant::now();
-        let prepared = self.preparer.picture(bytes).await;
-        self.metrics.stage_time(Stage::Prepare, started.elapsed());
+        let preparing = self.preparer.picture(bytes);
+        let prepared = self.staged(Stage::Prepare, stage_span!("prepare", side = "image"), preparing).await;
         drop(place);
         Ok(prepared?)
     }
@@ -238,25 +245,38 @@ impl Shared {
     async fn fetch(&self, source: ImageSource) -> Result<(Vec<u8>, OwnedSemaphorePermit), NotEmbedded> {
         let mut backoff = Backoff::new(self.backoff);
         loop {
-            let place = Arc::clone(&self.media_places).acquire_owned().await;
-            let place = place.map_err(|_| NotEmbedded::Left(Left::Halted))?;
-            let started = Instant::now();
-            let fetched = self.media.fetch(source.clone()).await;
-            self.metrics.stage_time(Stage::Media, started.elapsed());
-            let error = match fetched {
-                Ok(bytes) => return Ok((bytes, place)),
+            let error = match self.fetch_once(&source).await? {
+                Ok(fetched) => return Ok(fetched),
                 Err(error) => error,
             };
             if let Some(reason) = error.reason() {
                 return Err(Fault::new(reason, format!("image.url: {error}")).into());
             }
-            // Waiting without the place: a host that is down must not keep others from being fetched.
-            drop(place);
-            let wait = backoff.next_wait();
-            self.metrics.retry(Stage::Media);
-            warn!(%error, ?wait, "the picture can't be fetched now; trying again");
+            let mut wait = backoff.next_wait();
+            if let MediaError::HostPaused { wait: pause, .. } = error {
+                wait = wait.min(self.backoff.min) + pause;
+                debug!(%error, ?wait, "the picture waits for its host");
+            } else {
+                self.metrics.retry(Stage::Media);
+                if let Some(repeated) = UNFETCHED.due(&host_of(&source)) {
+                    warn!(%error, ?wait, repeated, "the picture can't be fetched now; trying again");
+                }
+            }
+            // Without a place: a host that is down must not keep others from being fetched.
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// One attempt. The turn at its host comes first: who waits there must not hold a place that another host's picture could use.
+    async fn fetch_once(&self, source: &ImageSource) -> Result<Result<(Vec<u8>, OwnedSemaphorePermit), MediaError>, NotEmbedded> {
+        let turn = match self.media.turn(source.clone()).await {
+            Ok(turn) => turn,
+            Err(error) => return Ok(Err(error)),
+        };
+        let place = Arc::clone(&self.media_places).acquire_owned().await;
+        let place = place.map_err(|_| NotEmbedded::Left(Left::Halted))?;
+        let fetched = self.staged(Stage::Media, stage_span!("media"), self.media.fetch_in(turn)).await;
+        Ok(fetched.map(|bytes| (bytes, place)))
     }
 
     /// Into the dead letters, then acknowledged; unless most of the last records went there.
@@ -270,11 +290,34 @@ impl Shared {
             self.halt.halt(cause);
             return Err(Left::Halted);
         }
-        self.publisher.publish(delivery.partition.fence(), guard, || self.outlet.dead_letter(record, fault)).await?;
-        delivery.partition.acknowledge(record.offset);
+        let published = self.publisher.publish(delivery.partition.fence(), guard, || self.outlet.dead_letter(record, fault));
+        published.instrument(stage_span!("dead_letter")).await?;
+        self.acknowledge(delivery);
         self.metrics.dead_letter(fault.reason);
         Ok(())
     }
+
+    /// The record is finished: its offset may be committed.
+    fn acknowledge(&self, delivery: &Delivery) {
+        let _span = stage_span!("acknowledge").entered();
+        if let Some(time) = delivery.partition.acknowledge(delivery.record.offset) {
+            self.metrics.record_time(time);
+        }
+    }
+
+    /// Times `work` as `stage`, in its span.
+    async fn staged<T>(&self, stage: Stage, span: Span, work: impl Future<Output = T>) -> T {
+        let started = Instant::now();
+        let done = work.instrument(span).await;
+        self.metrics.stage_time(stage, started.elapsed());
+        done
+    }
+}
+
+/// Host of a picture's address; empty where it has none.
+fn host_of(source: &ImageSource) -> String {
+    let url = source.url.as_deref().and_then(|url| url::Url::parse(url).ok());
+    url.and_then(|url| url.host_str().map(ToOwned::to_owned)).unwrap_or_default()
 }
 
 /// The result of `change`, once it is applied.

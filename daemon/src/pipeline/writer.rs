@@ -12,7 +12,10 @@ use super::halt::{Halt, HaltCause};
 use super::write::{WriteReply, WriteRequest};
 use crate::index::{Change, Index, IndexError};
 use crate::source::FenceGuard;
-use crate::telemetry::{Condition, Metrics, Readiness, Stage};
+use crate::telemetry::{Condition, Metrics, Quiet, Readiness, Stage};
+
+/// Writes that failed while the index is down.
+static UNWRITTEN: Quiet = Quiet::new();
 
 /// Limits of the writer.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +64,7 @@ impl Writer {
                 break;
             }
             self.metrics.set_queue_depth("index", requests.len());
+            self.metrics.index_batch(batch.len());
             let writer = self.clone();
             writes.spawn(async move {
                 let started = Instant::now();
@@ -141,7 +145,9 @@ impl Writer {
                     let wait = backoff.next_wait();
                     self.metrics.retry(Stage::Index);
                     self.readiness.set_missing(Condition::Index, problem.clone());
-                    warn!(problem, points = requests.len(), ?wait, "the index does not answer; trying again");
+                    if let Some(repeated) = UNWRITTEN.due("") {
+                        warn!(problem, points = requests.len(), ?wait, repeated, "the index does not answer; trying again");
+                    }
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}
                         () = self.halt.token().cancelled() => return None,

@@ -41,7 +41,7 @@ pub(super) fn of_media(error: &MediaError) -> Fault {
         MediaError::Forbidden(_) => ProblemKind::UrlForbidden,
         MediaError::NotFound(_) => ProblemKind::UrlNotFound,
         MediaError::TooLarge(_) => ProblemKind::UrlTooLarge,
-        MediaError::Transient(_) => ProblemKind::UrlUnavailable,
+        MediaError::Transient(_) | MediaError::HostPaused { .. } => ProblemKind::UrlUnavailable,
     };
     fault(kind, format!("url: {error}"))
 }

@@ -33,15 +33,19 @@ impl AckTracker {
         self.open.push_back(Open { offset, received: now, done: false });
     }
 
-    /// A record is finished: applied and its result acknowledged, or in the dead letters.
-    pub fn acknowledge(&mut self, offset: i64) {
-        if let Ok(at) = self.open.binary_search_by_key(&offset, |open| open.offset) {
-            self.open[at].done = true;
-        }
+    /// A record is finished: applied and its result acknowledged, or in the dead letters. Returns when it was received, the first time.
+    pub fn acknowledge(&mut self, offset: i64) -> Option<Instant> {
+        let found = self.open.binary_search_by_key(&offset, |open| open.offset).ok();
+        let open = found.map(|at| &mut self.open[at]).filter(|open| !open.done);
+        let received = open.map(|open| {
+            open.done = true;
+            open.received
+        });
         while let Some(first) = self.open.front().filter(|first| first.done) {
             self.next = Some(first.offset + 1);
             self.open.pop_front();
         }
+        received
     }
 
     /// The offset to commit: that of the next record to read, one after the last of the prefix. `None` before the first.

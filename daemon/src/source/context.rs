@@ -14,7 +14,12 @@ use tracing::{debug, error, info, warn};
 
 use super::assignment::{Assignment, committable};
 use super::partition::Partition;
-use crate::telemetry::{Condition, Metrics, Readiness};
+use crate::telemetry::{Condition, Metrics, Quiet, Readiness};
+
+/// Errors that librdkafka calls back with while brokers are down.
+static ERRORS: Quiet = Quiet::new();
+/// Lines that librdkafka logs, by what they are about.
+static LINES: Quiet = Quiet::new();
 
 /// The consumer's callbacks.
 pub(super) struct Context {
@@ -132,6 +137,7 @@ impl ClientContext for Context {
         }
         if self.condition == Condition::Kafka {
             self.metrics.set_oldest_unacked(self.assignment.oldest_age());
+            self.metrics.set_partitions_assigned(self.assignment.all().len());
         }
     }
 
@@ -139,7 +145,10 @@ impl ClientContext for Context {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
             self.readiness.set_missing(self.condition, "no broker answers");
         }
-        warn!(%error, reason, "kafka");
+        let key = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| format!("{code:?}"));
+        if let Some(repeated) = ERRORS.due(&key) {
+            warn!(%error, reason, repeated, "kafka");
+        }
     }
 }
 
@@ -148,7 +157,11 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => error!(facility, "{message}"),
         // librdkafka logs each failed connection as an error; it goes on trying.
-        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => warn!(facility, "{message}"),
+        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
+            if let Some(repeated) = LINES.due(facility) {
+                warn!(facility, repeated, "{message}");
+            }
+        }
         RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => debug!(facility, "{message}"),
     }
 }

@@ -7,6 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use super::partition::Partition;
 use super::record::Record;
+use crate::telemetry::RecordSpan;
 
 /// Bytes are counted in these units, because a semaphore hands out at most `u32::MAX` permits at once.
 const BYTES_UNIT: usize = 1024;
@@ -20,6 +21,8 @@ pub struct Delivery {
     pub partition: Arc<Partition>,
     /// Its share of the limits, held until it is finished.
     pub admission: Admission,
+    /// Its span, until it is finished.
+    pub span: RecordSpan,
 }
 
 /// A record's share of the limits.
@@ -70,9 +73,14 @@ impl Intake {
     ///
     /// # Errors
     /// [`Closed`] once the pipeline is gone.
-    pub fn send(&self, record: Record, partition: Arc<Partition>, admission: Admission) -> Result<(), Closed> {
+    pub fn send(&self, record: Record, partition: Arc<Partition>, admission: Admission, span: RecordSpan) -> Result<(), Closed> {
         partition.receive(record.offset);
-        self.queue.try_send(Delivery { record: Arc::new(record), partition, admission }).map_err(|_| Closed)
+        self.queue.try_send(Delivery { record: Arc::new(record), partition, admission, span }).map_err(|_| Closed)
+    }
+
+    /// Bytes of the records under way now, in whole units.
+    pub fn bytes_in_flight(&self) -> usize {
+        (self.bytes_units_max - self.bytes.available_permits().min(self.bytes_units_max)) * BYTES_UNIT
     }
 
     /// Records under way now.

@@ -12,6 +12,7 @@ mod client_config;
 mod context;
 mod delivery;
 mod fence;
+pub mod groups;
 mod partition;
 mod poll;
 mod record;

@@ -50,9 +50,10 @@ impl Partition {
         self.lock().acks.receive(offset, Instant::now());
     }
 
-    /// A record is finished. Called under the guard of the fence, so that the last commit covers it.
-    pub fn acknowledge(&self, offset: i64) {
-        self.lock().acks.acknowledge(offset);
+    /// A record is finished. Called under the guard of the fence, so that the last commit covers it. Returns
+    /// the time since it was received, the first time.
+    pub fn acknowledge(&self, offset: i64) -> Option<Duration> {
+        self.lock().acks.acknowledge(offset).map(|received| received.elapsed())
     }
 
     /// The offset to commit, where the broker is not known to hold it: one that was not sent before, or whose commit was sent more than

@@ -23,7 +23,8 @@ use super::partition::Partition;
 use super::record::{Header, Record};
 use super::{Drained, SourceError};
 use crate::config::KafkaConfig;
-use crate::telemetry::{Condition, Metrics, Readiness};
+use crate::telemetry::trace::stage_span;
+use crate::telemetry::{Condition, Metrics, Quiet, Readiness, RecordSpan, Stage};
 
 /// Longest time inside one `poll`.
 const POLL_MAX: Duration = Duration::from_millis(100);
@@ -31,6 +32,10 @@ const POLL_MAX: Duration = Duration::from_millis(100);
 const PAUSE_AFTER: Duration = Duration::from_millis(250);
 /// A commit that the statistics, which come every second, have not confirmed after this long is sent again.
 const RESEND_AFTER: Duration = Duration::from_secs(10);
+/// Failed reads while brokers are down.
+static UNREAD: Quiet = Quiet::new();
+/// Failed commits, likewise.
+static UNCOMMITTED: Quiet = Quiet::new();
 /// How often the partitions' windows are compared with their limit.
 const WINDOW_CHECK: Duration = Duration::from_millis(50);
 
@@ -55,13 +60,23 @@ pub(super) struct PollLoop {
 pub(super) struct LoopState {
     topics: HashMap<String, Arc<str>>,
     /// Records that came and have no place yet: one, or a few where partitions were assigned while paused.
-    held: VecDeque<(Record, Arc<Partition>)>,
+    held: VecDeque<Held>,
     /// What is paused in librdkafka, partitions that were taken away included: it keeps the mark, so one that comes back is still paused.
     paused: BTreeSet<(Arc<str>, i32)>,
     /// Whether everything is paused because a record is held.
     all_paused: bool,
     committed: Instant,
     windows_checked: Instant,
+}
+
+/// A record that came and waits for room.
+struct Held {
+    record: Record,
+    partition: Arc<Partition>,
+    span: RecordSpan,
+    /// The wait itself.
+    waiting: tracing::Span,
+    since: Instant,
 }
 
 impl LoopState {
@@ -115,8 +130,8 @@ impl PollLoop {
             let names: Vec<_> = self.kafka.topics.iter().map(|topic| topic.name.as_str()).collect();
             let reason = format!("a topic of {} does not exist; create it", names.join(", "));
             self.readiness.set_missing(self.condition, reason);
-        } else {
-            warn!(%error, "reading failed; it goes on when the brokers answer");
+        } else if let Some(repeated) = UNREAD.due(&error.to_string()) {
+            warn!(%error, repeated, "reading failed; it goes on when the brokers answer");
         }
     }
 
@@ -127,13 +142,15 @@ impl PollLoop {
         let topic = self.state.topics.get(&message.topic).cloned().unwrap_or_else(|| Arc::from(message.topic.as_str()));
         self.metrics.record_consumed(&topic);
         let record = message.into_record(topic);
-        self.state.held.push_back((record, partition));
+        let span = RecordSpan::of(&record);
+        let waiting = span.span().in_scope(|| stage_span!("consume"));
+        self.state.held.push_back(Held { record, partition, span, waiting, since: Instant::now() });
         if self.state.held.len() == 1 { self.admit_held() } else { Ok(()) }
     }
 
     /// Sends held records into the pipeline, as far as there is room.
     fn admit_held(&mut self) -> Result<(), SourceError> {
-        while let Some((record, partition)) = self.state.held.front() {
+        while let Some(Held { record, partition, .. }) = self.state.held.front() {
             if partition.fence().is_closed() {
                 self.state.held.pop_front();
                 continue;
@@ -145,8 +162,10 @@ impl PollLoop {
                 Ok(admission) => admission.map_err(|_| SourceError::PipelineGone)?,
                 Err(_) => return Ok(()),
             };
-            if let Some((record, partition)) = self.state.held.pop_front() {
-                self.intake.send(record, partition, admission).map_err(|_| SourceError::PipelineGone)?;
+            if let Some(Held { record, partition, span, waiting, since }) = self.state.held.pop_front() {
+                drop(waiting);
+                self.metrics.stage_time(Stage::Consume, since.elapsed());
+                self.intake.send(record, partition, admission, span).map_err(|_| SourceError::PipelineGone)?;
             }
         }
         Ok(())
@@ -180,7 +199,12 @@ impl PollLoop {
             }
         }
         self.state.all_paused = holding;
-        self.metrics.set_queue_depth("records", self.intake.in_flight());
+        if self.condition == Condition::Kafka {
+            self.metrics.set_queue_depth("records", self.intake.in_flight());
+            self.metrics.set_bytes_in_flight(self.intake.bytes_in_flight());
+        } else {
+            self.metrics.set_queue_depth("rescore_requests", self.intake.in_flight());
+        }
     }
 
     fn commit_if_due(&mut self) {
@@ -192,8 +216,10 @@ impl PollLoop {
         if list.count() == 0 {
             return;
         }
-        if let Err(e) = self.consumer.commit(&list, CommitMode::Async) {
-            warn!(error = %e, "commit failed; it is sent again");
+        if let Err(e) = self.consumer.commit(&list, CommitMode::Async)
+            && let Some(repeated) = UNCOMMITTED.due(&e.to_string())
+        {
+            warn!(error = %e, repeated, "commit failed; it is sent again");
         }
     }
 

@@ -3,7 +3,15 @@
 use std::io::IsTerminal as _;
 
 use serde::Deserialize;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::JsonFields;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
+
+use super::json::JsonLines;
+
+/// A layer above the registry.
+pub(super) type Boxed = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// Form of the logs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -29,6 +37,11 @@ pub enum LogError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The exporter of traces can't be made.
+    #[error(
+        "telemetry.otlp_endpoint: {0}; fix: write the gRPC address of an OpenTelemetry collector, for example http://127.0.0.1:4317"
+    )]
+    Exporter(String),
     /// Another subscriber is installed.
     #[error("logging is set up already: {0}")]
     Installed(String),
@@ -39,13 +52,24 @@ pub enum LogError {
 /// # Errors
 /// `level` is no filter, or logging was set up before.
 pub fn init_log(format: LogFormat, level: &str) -> Result<(), LogError> {
+    init(format, level, None)
+}
+
+/// As [`init_log`], with `traces` beside the log.
+pub(super) fn init(format: LogFormat, level: &str, traces: Option<Boxed>) -> Result<(), LogError> {
     let filter = parse_filter(level)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let installed = match format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+    let lines: Boxed = match format {
+        LogFormat::Text => {
+            fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).with_filter(filter).boxed()
+        }
+        LogFormat::Json => {
+            let lines = fmt::layer().with_writer(std::io::stderr).fmt_fields(JsonFields::new()).event_format(JsonLines);
+            lines.with_filter(filter).boxed()
+        }
     };
-    installed.map_err(|e| LogError::Installed(e.to_string()))
+    // Without traces there is one layer only: what it filters out costs one look at a constant.
+    let layers: Vec<Boxed> = std::iter::once(lines).chain(traces).collect();
+    tracing_subscriber::registry().with(layers).try_init().map_err(|e| LogError::Installed(e.to_string()))
 }
 
 fn parse_filter(level: &str) -> Result<EnvFilter, LogError> {

@@ -16,7 +16,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::readiness::Condition;
 use super::rescore::RescoreMetrics;
+use super::stage::{SpanOutcome, Stage};
 
 /// Content type of [`Metrics::encode`].
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -24,39 +26,10 @@ pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.
 /// Seconds, from a vector lookup to a slow image host.
 pub(super) const SECONDS_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Seconds, from a deletion to a record that waited for an outage to end.
+const RECORD_BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0];
 /// Items of one batch.
 const BATCH_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
-
-/// A step of the way of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Stage {
-    /// Fetching a picture.
-    Media,
-    /// Decoding, resizing, tokenising.
-    Prepare,
-    /// The towers.
-    Embed,
-    /// Writing to the index.
-    Index,
-    /// Publishing the result.
-    Publish,
-}
-
-impl Stage {
-    /// Every stage, in the order of the way.
-    pub const ALL: [Self; 5] = [Self::Media, Self::Prepare, Self::Embed, Self::Index, Self::Publish];
-
-    /// The word in labels.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Media => "media",
-            Self::Prepare => "prepare",
-            Self::Embed => "embed",
-            Self::Index => "index",
-            Self::Publish => "publish",
-        }
-    }
-}
 
 /// Declares a label set with constructor-free public use inside this file.
 macro_rules! labels {
@@ -79,6 +52,8 @@ labels!(RequestLabels { route: &'static str, status: u16 });
 labels!(RouteLabel { route: &'static str });
 labels!(GenerationLabels { fingerprint: String, state: &'static str });
 labels!(FingerprintLabel { fingerprint: String });
+labels!(ConditionLabel { condition: &'static str });
+labels!(VersionLabel { version: &'static str });
 labels!(OutcomeLabel { outcome: &'static str });
 labels!(ProviderLabels { provider: String, precision: &'static str, fingerprint: String });
 
@@ -99,7 +74,16 @@ pub struct Metrics {
     dead_letters: Family<ReasonLabel, Counter>,
     retries: Family<StageLabel, Counter>,
     stage_seconds: Histograms<StageLabel>,
+    record_seconds: Histogram,
     batch_size: Histograms<TowerLabel>,
+    tower_seconds: Histograms<TowerLabel>,
+    index_batch_size: Histogram,
+    bytes_in_flight: Gauge,
+    partitions_assigned: Gauge,
+    ready: Family<ConditionLabel, Gauge>,
+    build: Family<VersionLabel, Gauge>,
+    resident_bytes: Gauge,
+    trace_spans: Family<OutcomeLabel, Counter>,
     tower_batches: Family<TowerBatchLabels, Counter>,
     tower_expired: Family<TowerLabel, Counter>,
     tower_dropped: Family<TowerLabel, Counter>,
@@ -139,7 +123,16 @@ impl Metrics {
             dead_letters: Family::default(),
             retries: Family::default(),
             stage_seconds: Family::new_with_constructor(seconds),
+            record_seconds: Histogram::new(RECORD_BUCKETS),
             batch_size: Family::new_with_constructor(items),
+            tower_seconds: Family::new_with_constructor(seconds),
+            index_batch_size: items(),
+            bytes_in_flight: Gauge::default(),
+            partitions_assigned: Gauge::default(),
+            ready: Family::default(),
+            build: Family::default(),
+            resident_bytes: Gauge::default(),
+            trace_spans: Family::default(),
             tower_batches: Family::default(),
             tower_expired: Family::default(),
             tower_dropped: Family::default(),
@@ -186,6 +179,24 @@ impl Metrics {
         r.register("dead_letters", "Records sent to the dead-letter topic", self.dead_letters.clone());
         r.register("retries", "Attempts repeated after a fault that may pass", self.retries.clone());
         r.register_with_unit("stage", "Time of one record or batch in a stage", Unit::Seconds, self.stage_seconds.clone());
+        r.register_with_unit(
+            "record",
+            "Time of one record from being read to its acknowledgement",
+            Unit::Seconds,
+            self.record_seconds.clone(),
+        );
+        r.register_with_unit("tower", "Time of one batch of a tower", Unit::Seconds, self.tower_seconds.clone());
+        r.register("index_batch_size", "Changes of one write to the index", self.index_batch_size.clone());
+        r.register("bytes_in_flight", "Bytes of the records under way", self.bytes_in_flight.clone());
+        r.register("partitions_assigned", "Partitions that this daemon reads", self.partitions_assigned.clone());
+        r.register("ready", "Whether each condition of readiness holds", self.ready.clone());
+        r.register("build_info", "Version of the daemon", self.build.clone());
+        r.register("resident_memory_bytes", "Memory of the process", self.resident_bytes.clone());
+        r.register(
+            "trace_spans",
+            "Spans that ended, that the collector took, and that it did not take",
+            self.trace_spans.clone(),
+        );
         r.register("batch_size", "Items of one batch of a tower", self.batch_size.clone());
         r.register(
             "tower_batches",
@@ -241,6 +252,13 @@ impl Metrics {
                 let _ = self.tower_batches.get_or_create(&batch_labels(tower, priority)).get();
             }
         }
+        for outcome in ["live", "refused", "rolled_back"] {
+            let _ = self.rollouts.get_or_create(&OutcomeLabel { outcome }).get();
+        }
+        for outcome in [SpanOutcome::Ended, SpanOutcome::Exported, SpanOutcome::Failed].map(SpanOutcome::as_str) {
+            let _ = self.trace_spans.get_or_create(&OutcomeLabel { outcome }).get();
+        }
+        self.build.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
         for stage in Stage::ALL {
             let _ = self.retries.get_or_create(&StageLabel { stage: stage.as_str() });
             let _ = self.stage_seconds.get_or_create(&StageLabel { stage: stage.as_str() });
@@ -276,9 +294,43 @@ impl Metrics {
         self.at().stage_seconds.get_or_create(&StageLabel { stage: stage.as_str() }).observe(time.as_secs_f64());
     }
 
-    /// A batch of `items` went through `tower` (`image`, `text` or `cross`).
-    pub fn batch(&self, tower: &'static str, items: usize) {
+    /// A record was acknowledged `time` after it was read.
+    pub fn record_time(&self, time: Duration) {
+        self.at().record_seconds.observe(time.as_secs_f64());
+    }
+
+    /// A batch of `items` went through `tower` (`image`, `text` or `cross`) in `time`.
+    pub fn batch(&self, tower: &'static str, items: usize, time: Duration) {
         self.at().batch_size.get_or_create(&TowerLabel { tower }).observe(items as f64);
+        self.at().tower_seconds.get_or_create(&TowerLabel { tower }).observe(time.as_secs_f64());
+    }
+
+    /// A write to the index has `changes`.
+    pub fn index_batch(&self, changes: usize) {
+        self.at().index_batch_size.observe(changes as f64);
+    }
+
+    /// The records under way have `bytes`.
+    pub fn set_bytes_in_flight(&self, bytes: usize) {
+        self.at().bytes_in_flight.set(bytes as i64);
+    }
+
+    /// This daemon reads `partitions`.
+    pub fn set_partitions_assigned(&self, partitions: usize) {
+        self.at().partitions_assigned.set(partitions as i64);
+    }
+
+    /// What became of `spans`.
+    pub fn spans(&self, outcome: SpanOutcome, spans: usize) {
+        self.trace_spans.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc_by(spans as u64);
+    }
+
+    /// What holds of readiness, and the memory of the process: looked at when somebody asks for the metrics.
+    pub fn set_state(&self, conditions: impl Iterator<Item = (Condition, bool)>, resident_bytes: u64) {
+        for (condition, holds) in conditions {
+            self.ready.get_or_create(&ConditionLabel { condition: condition.as_str() }).set(i64::from(holds));
+        }
+        self.resident_bytes.set(i64::try_from(resident_bytes).unwrap_or(i64::MAX));
     }
 
     /// A batch of `tower` was the turn of `priority`.
@@ -408,62 +460,4 @@ const fn operation_word(operation: Operation) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_metric_has_the_name_and_labels_of_the_contract() {
-        let metrics = Metrics::new();
-        metrics.record_consumed("articles");
-        metrics.record_applied(Kind::Article, Operation::Upsert);
-        metrics.dead_letter(Reason::InvalidImage);
-        metrics.retry(Stage::Index);
-        metrics.stage_time(Stage::Embed, Duration::from_millis(3));
-        metrics.batch("image", 16);
-        metrics.set_queue_depth("image", 4);
-        metrics.tower_led(Tower::Cross, Priority::Live);
-        metrics.tower_expired(Tower::Cross);
-        metrics.tower_dropped(Tower::Text);
-        metrics.set_partition_lag("articles", 2, 7);
-        metrics.set_oldest_unacked(Duration::from_millis(1500));
-        metrics.offsets_committed();
-        metrics.set_index_points(Kind::Ad, 9);
-        metrics.http_answered("/v1/search", 200, Duration::from_millis(20));
-        metrics.set_http_in_flight(1);
-        metrics.set_provider("cpu", "int8", "ab");
-        let text = metrics.encode();
-        for line in [
-            r#"astromech_records_consumed_total{topic="articles"} 1"#,
-            r#"astromech_records_applied_total{kind="article",operation="upsert"} 1"#,
-            r#"astromech_dead_letters_total{reason="invalid_image"} 1"#,
-            r#"astromech_dead_letters_total{reason="invalid_record"} 0"#,
-            r#"astromech_retries_total{stage="index"} 1"#,
-            r#"astromech_stage_seconds_count{stage="embed"} 1"#,
-            r#"astromech_batch_size_sum{tower="image"} 16.0"#,
-            r#"astromech_queue_depth{queue="image"} 4"#,
-            r#"astromech_tower_batches_total{tower="cross",priority="live"} 1"#,
-            r#"astromech_tower_batches_total{tower="cross",priority="indexing"} 0"#,
-            r#"astromech_tower_expired_total{tower="cross"} 1"#,
-            r#"astromech_tower_dropped_total{tower="text"} 1"#,
-            r#"astromech_partition_lag{topic="articles",partition="2"} 7"#,
-            "astromech_oldest_unacked_seconds 1.5",
-            "astromech_offsets_committed_total 1",
-            r#"astromech_index_points{kind="ad"} 9"#,
-            r#"astromech_http_requests_total{route="/v1/search",status="200"} 1"#,
-            r#"astromech_http_seconds_count{route="/v1/search"} 1"#,
-            "astromech_http_in_flight 1",
-            r#"astromech_provider_info{provider="cpu",precision="int8",fingerprint="ab"} 1"#,
-        ] {
-            assert!(text.lines().any(|l| l == line), "no line `{line}` in\n{text}");
-        }
-        assert!(text.ends_with("# EOF\n"));
-    }
-
-    #[test]
-    fn a_partition_taken_away_is_no_longer_reported() {
-        let metrics = Metrics::new();
-        metrics.set_partition_lag("articles", 0, 7);
-        metrics.forget_partition("articles", 0);
-        assert!(!metrics.encode().contains("partition_lag{"));
-    }
-}
+mod tests;

@@ -75,6 +75,11 @@ impl Readiness {
         state.iter().filter_map(|(condition, reason)| Some((*condition, reason.clone()?))).collect()
     }
 
+    /// Every required condition, and whether it holds.
+    pub fn conditions(&self) -> Vec<(Condition, bool)> {
+        self.state.borrow().iter().map(|(condition, reason)| (*condition, reason.is_none())).collect()
+    }
+
     /// Whether every condition holds.
     pub fn is_ready(&self) -> bool {
         self.state.borrow().values().all(Option::is_none)

@@ -1,14 +1,120 @@
-//! Traces that go through the daemon: continued where a caller sends one, started where not. Nothing is exported; the trace's id is in
-//! the logs, and what the daemon sends on carries it.
+//! Traces that go through the daemon: continued where a caller sends one, started where not. The trace's id is in the logs, and what the
+//! daemon sends on carries it. Spans are exported where `telemetry.otlp_endpoint` names a collector (see [`super::otlp`]); without one the
+//! spans of stages are not even made.
+
+use std::str::FromStr as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use astromech_schemas::TraceContext;
 use astromech_schemas::trace::{HEADER_TRACEPARENT, HEADER_TRACESTATE};
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use uuid::Uuid;
 
 use crate::source::{Header, Record};
 
+/// Target of the spans of stages.
+pub(crate) const STAGE_TARGET: &str = "astromech::stage";
+/// Longest key that is logged, characters.
+const KEY_CHARS_MAX: usize = 64;
+
+static EXPORTING: AtomicBool = AtomicBool::new(false);
+
+/// Whether spans go to a collector; set once, before anything is read.
+pub(super) fn set_exporting(exporting: bool) {
+    EXPORTING.store(exporting, Ordering::Release);
+}
+
+/// The span of one stage of a record or a request, inside the span that is entered.
+macro_rules! stage_span {
+    ($name:literal) => {
+        tracing::trace_span!(target: $crate::telemetry::trace::STAGE_TARGET, $name)
+    };
+    ($name:literal, $($fields:tt)+) => {
+        tracing::trace_span!(target: $crate::telemetry::trace::STAGE_TARGET, $name, $($fields)+)
+    };
+}
+pub(crate) use stage_span;
+
+/// The span of one record from being read to its acknowledgement: its coordinates are in every line that is logged inside.
+#[derive(Debug, Clone)]
+pub struct RecordSpan {
+    span: Span,
+    context: Option<TraceContext>,
+}
+
+impl RecordSpan {
+    /// In the trace that `record` carries; without one it is in a trace of its own where spans are exported, else in none.
+    pub fn of(record: &Record) -> Self {
+        let key = record.key.as_deref().map(|key| String::from_utf8_lossy(key).chars().take(KEY_CHARS_MAX).collect::<String>());
+        // An error's level: a log that holds only errors must have the coordinates too.
+        let span = tracing::error_span!(
+            target: "astromech::record",
+            "record",
+            topic = &*record.topic,
+            partition = record.partition,
+            offset = record.offset,
+            key,
+            trace_id = tracing::field::Empty,
+            otel.kind = tracing::field::Empty,
+        );
+        let parent = parent_of(record);
+        let exported = adopt(&span, parent.as_ref(), "consumer");
+        let context = exported.or_else(|| parent.map(|parent| enter(Some(&parent))));
+        if let Some(context) = &context {
+            span.record("trace_id", context.trace_id());
+        }
+        Self { span, context }
+    }
+
+    /// The span itself.
+    pub const fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// Our span in the record's trace.
+    pub const fn context(&self) -> Option<&TraceContext> {
+        self.context.as_ref()
+    }
+}
+
+/// The context of a request's `span`: in the trace of `parent`, else in a new one.
+pub(crate) fn enter_request(span: &Span, parent: Option<&TraceContext>) -> TraceContext {
+    adopt(span, parent, "server").unwrap_or_else(|| enter(parent))
+}
+
+/// Makes `span` a part of `parent`'s trace, and returns its place in it; `None` where spans are not exported.
+fn adopt(span: &Span, parent: Option<&TraceContext>, kind: &'static str) -> Option<TraceContext> {
+    if !EXPORTING.load(Ordering::Acquire) {
+        return None;
+    }
+    span.record("otel.kind", kind);
+    if let Some(parent) = parent {
+        let context = opentelemetry::Context::new().with_remote_span_context(remote(parent));
+        // It is new and this is the first that is asked of it.
+        span.set_parent(context).ok()?;
+    }
+    let context = span.context();
+    let ours = context.span().span_context().clone();
+    let (trace_id, span_id) = (ours.trace_id().to_bytes(), ours.span_id().to_bytes());
+    let context = match parent {
+        _ if !ours.is_valid() => return None,
+        Some(parent) => parent.child(span_id),
+        None => TraceContext::start(trace_id, span_id),
+    };
+    Some(context.sampled(ours.is_sampled()))
+}
+
+fn remote(parent: &TraceContext) -> SpanContext {
+    let (trace_id, span_id) = parent.ids();
+    let flags = if parent.is_sampled() { TraceFlags::SAMPLED } else { TraceFlags::default() };
+    let state = parent.state().and_then(|state| TraceState::from_str(state).ok()).unwrap_or_default();
+    SpanContext::new(TraceId::from_bytes(trace_id), SpanId::from_bytes(span_id), flags, true, state)
+}
+
 /// The context of a span of our own: in the trace of `parent`, else in a new one.
-pub(crate) fn enter(parent: Option<&TraceContext>) -> TraceContext {
+fn enter(parent: Option<&TraceContext>) -> TraceContext {
     match parent {
         Some(parent) => parent.child(span_id()),
         None => TraceContext::start(Uuid::new_v4().into_bytes(), span_id()),
@@ -21,10 +127,9 @@ fn span_id() -> [u8; 8] {
     half.to_be_bytes()
 }
 
-/// The context of a span of our own in the trace that `record` carries; `None` where it carries none.
-pub(crate) fn enter_record(record: &Record) -> Option<TraceContext> {
-    let parent = TraceContext::parse(record.header(HEADER_TRACEPARENT)?, record.header(HEADER_TRACESTATE))?;
-    Some(enter(Some(&parent)))
+/// What `record` carries; `None` where it carries none.
+fn parent_of(record: &Record) -> Option<TraceContext> {
+    TraceContext::parse(record.header(HEADER_TRACEPARENT)?, record.header(HEADER_TRACESTATE))
 }
 
 /// The headers of a record that carries `context` on.

@@ -131,7 +131,7 @@ async fn a_deadline_that_has_passed_is_its_own_answer() {
 async fn with_silent_host(limits: Limits, settings: &str) -> Option<(Server, TcpListener, String)> {
     let host = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/a.jpg", host.local_addr().unwrap());
-    let settings = format!("[media]\nhttp_hosts = [\"127.0.0.1\"]\nallow_private_networks = true\n{settings}");
+    let settings = format!("[media]\nhttp_hosts = [\"127.0.0.1:*\"]\nallow_private_networks = true\n{settings}");
     Some((Server::start_configured(towers()?, limits, &settings).await, host, url))
 }
 

@@ -5,6 +5,8 @@
 //! pairs of their states. This crate opens no socket and knows neither Kafka nor Qdrant nor HTTP: the daemon serves through it and
 //! the trainer evaluates through it, so what is measured is what is served.
 
+#![forbid(unsafe_code)]
+
 pub mod graph;
 
 mod batch;

@@ -289,6 +289,49 @@ fn golden_vectors_that_do_not_come_out_again_stop_the_start() {
     assert!(matches!(error, TowersError::Golden { what: "cosine of the text embedding", sample: 1, .. }), "{error}");
 }
 
+/// One field of a protobuf message that holds bytes.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    [&[number << 3 | 2, u8::try_from(content.len()).unwrap()], content].concat()
+}
+
+/// A graph of one constant whose four numbers lie in the file at `location`.
+fn graph_with_weights_at(location: &str) -> Vec<u8> {
+    let varint = |number: u8, value: u8| vec![number << 3, value];
+    let place = [field(1, b"location"), field(2, location.as_bytes())].concat();
+    // Four numbers of type float, called w, in another file.
+    let weights = [varint(1, 4), varint(2, 1), field(8, b"w"), field(13, &place), varint(14, 1)].concat();
+    let shape = field(1, &varint(1, 4));
+    let tensor = field(1, &[varint(1, 1), field(2, &shape)].concat());
+    let output = [field(1, b"y"), field(2, &tensor)].concat();
+    let node = [field(1, b"w"), field(2, b"y"), field(4, b"Identity")].concat();
+    let graph = [field(1, &node), field(2, b"g"), field(5, &weights), field(12, &output)].concat();
+    [varint(1, 10), field(7, &graph), field(8, &varint(2, 20))].concat()
+}
+
+#[test]
+fn a_graph_whose_weights_lie_outside_the_bundle_is_refused() {
+    let folder = Folder::new("outside");
+    let outside = folder.0.with_file_name(format!("secret-{}", std::process::id()));
+    let name = outside.file_name().unwrap().to_str().unwrap();
+    std::fs::write(&outside, [0; 16]).unwrap();
+    std::fs::write(folder.0.join("inside"), [0; 16]).unwrap();
+    let refusal = |location: &str| {
+        std::fs::write(folder.0.join("text.onnx"), graph_with_weights_at(location)).unwrap();
+        tiny_bundle::write_manifest(&folder.0);
+        folder.start(&TowersConfig::default()).unwrap_err().to_string()
+    };
+    // It is read, and found to be no tower.
+    assert!(refusal("inside").contains("lacks the input or output"), "{}", refusal("inside"));
+    for location in [format!("../{name}"), outside.to_str().unwrap().to_owned()] {
+        let refused = refusal(&location);
+        assert!(
+            !refused.contains("lacks the input or output") && refused.contains("External data path"),
+            "{location}: {refused}"
+        );
+    }
+    std::fs::remove_file(outside).unwrap();
+}
+
 #[test]
 fn cuda_asked_for_and_absent_is_an_error_and_no_step_down() {
     let folder = Folder::new("cuda");

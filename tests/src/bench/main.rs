@@ -3,6 +3,8 @@
 //! Every figure stands beside its baseline, taken in the same run, with the same bundle, threads and batch sizes. Machines and minutes
 //! differ; ratios within a run compare.
 
+#![forbid(unsafe_code)]
+
 mod decode;
 mod pipeline;
 mod rescore;

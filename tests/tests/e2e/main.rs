@@ -3,10 +3,14 @@
 
 mod command_line;
 mod configuration;
+mod dead_letters;
 mod harness;
+mod hostile_pictures;
 mod late_interaction;
 mod openapi;
+mod operations;
 mod poison;
+mod poison_kinds;
 mod promise_1;
 mod promise_2;
 mod promise_3;
@@ -19,3 +23,5 @@ mod rescore_topic;
 mod results;
 mod scenario;
 mod slice;
+mod supply_chain;
+mod telemetry;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use astromech_e2e::checks::{assert_stored, header};
-use astromech_e2e::items::Expected;
+use astromech_e2e::items::{Expected, Item};
 use astromech_e2e::kafka::PARTITIONS;
 use astromech_e2e::world::scratch;
 use astromech_e2e::{Daemon, Record, bundle, wait_until, world};
@@ -11,47 +11,32 @@ use astromech_schemas::dead_letter::{HEADER_DETAIL, HEADER_REASON, HEADER_VERSIO
 use base64::Engine as _;
 use serde_json::{Value, json};
 
+use crate::hostile_pictures::png_declaring;
 use crate::scenario::{STREAM_DEADLINE, Scenario};
 
+/// Good records for each bad one.
+const GOOD_PER_BAD: usize = 5;
+
 /// One bad record, what it is, and the reason that its dead letter must carry.
-struct Bad {
-    what: &'static str,
-    reason: &'static str,
-    record: Record,
+pub struct Bad {
+    pub what: &'static str,
+    pub reason: &'static str,
+    pub record: Record,
 }
 
-fn bad(what: &'static str, reason: &'static str, value: impl Into<Vec<u8>>) -> Bad {
+pub fn bad(what: &'static str, reason: &'static str, value: impl Into<Vec<u8>>) -> Bad {
     let key = Some(format!("bad {what}").into_bytes());
     // Headers of the producer's own must come through, bytes that are no text included.
     let headers = vec![("trace".to_owned(), what.as_bytes().to_vec()), ("raw".to_owned(), vec![0, 255, 254])];
     Bad { what, reason, record: Record { key, value: Some(value.into()), headers, partition: None } }
 }
 
-fn image(source: &Value) -> Vec<u8> {
+pub fn image(source: &Value) -> Vec<u8> {
     json!({"kind": "image", "version": 1, "image": source}).to_string().into_bytes()
 }
 
-fn inline(bytes: &[u8]) -> Vec<u8> {
+pub fn inline(bytes: &[u8]) -> Vec<u8> {
     image(&json!({"bytes": base64::engine::general_purpose::STANDARD.encode(bytes)}))
-}
-
-/// A PNG whose header says 60,000 x 60,000, with its right checksums and next to no pixels.
-fn vast_png() -> Vec<u8> {
-    let mut header = 60_000_u32.to_be_bytes().repeat(2);
-    header.extend_from_slice(&[8, 2, 0, 0, 0]); // 8 bits, RGB, no interlace
-    let no_pixels = [0x78, 0x01, 0x01, 0x00, 0x00, 0xff, 0xff, 0x00, 0x00, 0x00, 0x01]; // zlib of nothing
-    let chunk = |name: &[u8], data: &[u8]| {
-        let body = [name, data].concat();
-        [&(data.len() as u32).to_be_bytes()[..], &body, &crc32(&body).to_be_bytes()].concat()
-    };
-    [b"\x89PNG\r\n\x1a\n".to_vec(), chunk(b"IHDR", &header), chunk(b"IDAT", &no_pixels), chunk(b"IEND", b"")].concat()
-}
-
-/// CRC-32 of PNG (ISO 3309), bit by bit.
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 })
-    })
 }
 
 /// The twelve of the issue.
@@ -69,7 +54,7 @@ fn twelve(scenario: &Scenario) -> Vec<Bad> {
     not_utf8[at] = 0xff;
     vec![
         bad("truncated JPEG", "invalid_image", inline(&picture[..picture.len() / 2])),
-        bad("PNG claiming 60,000 x 60,000", "image_too_large", inline(&vast_png())),
+        bad("PNG claiming 60,000 x 60,000", "image_too_large", inline(&png_declaring(60_000, 60_000))),
         bad("empty picture", "invalid_record", inline(b"")),
         bad("HTML named .jpg", "invalid_image", image(&json!({"url": format!("file://{}", page.display())}))),
         bad("wrong type", "invalid_record", article(json!({"title": 7}))),
@@ -118,15 +103,16 @@ fn more() -> Vec<Bad> {
     ]
 }
 
-/// Sends `bad` among good items and holds the dead letters against them.
-fn assert_dead_letters(scenario: &mut Scenario, bad: &[Bad]) {
+/// Sends `bad` among good items, `odd` ones among them, and holds the dead letters against them. Returns the daemon, which still runs.
+pub fn assert_dead_letters(scenario: &mut Scenario, bad: &[Bad], odd: Vec<Item>) -> Daemon {
     let root = scratch("files").parent().expect("inside the process's folder").to_owned();
     scenario.config.file_roots.push(root);
-    let good = scenario.items(5 * bad.len(), 1);
-    // A bad record every six, in each partition in turn; good ones before, between and after.
-    let mut records: Vec<_> = good.iter().map(astromech_e2e::items::Item::record).collect();
+    let mut good = odd;
+    good.extend(scenario.items(GOOD_PER_BAD * bad.len(), 1));
+    // A bad record every few, in each partition in turn; good ones before, between and after.
+    let mut records: Vec<_> = good.iter().map(Item::record).collect();
     for (i, bad) in bad.iter().enumerate() {
-        records.insert(6 * i + 3, bad.record.clone());
+        records.insert((GOOD_PER_BAD + 1) * i + 3, bad.record.clone());
     }
     for (i, record) in records.iter_mut().enumerate() {
         record.partition = Some((i / 2) as i32 % PARTITIONS);
@@ -171,6 +157,7 @@ fn assert_dead_letters(scenario: &mut Scenario, bad: &[Bad]) {
     assert_stored(&scenario.snapshot(), &Expected::of(&good), &bundle::manifest());
     let counted = daemon.metric("astromech_dead_letters_total", &[]);
     assert!((counted - bad.len() as f64).abs() < 0.5, "the metric counts {counted} dead letters");
+    daemon
 }
 
 #[test]
@@ -179,14 +166,14 @@ fn twelve_bad_records_are_twelve_byte_identical_dead_letters_and_the_good_ones_a
     let mut scenario = Scenario::new(&world, "twelve");
     let bad = twelve(&scenario);
     assert_eq!(bad.len(), 12);
-    assert_dead_letters(&mut scenario, &bad);
+    assert_dead_letters(&mut scenario, &bad, Vec::new());
 }
 
 #[test]
 fn wrong_keys_versions_and_addresses_are_dead_letters_and_an_empty_value_is_no_delete() {
     let world = world();
     let mut scenario = Scenario::new(&world, "more");
-    assert_dead_letters(&mut scenario, &more());
+    assert_dead_letters(&mut scenario, &more(), Vec::new());
 }
 
 #[test]

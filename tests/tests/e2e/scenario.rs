@@ -31,7 +31,7 @@ impl<'w> Scenario<'w> {
         let topics = world.client.topics(name);
         let mut config = DaemonConfig::new(world, &topics);
         config.file_roots = vec![corpus.root.clone()];
-        config.http_hosts = vec!["localhost".to_owned()];
+        config.http_hosts = vec!["localhost:*".to_owned()];
         Self { world, corpus, host: PictureHost::start(), topics, config }
     }
 

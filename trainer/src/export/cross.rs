@@ -39,7 +39,7 @@ pub fn cross_graph(config: &ModelConfig, weights: &WeightMap, options: &GraphOpt
     let text_index = column(&mut e, &pair_list, 1);
     let image_states = e.cast_compute(&image_states);
     let text_states = e.cast_compute(&text_states);
-    let image_input = e.linear_input(&image_states);
+    let image_input = LinearInput::of(&image_states);
     // The image stack's queries are a projection of the images; the text stack's keys and values are not (r2d2.md §1.4).
     let image_queries = e.linear(&image_input, "img_joint_proj", vision, width)?;
     let image_length = e.length(&image_states);
@@ -49,14 +49,14 @@ pub fn cross_graph(config: &ModelConfig, weights: &WeightMap, options: &GraphOpt
     let image_memory =
         Side { states: image_input, width: vision, padding: None, index: image_index.clone(), length: image_length.clone() };
     let text_memory = Side {
-        states: e.linear_input(&text_states),
+        states: LinearInput::of(&text_states),
         width,
         padding: Some([item_padding, pair_padding]),
         index: text_index,
         length: text_length,
     };
     let image_own =
-        Side { states: e.linear_input(&image_queries), width, padding: None, index: image_index, length: image_length };
+        Side { states: LinearInput::of(&image_queries), width, padding: None, index: image_index, length: image_length };
 
     let text = stack(&mut e, config, "text_joint_layer", &text_memory, &image_memory)?;
     let image = stack(&mut e, config, "img_joint_layer", &image_own, &text_memory)?;
@@ -90,13 +90,13 @@ fn stack(e: &mut Emitter<'_>, config: &ModelConfig, name: &str, own: &Side, memo
         let tokens = match &per_pair {
             None => &own.states,
             Some(x) => {
-                fresh = e.linear_input(x);
+                fresh = LinearInput::of(x);
                 &fresh
             }
         };
         let own_padding = own.padding.as_ref().map(|[item, pair]| if per_pair.is_none() { item } else { pair });
         let mut x = self_attention(e, &format!("{prefix}.attention"), tokens, own_padding, queries, width, heads)?;
-        let query = e.linear_input(&x);
+        let query = LinearInput::of(&x);
         let mut q = e.linear(&query, &format!("{prefix}.crossattention.self.query"), width, width)?;
         if per_pair.is_none() {
             x = e.gather(&x, &own.index);

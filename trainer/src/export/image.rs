@@ -1,6 +1,6 @@
 //! The image tower: CLIP's ViT (r2d2.md §1.2).
 
-use super::layers::Emitter;
+use super::layers::{Emitter, LinearInput};
 use super::{ExportError, GraphOptions, WeightMap};
 use crate::model::ModelConfig;
 use crate::onnx::{Attribute, Dim, Element, Value};
@@ -63,20 +63,20 @@ fn block(e: &mut Emitter<'_>, config: &ModelConfig, prefix: &str, x: &Value) -> 
     let sizes = &config.vision;
     let (width, heads, mlp) = (sizes.width as usize, sizes.heads as usize, sizes.mlp as usize);
     let normed = e.layer_norm(x, &format!("{prefix}.layer_norm1"), width, LAYER_NORM_EPS)?;
-    let normed = e.linear_input(&normed);
+    let normed = LinearInput::of(&normed);
     let query = e.linear(&normed, &format!("{prefix}.self_attn.q_proj"), width, width)?;
     let key = e.linear(&normed, &format!("{prefix}.self_attn.k_proj"), width, width)?;
     let value = e.linear(&normed, &format!("{prefix}.self_attn.v_proj"), width, width)?;
     let mixed = e.attention([&query, &key, &value], None, heads, width);
-    let mixed = e.linear_input(&mixed);
+    let mixed = LinearInput::of(&mixed);
     let branch = e.linear(&mixed, &format!("{prefix}.self_attn.out_proj"), width, width)?;
     let x = e.graph.node("Add", &[&branch, x]);
 
     let normed = e.layer_norm(&x, &format!("{prefix}.layer_norm2"), width, LAYER_NORM_EPS)?;
-    let normed = e.linear_input(&normed);
+    let normed = LinearInput::of(&normed);
     let hidden = e.linear(&normed, &format!("{prefix}.mlp.fc1"), width, mlp)?;
     let hidden = e.quick_gelu(&hidden);
-    let hidden = e.linear_input(&hidden);
+    let hidden = LinearInput::of(&hidden);
     let branch = e.linear(&hidden, &format!("{prefix}.mlp.fc2"), mlp, width)?;
     Ok(e.graph.node("Add", &[&branch, &x]))
 }

@@ -25,6 +25,11 @@ pub struct LinearInput {
 }
 
 impl LinearInput {
+    /// Readies a tensor for the linear layers that read it.
+    pub fn of(value: &Value) -> Self {
+        Self { value: value.clone(), quantized: OnceCell::new() }
+    }
+
     /// The tensor itself.
     pub fn value(&self) -> &Value {
         &self.value
@@ -88,12 +93,6 @@ impl<'a> Emitter<'a> {
             return value.clone();
         }
         self.graph.node_with("Cast", &[value], vec![("to", Attribute::Int(element as i64))])
-    }
-
-    /// Readies a tensor for the linear layers that read it.
-    #[allow(clippy::unused_self, reason = "reads as the other layers do")]
-    pub fn linear_input(&mut self, value: &Value) -> LinearInput {
-        LinearInput { value: value.clone(), quantized: OnceCell::new() }
     }
 
     /// True for a layer whose product is one of integers.

@@ -1,6 +1,6 @@
 //! The text tower: BERT (r2d2.md §1.3), and the parts of a BERT layer that the cross encoders share.
 
-use super::layers::{Emitter, Queries};
+use super::layers::{Emitter, LinearInput, Queries};
 use super::{ExportError, GraphOptions, WeightMap};
 use crate::model::ModelConfig;
 use crate::onnx::{Dim, Element, Value};
@@ -24,7 +24,7 @@ pub fn text_graph(config: &ModelConfig, weights: &WeightMap, options: &GraphOpti
     let fitted = e.fit_mask(&bias, Queries::Many(&tokens));
     for layer in 0..t.layers {
         let prefix = format!("{PREFIX}.encoder.layer.{layer}");
-        let input = e.linear_input(&x);
+        let input = LinearInput::of(&x);
         let query = e.linear(&input, &format!("{prefix}.attention.self.query"), width, width)?;
         let key = e.linear(&input, &format!("{prefix}.attention.self.key"), width, width)?;
         let value = e.linear(&input, &format!("{prefix}.attention.self.value"), width, width)?;
@@ -73,7 +73,7 @@ pub(super) fn attention_output(
     residual: &Value,
     width: usize,
 ) -> Result<Value, ExportError> {
-    let mixed = e.linear_input(mixed);
+    let mixed = LinearInput::of(mixed);
     let branch = e.linear(&mixed, &format!("{prefix}.output.dense"), width, width)?;
     let sum = e.graph.node("Add", &[&branch, residual]);
     e.layer_norm(&sum, &format!("{prefix}.output.LayerNorm"), width, LAYER_NORM_EPS)
@@ -81,10 +81,10 @@ pub(super) fn attention_output(
 
 /// Feed-forward part, its residual and LayerNorm.
 pub(super) fn feed_forward(e: &mut Emitter<'_>, prefix: &str, x: &Value, width: usize, mlp: usize) -> Result<Value, ExportError> {
-    let input = e.linear_input(x);
+    let input = LinearInput::of(x);
     let hidden = e.linear(&input, &format!("{prefix}.intermediate.dense"), width, mlp)?;
     let hidden = e.gelu(&hidden);
-    let hidden = e.linear_input(&hidden);
+    let hidden = LinearInput::of(&hidden);
     let branch = e.linear(&hidden, &format!("{prefix}.output.dense"), mlp, width)?;
     let sum = e.graph.node("Add", &[&branch, x]);
     e.layer_norm(&sum, &format!("{prefix}.output.LayerNorm"), width, LAYER_NORM_EPS)

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Tuning;
 use super::shard::Shards;
-use crate::index::{IndexError, Space};
+use crate::index::{Finding, IndexError, Space, Verdict};
 
 const LOCK_FILE: &str = "lock";
 const META_FILE: &str = "meta.json";
@@ -46,6 +46,18 @@ pub(super) fn open(root: &Path, space: &Space, tuning: Tuning) -> Result<Shards,
         Err(error) => return Err(io(&meta_path, "reading it", &error)),
     }
     Shards::open(root, space, tuning, lock)
+}
+
+/// What [`open`] would find, create or refuse.
+pub(super) fn survey(root: &Path, space: &Space) -> Result<Finding, IndexError> {
+    let subject = format!("folder {}", root.display());
+    let looked = match fs::read(root.join(META_FILE)) {
+        Ok(bytes) => check(root, &bytes, space).map(|()| Verdict::Right),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !root.exists() => Ok(Verdict::Create),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => refuse_foreign(root).map(|()| Verdict::Create),
+        Err(error) => Err(io(root, "reading it", &error)),
+    };
+    Finding::of(subject, looked, &format!("collections of bundle {} ({})", space.bundle, space.fingerprint.short()))
 }
 
 /// Takes the folder's lock, which the system gives back when this process ends, however it ends.

@@ -25,7 +25,7 @@ use self::convert::Batch;
 use self::shard::Shards;
 use self::writer::Job;
 use super::guard::check;
-use super::{Change, Index, IndexError, Page, Query, Space, Stored};
+use super::{Change, Finding, Index, IndexError, Page, Query, Space, Stored};
 
 /// Most batches that wait for the writing thread; beyond it `apply` waits.
 pub const WRITE_QUEUE_MAX: usize = 8;
@@ -51,6 +51,15 @@ impl Default for Tuning {
     fn default() -> Self {
         Self { optimize_every_points: 10_000, index_above_bytes: 10 << 20, log_bytes_max: 128 << 20, log_file_bytes: 8 << 20 }
     }
+}
+
+/// What [`EmbeddedIndex::open`] would find, create or refuse in the folder; nothing is changed, and its lock is not taken.
+///
+/// # Errors
+/// [`IndexError::Transient`] when the folder can't be read.
+pub async fn survey(path: &Path, space: &Space) -> Result<Vec<Finding>, IndexError> {
+    let (root, wanted) = (path.to_owned(), space.clone());
+    Ok(vec![blocking(move || folder::survey(&root, &wanted)).await??])
 }
 
 /// The three collections of one vector space in a folder of this machine.

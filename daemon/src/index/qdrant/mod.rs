@@ -7,6 +7,7 @@ mod catalog;
 mod convert;
 mod error;
 mod setup;
+mod survey;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +28,7 @@ use self::error::from_client;
 use self::setup::Setup;
 use super::guard::{check, live, newest};
 use super::payload::is_tombstone;
-use super::{Change, Index, IndexError, Page, Query, Space, Stored};
+use super::{Change, Finding, Index, IndexError, Page, Query, Space, Stored};
 use crate::generation::collection_name;
 
 /// Most bytes of one write request, about. The server itself sets no limit to a gRPC message; a proxy before it may.
@@ -72,6 +73,15 @@ fn client(options: &QdrantOptions) -> Result<Qdrant, IndexError> {
         .skip_compatibility_check()
         .build()
         .map_err(|error| from_client("connecting", &options.url, &error))
+}
+
+/// What [`QdrantIndex::open`] would find, create or refuse on the server; nothing is changed.
+///
+/// # Errors
+/// [`IndexError::Transient`] when the server does not answer; [`IndexError::Mismatch`] when it is too old or refuses the API key.
+pub async fn survey(options: &QdrantOptions, space: &Space) -> Result<Vec<Finding>, IndexError> {
+    let client = client(options)?;
+    Setup { client: &client, url: &options.url, space, beside: options.beside }.survey().await
 }
 
 /// The three collections of one vector space on a Qdrant server.

@@ -51,11 +51,11 @@ impl Setup<'_> {
         Ok(())
     }
 
-    fn error(&self, doing: &str) -> impl Fn(QdrantError) -> IndexError {
+    pub(super) fn error(&self, doing: &str) -> impl Fn(QdrantError) -> IndexError {
         move |error| from_client(doing, self.url, &error)
     }
 
-    async fn check_server(&self) -> Result<(), IndexError> {
+    pub(super) async fn check_server(&self) -> Result<(), IndexError> {
         let answer = self.client.health_check().await.map_err(|error| match self.error("asking for the version")(error) {
             IndexError::Transient(text) => {
                 IndexError::Transient(format!("{text}; is the server up, and is this its gRPC port (usually 6334, not 6333)?"))
@@ -73,13 +73,13 @@ impl Setup<'_> {
     }
 
     /// Collection of each alias of the server.
-    async fn aliases(&self) -> Result<BTreeMap<String, String>, IndexError> {
+    pub(super) async fn aliases(&self) -> Result<BTreeMap<String, String>, IndexError> {
         let answer = self.client.list_aliases().await.map_err(self.error("listing the aliases"))?;
         Ok(answer.aliases.into_iter().map(|alias| (alias.alias_name, alias.collection_name)).collect())
     }
 
     /// Refuses an alias that serves another space: moving it is a rollout's business, never a start's.
-    async fn check_alias(&self, kind: Kind, aliases: &BTreeMap<String, String>) -> Result<(), IndexError> {
+    pub(super) async fn check_alias(&self, kind: Kind, aliases: &BTreeMap<String, String>) -> Result<(), IndexError> {
         let alias = kind.collection();
         let Some(live) = aliases.get(alias) else { return Ok(()) };
         if *live == collection_name(kind, &self.space.fingerprint) {
@@ -136,7 +136,7 @@ impl Setup<'_> {
         Ok(())
     }
 
-    async fn exists(&self, name: &str) -> Result<bool, IndexError> {
+    pub(super) async fn exists(&self, name: &str) -> Result<bool, IndexError> {
         self.client.collection_exists(name).await.map_err(self.error("looking for the collection"))
     }
 
@@ -164,7 +164,7 @@ impl Setup<'_> {
     }
 
     /// Fingerprint, dimension, similarity, distance and vector names, each as this daemon would have made it.
-    fn check_collection(&self, name: &str, info: &CollectionInfo) -> Result<(), IndexError> {
+    pub(super) fn check_collection(&self, name: &str, info: &CollectionInfo) -> Result<(), IndexError> {
         let refuse = |what: String| {
             let fix = "start with the bundle that it was made for, or delete the collection to build it anew";
             Err(IndexError::Mismatch(format!("collection `{name}` at {}: {what}: {fix}", self.url)))

@@ -1,5 +1,6 @@
 //! Picture bytes to the squashed RGB square that the image tower takes, as Pillow does it in the official evaluation.
 
+mod header;
 mod jpeg;
 mod raster;
 mod resize;
@@ -153,10 +154,14 @@ fn decode(bytes: &[u8], limits: &ImageLimits, pixels: &mut Vec<u8>) -> Result<De
     if bytes.len() > limits.bytes_max {
         return Err(ImageError::TooManyBytes { bytes: bytes.len(), bytes_max: limits.bytes_max });
     }
-    match sniff::sniff(bytes) {
-        Ok(Format::Jpeg) => jpeg::decode(bytes, limits, pixels),
-        Ok(format) => raster::decode(format, bytes, limits, pixels),
-        Err(found) => Err(ImageError::UnknownFormat { found }),
+    let format = sniff::sniff(bytes).map_err(|found| ImageError::UnknownFormat { found })?;
+    // Before any decoder sees the file. Each decoder's own word is held to the limits again.
+    if let Some((width, height)) = header::declared_size(format, bytes) {
+        check_size(format, width, height, limits)?;
+    }
+    match format {
+        Format::Jpeg => jpeg::decode(bytes, limits, pixels),
+        format => raster::decode(format, bytes, limits, pixels),
     }
 }
 

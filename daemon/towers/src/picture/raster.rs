@@ -1,5 +1,6 @@
 //! PNG, WebP, GIF and BMP through the `image` crate, with Pillow's conversions of 16-bit samples.
 
+use std::borrow::Cow;
 use std::io::Cursor;
 
 use image::codecs::bmp::BmpDecoder;
@@ -16,6 +17,8 @@ use crate::{ImageError, ImageLimits};
 const DECODER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Bytes of the widest pixel, 16-bit RGBA.
 const PIXEL_BYTES_MAX: u64 = 8;
+/// Where a PNG's first chunk begins.
+const PNG_CHUNKS_AT: usize = 8;
 /// Where a PNG keeps its colour type, and gray without alpha there. Gray with one transparent value is decoded with alpha, so the
 /// decoder's colour type does not tell it from gray with alpha.
 const PNG_COLOR_TYPE_AT: usize = 25;
@@ -24,7 +27,10 @@ const PNG_GRAY: u8 = 0;
 pub(super) fn decode(format: Format, bytes: &[u8], limits: &ImageLimits, pixels: &mut Vec<u8>) -> Result<Decoded, ImageError> {
     let reader = Cursor::new(bytes);
     let (size, color) = match format {
-        Format::Png => read(format, PngDecoder::with_limits(reader, decoder_limits(limits)), limits, pixels),
+        Format::Png => {
+            let bare = without_profile(bytes);
+            read(format, PngDecoder::with_limits(Cursor::new(&*bare), decoder_limits(limits)), limits, pixels)
+        }
         Format::WebP => read(format, WebPDecoder::new(reader), limits, pixels),
         Format::Gif => read(format, GifDecoder::new(reader), limits, pixels),
         Format::Bmp | Format::Jpeg => read(format, BmpDecoder::new(reader), limits, pixels),
@@ -43,6 +49,30 @@ pub(super) fn decode(format: Format, bytes: &[u8], limits: &ImageLimits, pixels:
         other => return Err(damaged(format, format!("its colour type {other:?} is not read"))),
     };
     Ok(Decoded { width: size.0, height: size.1, layout })
+}
+
+/// The PNG without its colour profile, which the decoder would unpack for nobody: a few kilobytes may hold gigabytes.
+fn without_profile(png: &[u8]) -> Cow<'_, [u8]> {
+    let (mut at, mut kept) = (PNG_CHUNKS_AT, Vec::new());
+    let mut copied = 0;
+    // Chunks: length, name, data, check. The profile stands before the pixels.
+    while let Some(&[a, b, c, d, ref name @ ..]) = png.get(at..at + 8) {
+        let end = (u32::from_be_bytes([a, b, c, d]) as usize).saturating_add(at + 12).min(png.len());
+        match name {
+            b"iCCP" => {
+                kept.extend_from_slice(&png[copied..at]);
+                copied = end;
+            }
+            b"IDAT" => break,
+            _ => {}
+        }
+        at = end;
+    }
+    if copied == 0 {
+        return Cow::Borrowed(png);
+    }
+    kept.extend_from_slice(&png[copied..]);
+    Cow::Owned(kept)
 }
 
 fn decoder_limits(limits: &ImageLimits) -> Limits {

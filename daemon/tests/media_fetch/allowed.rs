@@ -1,117 +1,14 @@
-//! Pictures by http, against a real server in this process: what is allowed, what is for good, what may pass.
+//! What is allowed, what is for good, what may pass.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use astromech::config::{Config, MediaConfig};
 use astromech::media::{Lookup, Media, MediaError};
 use astromech_schemas::ImageSource;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
-/// What the server does at one path.
-#[derive(Clone)]
-enum Answer {
-    /// Status line, headers and body.
-    Say(String),
-    /// A body without an end.
-    Endless,
-    /// A byte now and then.
-    Slow,
-    /// Closes in the middle of the body.
-    Broken,
-}
-
-struct Server {
-    address: SocketAddr,
-    hits: Arc<AtomicUsize>,
-}
-
-impl Server {
-    async fn start(answers: &[(&str, Answer)]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, hits) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
-        let answers: Arc<HashMap<_, _>> =
-            Arc::new(answers.iter().map(|(path, answer)| ((*path).to_owned(), answer.clone())).collect());
-        let counted = Arc::clone(&hits);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                counted.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(serve(stream, Arc::clone(&answers)));
-            }
-        });
-        Self { address, hits }
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.address.port())
-    }
-}
-
-/// One request a connection. Errors are the client's: it went away.
-async fn serve(mut stream: TcpStream, answers: Arc<HashMap<String, Answer>>) {
-    let mut head = Vec::new();
-    while !head.windows(4).any(|w| w == b"\r\n\r\n") {
-        if stream.read_buf(&mut head).await.unwrap_or(0) == 0 {
-            return;
-        }
-    }
-    let head = String::from_utf8_lossy(&head).into_owned();
-    let path = head.split_whitespace().nth(1).unwrap_or_default();
-    let start = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
-    match answers.get(path) {
-        None => drop(stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await),
-        Some(Answer::Say(text)) => drop(stream.write_all(text.as_bytes()).await),
-        Some(Answer::Endless) => {
-            let mut alive = stream.write_all(start.as_bytes()).await.is_ok();
-            while alive {
-                alive = stream.write_all(&[b'x'; 4096]).await.is_ok();
-            }
-        }
-        Some(Answer::Slow) => {
-            let mut alive = stream.write_all(start.as_bytes()).await.is_ok();
-            while alive {
-                alive = stream.write_all(b"x").await.is_ok();
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-        Some(Answer::Broken) => drop(stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await),
-    }
-}
-
-fn ok(body: &str) -> Answer {
-    Answer::Say(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len()))
-}
-
-fn status(code: u16) -> Answer {
-    Answer::Say(format!("HTTP/1.1 {code} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"))
-}
-
-fn redirect(to: &str) -> Answer {
-    Answer::Say(format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"))
-}
-
-fn config(extra: &str) -> MediaConfig {
-    let text = format!("[bundle]\npath = \"b\"\n[index.embedded]\npath = \"i\"\n[media]\n{extra}\n");
-    Config::parse(&text, Path::new("/"), &|_| None).unwrap().media
-}
-
-const LOCAL: &str = "http_hosts = [\"127.0.0.1\"]\nallow_private_networks = true\n";
-
-async fn fetch(media: &Media, url: &str) -> Result<Vec<u8>, MediaError> {
-    media.fetch(ImageSource::from_url(url)).await
-}
-
-fn resolving_to(addresses: &[&str]) -> Lookup {
-    let found: Vec<SocketAddr> = addresses.iter().map(|a| SocketAddr::new(a.parse::<IpAddr>().unwrap(), 0)).collect();
-    Arc::new(move |_| Box::pin(std::future::ready(Ok(found.clone()))))
-}
+use crate::support::{Answer, LOCAL, Server, config, fetch, ok, redirect, resolving_to, status};
 
 #[tokio::test]
 async fn a_picture_is_fetched_and_redirects_are_followed() {
@@ -127,7 +24,7 @@ async fn a_picture_is_fetched_and_redirects_are_followed() {
 #[tokio::test]
 async fn a_loopback_address_is_forbidden_without_a_connection_whether_or_not_anybody_listens() {
     let server = Server::start(&[("/a", ok("secret"))]).await;
-    let media = Media::new(&config("http_hosts = [\"127.0.0.1\", \"localhost\"]\ntimeout_ms = 1\n")).unwrap();
+    let media = Media::new(&config("http_hosts = [\"127.0.0.1:*\", \"localhost:*\"]\ntimeout_ms = 1\n")).unwrap();
     for url in [server.url("/a"), "http://127.0.0.1:1/a".to_owned(), format!("http://2130706433:{}/a", server.address.port())] {
         assert!(matches!(fetch(&media, &url).await, Err(MediaError::Forbidden(_))), "{url}");
     }
@@ -138,7 +35,7 @@ async fn a_loopback_address_is_forbidden_without_a_connection_whether_or_not_any
 async fn a_name_with_private_addresses_only_is_forbidden_and_mixed_ones_use_the_public() {
     let server = Server::start(&[("/a", ok("secret"))]).await;
     let url = format!("http://pictures.example.com:{}/a", server.address.port());
-    let rules = "http_hosts = [\".example.com\"]\nconnect_timeout_ms = 50\ntimeout_ms = 200\n";
+    let rules = "http_hosts = [\".example.com:*\"]\nconnect_timeout_ms = 50\ntimeout_ms = 200\n";
     let media = Media::with_lookup(&config(rules), resolving_to(&["127.0.0.1", "10.0.0.7", "::1"])).unwrap();
     assert!(matches!(fetch(&media, &url).await, Err(MediaError::Forbidden(_))), "{:?}", fetch(&media, &url).await);
     // 198.51.100.0/24 is for documentation, 8.8.8.8 is public: only that one may be tried, and this machine's server is not it.
@@ -156,7 +53,7 @@ async fn a_name_that_changes_its_address_between_two_requests_gains_nothing() {
         let ip: IpAddr = if counted.fetch_add(1, Ordering::SeqCst) == 0 { "8.8.8.8" } else { "127.0.0.1" }.parse().unwrap();
         Box::pin(std::future::ready(Ok(vec![SocketAddr::new(ip, 0)])))
     });
-    let rules = "http_hosts = [\"rebind.example.com\"]\nconnect_timeout_ms = 50\ntimeout_ms = 200\n";
+    let rules = "http_hosts = [\"rebind.example.com:*\"]\nconnect_timeout_ms = 50\ntimeout_ms = 200\n";
     let media = Media::with_lookup(&config(rules), rebinding).unwrap();
     let url = format!("http://rebind.example.com:{}/a", server.address.port());
     assert!(matches!(fetch(&media, &url).await, Err(MediaError::Transient(_))));

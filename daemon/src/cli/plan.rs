@@ -1,0 +1,162 @@
+//! `astromech plan`: what a start would create or change, found out without changing anything.
+
+mod kafka;
+
+use anyhow::{Context as _, Result};
+use astromech_schemas::Fingerprint;
+use astromech_towers::Bundle;
+use clap::Args;
+use serde::Serialize;
+
+use super::ConfigArg;
+use super::failure::{EXIT_OK, EXIT_USAGE, hinted};
+use super::output;
+use crate::assemble::index_options;
+use crate::config::{Config, RolloutConfig};
+use crate::generation::{Rollouts, collection_name, generation_folder, group_name, look};
+use crate::index::{self, Finding, IndexError, IndexOptions, Space, Verdict};
+
+/// A start would create or change something.
+const EXIT_CHANGES: u8 = 10;
+
+pub(super) const AFTER_HELP: &str = "Exit codes: 0 a start would change nothing; 10 it would create or change something; 2 something \
+                                     is wrong; 1 Kafka or the index did not answer.";
+
+#[derive(Debug, Args)]
+pub(super) struct PlanArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A finding, and where it was found.
+#[derive(Debug, Serialize)]
+struct Line {
+    part: &'static str,
+    #[serde(flatten)]
+    finding: Finding,
+}
+
+#[derive(Debug, Serialize)]
+struct Plan {
+    /// `right`, `change` or `wrong`.
+    verdict: &'static str,
+    findings: Vec<Line>,
+}
+
+/// Runs the command; returns the exit code.
+///
+/// # Errors
+/// The bundle is damaged; Kafka, the index or the registry does not answer.
+pub(super) async fn run(args: PlanArgs) -> Result<u8> {
+    let config = args.config.load()?;
+    let space = space(&config).await?;
+    let detail = format!("{} ({}), {} numbers a vector", space.bundle, space.fingerprint, space.embedding_dim);
+    let mut plan =
+        vec![Line { part: "bundle", finding: Finding::new(config.bundle.path.display().to_string(), Verdict::Right, detail) }];
+    let unanswered = || hinted("the index was not looked at", "is the server up? is index.qdrant.url its gRPC port?");
+    let (found, group) = match &config.rollout {
+        None => (index::survey(&index_options(&config, false), &space).await, None),
+        Some(rollout) => rollouts(&config, rollout, &space).await,
+    };
+    let found = match found {
+        Err(IndexError::Mismatch(problem)) => vec![Finding::new("index", Verdict::Wrong, problem)],
+        found => found.with_context(unanswered)?,
+    };
+    plan.extend(found.into_iter().map(|finding| Line { part: "index", finding }));
+    let looked = tokio::task::spawn_blocking(move || kafka::survey(&config, group)).await;
+    plan.extend(looked.context("asking the brokers failed")??.into_iter().map(|finding| Line { part: "kafka", finding }));
+    say(plan, args.json)
+}
+
+/// Reads and verifies the configured bundle; no tower starts.
+async fn space(config: &Config) -> Result<Space> {
+    let path = config.bundle.path.clone();
+    let opened = tokio::task::spawn_blocking(move || Bundle::open(path)).await.context("the bundle was not read")?;
+    let bundle = opened.with_context(|| hinted("the bundle was not opened", "check bundle.path"))?;
+    let manifest = bundle.manifest;
+    Ok(Space {
+        fingerprint: manifest.fingerprint,
+        embedding_dim: manifest.embedding_dim,
+        similarity: manifest.similarity,
+        bundle: manifest.name,
+    })
+}
+
+/// With rollouts what is live may be another bundle than the configured one. Returns the live generation's group too.
+async fn rollouts(
+    config: &Config,
+    rollout: &RolloutConfig,
+    configured: &Space,
+) -> (Result<Vec<Finding>, IndexError>, Option<String>) {
+    let kafka_group = config.kafka.as_ref().map(|kafka| kafka.group.clone()).unwrap_or_default();
+    let Rollouts { live, stored, published } = match look(config, rollout).await {
+        Ok(looked) => looked,
+        Err(error) => return (Err(error), None),
+    };
+    let live = live.unwrap_or_else(|| configured.fingerprint.clone());
+    let group = Some(group_name(&kafka_group, &live));
+    let mut findings = Vec::new();
+    if live == configured.fingerprint {
+        match index::survey(&of_generation(config, &live), configured).await {
+            Ok(found) => findings = found,
+            Err(error) => return (Err(error), group),
+        }
+    } else {
+        let name = stored.iter().find(|stored| stored.fingerprint == live).map_or("unknown", |stored| stored.bundle.as_str());
+        findings.push(Finding::new(format!("generation {}", live.short()), Verdict::Right, format!("live: bundle {name}")));
+    }
+    if let Some(release) = published.filter(|release| release.fingerprint != live) {
+        let next = &release.fingerprint;
+        let subject = format!("generation {}", next.short());
+        let kept = stored.iter().find(|stored| stored.fingerprint == *next).and_then(|stored| stored.noted);
+        findings.push(match kept {
+            Some(noted) => Finding::new(subject, Verdict::Right, format!("published, and kept as {}", noted.mark.as_str())),
+            None => Finding::new(subject, Verdict::Create, filled(&release.name, next, &kafka_group)),
+        });
+    }
+    (Ok(findings), group)
+}
+
+fn filled(bundle: &str, fingerprint: &Fingerprint, group: &str) -> String {
+    let collections: Vec<String> = astromech_schemas::Kind::ALL.iter().map(|kind| collection_name(*kind, fingerprint)).collect();
+    format!(
+        "bundle {bundle} is fetched and verified, {} are filled by the group {}, and it goes live",
+        collections.join(", "),
+        group_name(group, fingerprint)
+    )
+}
+
+/// As a generation's own index is opened.
+fn of_generation(config: &Config, fingerprint: &Fingerprint) -> IndexOptions {
+    match index_options(config, false) {
+        IndexOptions::Embedded { path } => IndexOptions::Embedded { path: generation_folder(&path, fingerprint) },
+        options @ IndexOptions::Qdrant(_) => options,
+    }
+}
+
+fn say(findings: Vec<Line>, json: bool) -> Result<u8> {
+    let any = |wanted: &[Verdict]| findings.iter().any(|line| wanted.contains(&line.finding.verdict));
+    let (verdict, code) = if any(&[Verdict::Wrong]) {
+        ("wrong", EXIT_USAGE)
+    } else if any(&[Verdict::Create, Verdict::Change]) {
+        ("change", EXIT_CHANGES)
+    } else {
+        ("right", EXIT_OK)
+    };
+    if json {
+        output::data(&serde_json::to_string_pretty(&Plan { verdict, findings }).context("the plan is no JSON")?);
+        return Ok(code);
+    }
+    for Line { part, finding } in &findings {
+        output::data(&format!("{:<6}  {part:<6}  {}: {}", finding.verdict.as_str(), finding.subject, finding.detail));
+    }
+    output::data(match code {
+        EXIT_OK => "nothing to do",
+        EXIT_CHANGES => "a start would create or change what is marked so",
+        _ => "something is wrong: see the lines marked so",
+    });
+    Ok(code)
+}

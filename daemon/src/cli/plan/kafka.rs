@@ -1,0 +1,108 @@
+//! Topics and groups, as a start would find them.
+
+use anyhow::{Context as _, Result};
+
+use super::super::failure::hinted;
+use crate::config::{Config, KafkaConfig, TopicConfig, VersionSource};
+use crate::index::{Finding, Verdict};
+use crate::source::groups::{GroupView, Position, Positions};
+
+const HINT: &str = "are the brokers up? check kafka.brokers and kafka.properties";
+
+/// What is found of `config`; `group` is the live generation's, where there are generations. Blocks.
+///
+/// # Errors
+/// The brokers do not answer.
+pub(super) fn survey(config: &Config, group: Option<String>) -> Result<Vec<Finding>> {
+    let Some(kafka) = &config.kafka else { return Ok(Vec::new()) };
+    let kafka = KafkaConfig { group: group.unwrap_or_else(|| kafka.group.clone()), ..kafka.clone() };
+    let unanswered = || hinted("kafka was not looked at", HINT);
+    let mut findings = of(&kafka, &[&kafka.results_topic, &kafka.dead_letter_topic]).with_context(unanswered)?;
+    if let Some(topics) = config.rescore.topics.as_ref().filter(|_| config.rescore.enabled) {
+        let request = TopicConfig { name: topics.request.clone(), kind: None, version: VersionSource::Offset };
+        let kafka = KafkaConfig { group: topics.group.clone(), topics: vec![request], ..kafka.clone() };
+        let replies: Vec<&String> = std::iter::once(&topics.reply).chain(&topics.reply_to).collect();
+        findings.extend(of(&kafka, &replies).with_context(unanswered)?);
+    }
+    Ok(findings)
+}
+
+/// One group with the topics that it reads, and those that are `written`.
+fn of(kafka: &KafkaConfig, written: &[&String]) -> Result<Vec<Finding>> {
+    let view = GroupView::new(kafka)?;
+    let mut findings = Vec::new();
+    let mut read = Vec::new();
+    for (topic, is_read) in
+        kafka.topics.iter().map(|topic| (&topic.name, true)).chain(written.iter().map(|topic| (*topic, false)))
+    {
+        let subject = format!("topic {topic}");
+        findings.push(match view.partitions(topic)? {
+            Some(partitions) => {
+                if is_read {
+                    read.push(topic.as_str());
+                }
+                Finding::new(subject, Verdict::Right, format!("{} partitions", partitions.len()))
+            }
+            None => Finding::new(subject, Verdict::Wrong, "does not exist, and the daemon creates no topics: create it"),
+        });
+    }
+    let members = view.groups(|name| name == kafka.group)?.iter().map(|group| group.members.len()).sum::<usize>();
+    findings.extend(group(&kafka.group, &view.positions(read)?, members));
+    Ok(findings)
+}
+
+fn group(name: &str, positions: &Positions, members: usize) -> Vec<Finding> {
+    let subject = format!("group {name}");
+    let remaining: u64 = positions.values().map(|position| position.remaining()).sum();
+    if !positions.is_empty() && positions.values().all(|position| position.committed.is_none()) {
+        let detail = format!("has committed nothing: it begins at the oldest of {remaining} records");
+        return vec![Finding::new(subject, Verdict::Create, detail)];
+    }
+    let partition = |((topic, number), position): (&(String, i32), &Position)| {
+        let detail = odd(*position)?;
+        Some(Finding::new(format!("group {name} in {topic}:{number}"), Verdict::Change, detail))
+    };
+    let whole = Finding::new(subject, Verdict::Right, format!("{members} members, lag {remaining}"));
+    std::iter::once(whole).chain(positions.iter().filter_map(partition)).collect()
+}
+
+/// Why a partition would not simply be gone on with.
+fn odd(position: Position) -> Option<String> {
+    let Position { low, high, committed } = position;
+    match committed {
+        None if high > low => Some(format!("has committed nothing here: it begins at the oldest of {} records", high - low)),
+        Some(at) if at < low => {
+            Some(format!("the records from {at} to {} were deleted before they were read: it goes on at {low}", low - 1))
+        }
+        Some(at) if at > high => {
+            Some(format!("has committed {at}, beyond the end at {high}: was the topic made anew? It begins again at {low}"))
+        }
+        None | Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn positions(of: &[(i64, i64, Option<i64>)]) -> Positions {
+        of.iter()
+            .enumerate()
+            .map(|(i, (low, high, committed))| {
+                (("t".to_owned(), i as i32), Position { low: *low, high: *high, committed: *committed })
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_group_is_new_goes_on_or_has_partitions_that_are_named() {
+        let new = group("g", &positions(&[(0, 5, None), (2, 4, None)]), 0);
+        assert_eq!(new.len(), 1);
+        assert!(new[0].verdict == Verdict::Create && new[0].detail.contains("oldest of 7 records"), "{new:?}");
+        let on = group("g", &positions(&[(0, 5, Some(3)), (0, 0, None)]), 2);
+        assert_eq!(on, [Finding::new("group g", Verdict::Right, "2 members, lag 2")]);
+        let odd = group("g", &positions(&[(4, 9, Some(2)), (0, 5, Some(7)), (0, 3, None), (0, 1, Some(1))]), 0);
+        let subjects: Vec<_> = odd.iter().filter(|f| f.verdict == Verdict::Change).map(|f| f.subject.as_str()).collect();
+        assert_eq!(subjects, ["group g in t:0", "group g in t:1", "group g in t:2"]);
+    }
+}
