@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-trainer lint fmt audit sbom build trainer up down clean-cache
+.PHONY: help demo test torture mutations bench bench-trainer lint fmt audit sbom build trainer up down clean-cache
 
 LOCAL := deploy/local
 BASE := . $(LOCAL)/common.sh;
@@ -20,6 +20,16 @@ demo: ## index the demo pictures into the embedded engine and serve the search p
 
 test: ## every test: units, parity, end to end against a real Kafka, Qdrant and browser
 	@$(LOCAL)/test.sh
+
+MINUTES ?= 10
+torture: ## kills and freezes daemons, brokers and Qdrant for MINUTES (10) and at least KILLS (100); SEED repeats a schedule
+	@$(BASE) step 'install the parts' $(LOCAL)/install.sh build onnxruntime libtorch kafka qdrant; \
+	$(ENV) step 'build' cargo build --workspace --bins --locked; \
+	TORTURE_MINUTES=$(MINUTES) TORTURE_KILLS=$(or $(KILLS),100) TORTURE_SEED=$(or $(SEED),$$RANDOM) step 'torture' \
+	cargo test --workspace --locked --test e2e -- --exact --nocapture torture::promises_1_2_3_4_hold_under_a_seeded_torture_of_brokers_qdrant_and_daemons
+
+mutations: ## takes each promise's guard away and sees its test fail (ONLY=promise_2 for some)
+	@$(BASE) step 'install the parts' $(LOCAL)/install.sh build onnxruntime libtorch kafka qdrant; $(ENV) tests/mutations/run.sh $(ONLY)
 
 # The dev profile (dependencies at opt-level 1, decoders at 3) is what is built already; most of the time is ONNX Runtime's in any case.
 # PROFILE=release measures what a production build does and takes ten minutes to build on 2 cores.

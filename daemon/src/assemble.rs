@@ -126,7 +126,8 @@ pub fn index_options(config: &Config, beside: bool) -> IndexOptions {
     }
 }
 
-fn space(towers: &Towers) -> Space {
+/// The vector space of `towers`.
+pub fn space(towers: &Towers) -> Space {
     let manifest = towers.manifest();
     Space {
         fingerprint: towers.fingerprint().clone(),

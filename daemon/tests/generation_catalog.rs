@@ -7,9 +7,9 @@ mod index_support;
 
 use std::sync::Arc;
 
-use astromech::generation::{Catalog, Mark, Noted, generation_folder};
+use astromech::generation::{Backfill, Catalog, Cursor, Mark, Noted, Offsets, generation_folder};
 use astromech::index::qdrant::QdrantOptions;
-use astromech::index::{self, Index, IndexError, IndexOptions, Space};
+use astromech::index::{self, Index, IndexError, IndexOptions, Scope, Space};
 
 use index_support::*;
 
@@ -58,6 +58,30 @@ async fn found_in(catalog: &dyn Catalog) -> Vec<(String, Option<Noted>)> {
     found
 }
 
+async fn the_first_plan_of_a_generation_counts_and_its_place_is_kept(engine: Engine) {
+    let catalog = index::catalog(&engine.options()).unwrap();
+    let (a, b) = (space('a'), space('b'));
+    let old = open_beside(&engine, &a).await;
+    let plan = |offset| Backfill::new(a.fingerprint.clone(), Offsets::from([("t".to_owned(), [(3, offset)].into())]));
+    assert_eq!(catalog.begin(&a, &plan(1)).await.unwrap(), None, "what was begun without a plan has none");
+    assert_eq!(catalog.backfill(&b.fingerprint).await.unwrap(), None);
+    assert_eq!(catalog.begin(&b, &plan(5)).await.unwrap(), Some(plan(5)));
+    assert_eq!(catalog.begin(&b, &plan(9)).await.unwrap(), Some(plan(5)), "another daemon's plan comes too late");
+
+    let new = open_beside(&engine, &b).await;
+    let point = Some(uuid::Uuid::from_u128(7));
+    let further = Backfill { group_set: true, cursor: Cursor { kind: 1, point }, read: 12, lost: 2, left_out: 1, ..plan(5) };
+    catalog.note_backfill(&b.fingerprint, &further).await.unwrap();
+    assert_eq!(catalog.backfill(&b.fingerprint).await.unwrap(), Some(further));
+    catalog.note(&b.fingerprint, Some(Noted { mark: Mark::Retired, since_ms: 7 })).await.unwrap();
+    assert!(catalog.backfill(&b.fingerprint).await.unwrap().is_some(), "a note leaves it");
+    new.close().await.unwrap();
+    drop(new);
+    catalog.drop_generation(&b.fingerprint).await.unwrap();
+    assert_eq!(catalog.backfill(&b.fingerprint).await.unwrap(), None);
+    old.close().await.unwrap();
+}
+
 async fn a_page_of_points_is_followed_by_the_next_and_leaves_tombstones_out(engine: Engine) {
     let index = engine.open().await;
     let images: Vec<_> = (0..25).map(|i| image(&format!("i{i}"), 1, Some(i), None)).collect();
@@ -65,7 +89,7 @@ async fn a_page_of_points_is_followed_by_the_next_and_leaves_tombstones_out(engi
     index.apply(&[delete("i3", 2)]).await.unwrap();
     let (mut ids, mut from) = (Vec::new(), None);
     loop {
-        let page = index.scroll(astromech_schemas::Kind::Image, from, 10).await.unwrap();
+        let page = index.scroll(astromech_schemas::Kind::Image, Scope::Live, from, 10).await.unwrap();
         assert!(page.points.len() <= 10);
         ids.extend(page.points.iter().map(|point| point.point_id));
         from = page.next;
@@ -75,10 +99,17 @@ async fn a_page_of_points_is_followed_by_the_next_and_leaves_tombstones_out(engi
     }
     assert_eq!(ids.len(), 24);
     assert!(ids.is_sorted(), "in the order of their ids");
+    let all = index.scroll(astromech_schemas::Kind::Image, Scope::All, None, 100).await.unwrap();
+    assert_eq!((all.points.len(), all.next), (25, None), "with the tombstone");
 }
 
 mod embedded {
     use super::Engine;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_first_plan_of_a_generation_counts_and_its_place_is_kept() {
+        super::the_first_plan_of_a_generation_counts_and_its_place_is_kept(Engine::embedded()).await;
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn promise_7_what_is_live_is_one_generation_and_another_is_one_change_away() {
@@ -93,6 +124,11 @@ mod embedded {
 
 mod qdrant {
     use super::Engine;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_first_plan_of_a_generation_counts_and_its_place_is_kept() {
+        super::the_first_plan_of_a_generation_counts_and_its_place_is_kept(Engine::qdrant().await).await;
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn promise_7_what_is_live_is_one_generation_and_another_is_one_change_away() {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use astromech::index::{Change, ChangeBody, Index, IndexError, Page, Query, Stored};
+use astromech::index::{Change, ChangeBody, Index, IndexError, Page, Query, Scope, Stored};
 use astromech::pipeline::{BackoffLimits, Halt, HaltCause, WriteReply, WriteRequest, Writer, WriterLimits};
 use astromech::source::Partition;
 use astromech::telemetry::{Condition, Metrics, Readiness};
@@ -77,7 +77,7 @@ impl Index for Scripted {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
-    fn scroll(&self, _: Kind, _: Option<Uuid>, _: u32) -> BoxFuture<'_, Result<Page, IndexError>> {
+    fn scroll(&self, _: Kind, _: Scope, _: Option<Uuid>, _: u32) -> BoxFuture<'_, Result<Page, IndexError>> {
         Box::pin(std::future::ready(Ok(Page { points: Vec::new(), next: None })))
     }
 

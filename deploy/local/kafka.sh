@@ -20,7 +20,16 @@ shift 2
 HOME_DIR=$DIR/kafka ENV_FILE=$DIR/kafka.env LOG=$DIR/kafka.log
 
 KAFKA_PID='' PORT='' CONTROLLER_PORT=''
+# A node of a cluster (kafka-cluster.sh): its number and the voters of the quorum lie beside its data. Alone it is node 1 of one.
+NODE_ID=1 VOTERS='' CLUSTER_ID='' REPLICAS=1 ISR_MIN=1
+load_cluster() {
+  [ -f "$HOME_DIR/cluster" ] || return 0
+  read -r NODE_ID CLUSTER_ID VOTERS <"$HOME_DIR/cluster"
+  # Three JVMs on one machine: small heaps, and time for them to start side by side.
+  REPLICAS=3 ISR_MIN=2 HEAP=200m READY_TIMEOUT_S=120
+}
 load_state() {
+  load_cluster
   if [ -f "$ENV_FILE" ]; then . "$ENV_FILE"; fi
   if [ -f "$HOME_DIR/ports" ]; then read -r PORT CONTROLLER_PORT <"$HOME_DIR/ports"; fi
 }
@@ -34,8 +43,10 @@ write_properties() {
   # the broker's own session short, because after a SIGKILL the controller lets it register again only when the old one has run out.
   write_file "$HOME_DIR/server.properties" <<EOP
 process.roles=broker,controller
-node.id=1
-controller.quorum.bootstrap.servers=127.0.0.1:$CONTROLLER_PORT
+node.id=$NODE_ID
+$(if [ -n "$VOTERS" ]; then echo "controller.quorum.voters=$VOTERS"; else echo "controller.quorum.bootstrap.servers=127.0.0.1:$CONTROLLER_PORT"; fi)
+default.replication.factor=$REPLICAS
+min.insync.replicas=$ISR_MIN
 listeners=PLAINTEXT://127.0.0.1:$PORT,CONTROLLER://127.0.0.1:$CONTROLLER_PORT
 advertised.listeners=PLAINTEXT://127.0.0.1:$PORT,CONTROLLER://127.0.0.1:$CONTROLLER_PORT
 controller.listener.names=CONTROLLER
@@ -48,13 +59,13 @@ message.max.bytes=16777216
 replica.fetch.max.bytes=16777216
 log.retention.ms=-1
 log.cleaner.dedupe.buffer.size=16777216
-offsets.topic.replication.factor=1
+offsets.topic.replication.factor=$REPLICAS
 offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor=$REPLICAS
+transaction.state.log.min.isr=$ISR_MIN
 transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.replication.factor=$REPLICAS
+share.coordinator.state.topic.min.isr=$ISR_MIN
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 broker.session.timeout.ms=3000
@@ -65,8 +76,10 @@ EOP
 format_once() {
   [ ! -f "$HOME_DIR/data/meta.properties" ] || return 0
   local id out
-  id=$(java_jars kafka.tools.StorageTool random-uuid 2>/dev/null)
-  out=$(java_jars kafka.tools.StorageTool format --standalone -t "$id" -c "$HOME_DIR/server.properties" 2>&1) ||
+  local standalone=(--standalone)
+  id=$CLUSTER_ID
+  if [ -n "$VOTERS" ]; then standalone=(); else id=$(java_jars kafka.tools.StorageTool random-uuid 2>/dev/null); fi
+  out=$(java_jars kafka.tools.StorageTool format "${standalone[@]}" -t "$id" -c "$HOME_DIR/server.properties" 2>&1) ||
     die "Kafka could not prepare $HOME_DIR/data: $out" "is the disk full, or the folder of another version? remove $HOME_DIR"
 }
 
@@ -106,7 +119,7 @@ start() {
     fi
     stop_process Kafka "$KAFKA_PID" "$HOME_DIR"
     # Another process took the port between our look and the bind: new ports, where no client knows the old ones yet.
-    if [ -f "$ENV_FILE" ] || ! tail -c +"$LOG_FROM" "$LOG" | grep -q 'Address already in use'; then break; fi
+    if [ -n "$VOTERS" ] || [ -f "$ENV_FILE" ] || ! tail -c +"$LOG_FROM" "$LOG" | grep -q 'Address already in use'; then break; fi
     rm -rf "$HOME_DIR/ports" "$HOME_DIR/data" # the ports are in the formatted data
   done
   if port_answers "$PORT"; then die "Kafka did not start: another process holds its port $PORT" "end that process, or remove $DIR to start afresh on other ports"; fi

@@ -26,6 +26,10 @@ pub struct DaemonConfig {
     pub bundle: PathBuf,
     /// `cpu` or `cuda`.
     pub provider: String,
+    /// Folder of the embedded engine; without it a server holds the index.
+    pub embedded: Option<PathBuf>,
+    /// Point of a roll at which the daemon kills itself.
+    pub kill_at: Option<&'static str>,
     /// gRPC address of Qdrant.
     pub qdrant_url: String,
     /// Address of the broker.
@@ -54,6 +58,8 @@ impl DaemonConfig {
         Self {
             bundle: bundle::path(),
             provider: "cpu".to_owned(),
+            embedded: None,
+            kill_at: None,
             qdrant_url: world.qdrant.url.clone(),
             brokers: world.kafka.bootstrap.clone(),
             topics: topics.clone(),
@@ -80,7 +86,7 @@ impl DaemonConfig {
         let _ = write!(
             text,
             "[bundle]\npath = {bundle}\n[runtime]\nprovider = {provider}\n\
-             [index]\nengine = \"qdrant\"\n{index}\n[index.qdrant]\nurl = {qdrant}\ntimeout_ms = 3000\n\
+             [index]\n{index}\n{engine}\n\
              [kafka]\nbrokers = {brokers}\ngroup = {group}\nresults_topic = {results}\ndead_letter_topic = {dead}\n\
              session_timeout_ms = {session}\ndrain_timeout_ms = {drain}\ncommit_interval_ms = 200\n\
              [kafka.properties]\n\"heartbeat.interval.ms\" = \"500\"\n\"reconnect.backoff.max.ms\" = \"1000\"\n\
@@ -89,7 +95,10 @@ impl DaemonConfig {
              [http]\nlisten = \"127.0.0.1:{port}\"\n{extra}",
             bundle = path(&self.bundle),
             provider = quote(&self.provider),
-            qdrant = quote(&self.qdrant_url),
+            engine = self.embedded.as_ref().map_or_else(
+                || format!("engine = \"qdrant\"\n[index.qdrant]\nurl = {}\ntimeout_ms = 3000", quote(&self.qdrant_url)),
+                |folder| format!("engine = \"embedded\"\n[index.embedded]\npath = {}", path(folder)),
+            ),
             brokers = quote(&self.brokers),
             group = quote(&self.group),
             results = quote(&self.topics.results),
@@ -130,6 +139,7 @@ impl Daemon {
         let error = out.try_clone().expect("a second handle of the log");
         let mut command = outlived_by_nobody(paths::daemon_binary());
         command.arg("run").arg("--config").arg(&file).stdin(Stdio::null()).stdout(out).stderr(error);
+        command.envs(config.kill_at.map(|point| ("ASTROMECH_KILL_AT", point)));
         let child = command.spawn().unwrap_or_else(|e| panic!("{}: {e}", paths::daemon_binary().display()));
         Self { child, port, log }
     }

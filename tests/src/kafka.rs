@@ -95,16 +95,22 @@ impl KafkaClient {
         Self { bootstrap: bootstrap.to_owned(), admin, producer, watcher, members: Mutex::default() }
     }
 
-    /// Three new topics for the test called `name`.
+    /// Three new topics for the test called `name`, of one replica.
     pub fn topics(&self, name: &str) -> Topics {
+        self.replicated_topics(name, 1)
+    }
+
+    /// Three new topics for the test called `name`, of `replicas` replicas; the brokers' own settings say how many must be in step.
+    pub fn replicated_topics(&self, name: &str, replicas: i32) -> Topics {
         let topics = Topics {
             changes: unique(&format!("{name}.changes")),
             results: unique(&format!("{name}.results")),
             dead_letters: unique(&format!("{name}.dead-letters")),
         };
         let names = [&topics.changes, &topics.results, &topics.dead_letters];
-        let new =
-            names.map(|topic| NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1)).set("max.message.bytes", "16000000"));
+        let new = names.map(|topic| {
+            NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(replicas)).set("max.message.bytes", "16000000")
+        });
         let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
         let made = block_on(self.admin.create_topics(&new, &options)).expect("the broker answers");
         for topic in made {
@@ -146,6 +152,18 @@ impl KafkaClient {
             let delivered = delivery.await.expect("the producer lives").unwrap_or_else(|(error, _)| panic!("produce: {error}"));
             (delivered.partition, delivered.offset)
         }
+    }
+
+    /// Deletes every record of `topic`, as a retention time does.
+    pub fn truncate(&self, topic: &str) {
+        let mut ends = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            let (_, high) = self.watermarks(topic, partition);
+            ends.add_partition_offset(topic, partition, Offset::Offset(high)).expect("an offset");
+        }
+        let deleted = block_on(self.admin.delete_records(&ends, &AdminOptions::new().operation_timeout(Some(TIMEOUT))));
+        deleted.expect("the broker deletes records");
+        assert_eq!(self.count(topic), 0, "{topic} is empty");
     }
 
     /// Everything on `topic` now, in the order of partitions and offsets.

@@ -8,6 +8,7 @@
 pub mod browser;
 pub mod bundle;
 pub mod checks;
+pub mod cluster;
 pub mod collector;
 pub mod corpus;
 pub mod daemon;
@@ -18,6 +19,8 @@ pub mod paths;
 pub mod points;
 pub mod refresh;
 pub mod servers;
+pub mod slow_proxy;
+pub mod tally;
 pub mod wait;
 pub mod world;
 

@@ -16,8 +16,10 @@ pub struct Job<'a> {
     pub clicks: &'a str,
     /// Topic of the announcements.
     pub announcements: &'a str,
-    /// Registry: a folder.
+    /// Registry: a folder, or an `s3://` address.
     pub registry: &'a str,
+    /// More keys of `[registry]`, lines of TOML.
+    pub registry_keys: &'a str,
     /// Seconds of its lease.
     pub lease_seconds: u32,
     /// More keys of `[collect]`, lines of TOML.
@@ -27,7 +29,7 @@ pub struct Job<'a> {
 impl Job<'_> {
     /// Writes refresh.toml in `folder`, with `more` at its end.
     pub fn write(&self, folder: &Path, more: &str) {
-        let Self { brokers, items, clicks, announcements, registry, lease_seconds, collect } = self;
+        let Self { brokers, items, clicks, announcements, registry, registry_keys, lease_seconds, collect } = self;
         let mut text = format!(
             "[job]\nwork = \"work\"\nlease_seconds = {lease_seconds}\nmetrics_file = \"refresh.prom\"\nrecords_min = 20\n[kafka]\nbrokers = {brokers:?}\n"
         );
@@ -35,7 +37,8 @@ impl Job<'_> {
         writeln!(text, "clicks = {{ topic = {clicks:?} }}").expect("a String takes it");
         text += "[collect.filter]\nhamming_max = 0\ntext_similarity_min = 1.1\n[train]\nconfig = \"train.toml\"\n";
         text += "[export]\nname = \"refreshed\"\nprecisions = [\"f32\"]\nlicence = \"Apache-2.0\"\n";
-        write!(text, "[registry]\nurl = {registry:?}\n[announce]\ntopic = {announcements:?}\n{more}").expect("a String takes it");
+        write!(text, "[registry]\nurl = {registry:?}\n{registry_keys}[announce]\ntopic = {announcements:?}\n{more}")
+            .expect("a String takes it");
         std::fs::write(folder.join("refresh.toml"), text).expect("a file in the test's folder");
     }
 }
@@ -44,6 +47,14 @@ impl Job<'_> {
 pub fn write_training(folder: &Path) {
     let text = TRAIN.replace("VOCABULARY", &bundle::path().join("vocab.txt").display().to_string());
     std::fs::write(folder.join("train.toml"), text).expect("a file in the test's folder");
+}
+
+/// Writes student.toml in `folder`: half as wide, taught by whatever the job has trained.
+pub fn write_student(folder: &Path) {
+    let text = TRAIN.replace("VOCABULARY", &bundle::path().join("vocab.txt").display().to_string());
+    let student =
+        text.replace("width = 32", "width = 16").replace("mlp = 64", "mlp = 32") + "[distil]\nteacher = \"set by the job\"\n";
+    std::fs::write(folder.join("student.toml"), student).expect("a file in the test's folder");
 }
 
 const TRAIN: &str = r#"

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::paths;
 
 /// Runs `deploy/local/SCRIPT VERB DIR`; the servers end with this process at the latest.
-fn script(script: &str, verb: &str, dir: &Path) -> Result<(), String> {
+pub(crate) fn script(script: &str, verb: &str, dir: &Path) -> Result<(), String> {
     let path = paths::repository().join("deploy/local").join(script);
     // Output goes to a file: a server would keep a pipe open, and reading it would never end.
     let log_path = dir.join(format!("{script}.{verb}.log"));
@@ -23,13 +23,22 @@ fn script(script: &str, verb: &str, dir: &Path) -> Result<(), String> {
     Err(format!("{} {verb} {}: {status}\n{said}", path.display(), dir.display()))
 }
 
-fn read_env(path: &Path) -> BTreeMap<String, String> {
+pub(crate) fn read_env(path: &Path) -> BTreeMap<String, String> {
     let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     text.lines().filter_map(|line| line.split_once('=')).map(|(k, v)| (k.to_owned(), v.trim_matches('"').to_owned())).collect()
 }
 
-fn fresh_folder(dir: &Path) {
+pub(crate) fn fresh_folder(dir: &Path) {
     std::fs::create_dir_all(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+}
+
+/// SIGSTOP or SIGCONT to the process `pid`; nothing where it is gone.
+pub(crate) fn signal_pid(pid: &str, frozen: bool) {
+    if !pid.is_empty() {
+        let signal = if frozen { "-STOP" } else { "-CONT" };
+        // A process that ended meanwhile is nothing to freeze.
+        let _ = Command::new("kill").args([signal, pid]).status();
+    }
 }
 
 /// A broker (KRaft, one node) with its data in a folder. Stopped when dropped.
@@ -103,6 +112,11 @@ impl QdrantServer {
     /// Ends the server without warning, as a crash does.
     pub fn kill(&self) {
         script("qdrant.sh", "kill", &self.dir).unwrap_or_else(|e| panic!("Qdrant was not killed: {e}"));
+    }
+
+    /// SIGSTOP or SIGCONT: the process freezes and its connections stay, or it goes on.
+    pub fn freeze(&self, frozen: bool) {
+        signal_pid(&read_env(&self.dir.join("qdrant.env"))["QDRANT_PID"], frozen);
     }
 
     /// Starts the stopped server on the same data and ports; nothing where it runs.

@@ -64,6 +64,8 @@ pub struct Info {
     pub body_bytes_max: usize,
     /// Most candidates of a re-scoring request; 0 where re-scoring is off.
     pub rescore_candidates_max: usize,
+    /// Whether refreshed models are rolled out: then `/v1/generations` answers.
+    pub rolls_out: bool,
 }
 
 /// `GET /v1/info`.
@@ -81,6 +83,7 @@ pub(super) async fn info(State(state): State<Arc<AppState>>) -> Result<Json<Info
         points,
         examples: state.examples.clone(),
         body_bytes_max: state.limits.body_bytes_max,
+        rolls_out: state.generations.is_some(),
         rescore_candidates_max: serving.rescorer.as_ref().map_or(0, |rescorer| rescorer.config().candidates_max),
     }))
 }

@@ -176,7 +176,7 @@ fn ready_schema() -> Value {
 fn info_schema() -> Value {
     json!({
         "type": "object",
-        "required": ["version", "bundle", "fingerprint", "dim", "precision", "provider", "points", "examples", "body_bytes_max", "rescore_candidates_max"],
+        "required": ["version", "bundle", "fingerprint", "dim", "precision", "provider", "points", "examples", "body_bytes_max", "rescore_candidates_max", "rolls_out"],
         "properties": {
             "version": {"type": "string"},
             "bundle": {"type": "string"},
@@ -187,6 +187,7 @@ fn info_schema() -> Value {
             "points": {"type": "object", "additionalProperties": {"type": "integer"}, "description": "Live points by kind"},
             "examples": {"type": "array", "items": {"type": "string"}},
             "body_bytes_max": {"type": "integer"},
+            "rolls_out": {"type": "boolean", "description": "Whether /v1/generations answers"},
             "rescore_candidates_max": {"type": "integer", "description": "0 where re-scoring is off"},
         },
     })

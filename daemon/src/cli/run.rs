@@ -144,7 +144,8 @@ async fn open(config: &Config, metrics: &Arc<Metrics>, patience: &Patience<'_>) 
         },
     };
     let config = started.as_ref().map_or(config, |started| &started.config);
-    let towers = start_towers(config, metrics, config.rescore.enabled).await?;
+    let counted = started.as_ref().map_or_else(|| Arc::clone(metrics), |started| started.metrics(metrics));
+    let towers = start_towers(config, &counted, config.rescore.enabled).await?;
     patience.readiness.set_ready(Condition::Bundle);
     let Some(index) = patience.until_open(|| open_index(config, &towers)).await? else { return Ok(None) };
     if let Some(started) = &started

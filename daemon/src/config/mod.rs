@@ -22,16 +22,19 @@ pub use allowed_host::AllowedHost;
 pub use error::{ConfigError, ConfigErrors};
 pub use reference::reference_toml;
 pub use types::{
-    AuthConfig, BundleConfig, CacheConfig, Config, DiskConfig, EngineConfig, HttpConfig, IndexConfig, KafkaConfig, KeyConfig,
-    LogConfig, MediaConfig, PipelineConfig, ProviderKind, RateConfig, RegistryConfig, RescoreConfig, RescoreTopics,
-    ResultsConfig, Role, RolloutConfig, RuntimeConfig, Secret, StatesForm, TelemetryConfig, TopicConfig, TowerLimits,
-    TowersSection, VersionSource, WeightsConfig,
+    AuthConfig, BackfillSource, BundleConfig, CacheConfig, Config, DiskConfig, EngineConfig, HttpConfig, IndexConfig,
+    KafkaConfig, KeyConfig, LogConfig, MediaConfig, PipelineConfig, ProviderKind, RateConfig, RegistryConfig, RescoreConfig,
+    RescoreTopics, ResultsConfig, Role, RolloutConfig, RuntimeConfig, Secret, StatesForm, TelemetryConfig, TopicConfig,
+    TowerLimits, TowersSection, VersionSource, WeightsConfig,
 };
 
 /// Environment variables that the program itself reads; the configuration may name any others in `${…}`.
 pub mod env {
     /// Path of ONNX Runtime's library, where the configuration names none.
     pub const ORT_DYLIB_PATH: &str = "ORT_DYLIB_PATH";
+    /// Point of a roll at which a debug build dies, for tests; a release build does not read it.
+    #[cfg(debug_assertions)]
+    pub const KILL_AT: &str = "ASTROMECH_KILL_AT";
 }
 
 impl Config {

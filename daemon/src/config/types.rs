@@ -355,6 +355,15 @@ pub struct RegistryConfig {
     pub allow_http: bool,
 }
 
+/// What a new generation is filled from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackfillSource {
+    /// The topics, from their oldest record on.
+    Topics,
+    /// The live generation's points, then the topics from where it was.
+    Collection,
+}
+
 /// `[rollout]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct RolloutConfig {
@@ -370,6 +379,10 @@ pub struct RolloutConfig {
     pub memory_bytes_max: u64,
     /// How long a generation that is no longer live is kept up to date.
     pub keep: Duration,
+    /// What a new generation is filled from.
+    pub backfill: BackfillSource,
+    /// Most items that may lose their picture or a part of their text by being filled from points.
+    pub backfill_lost_max: u64,
     /// Records a second of a generation that is being filled beyond those of live traffic, while that is under way.
     pub records_per_second_busy: u32,
     /// The same otherwise; 0 is no limit.

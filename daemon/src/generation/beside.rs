@@ -6,15 +6,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use astromech_schemas::Fingerprint;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::backfill::{Filled, Filling};
+use super::catalog::{Backfill, Catalog};
 use super::ingest::Ingest;
 use super::serving::Serving;
 use super::throttle::{Pace, Throttle};
 use super::{generation_folder, group_name};
 use crate::config::{Config, EngineConfig, KafkaConfig, RolloutConfig};
-use crate::pipeline::{Halt, KafkaOutlet};
+use crate::index::Index;
+use crate::pipeline::{BackoffLimits, Halt, KafkaOutlet};
 use crate::rescore::DiskTier;
 use crate::source::Drained;
 use crate::telemetry::{Metrics, Readiness};
@@ -60,6 +64,15 @@ pub(super) struct Running {
     throttle: Arc<Throttle>,
     stop: CancellationToken,
     task: JoinHandle<Result<Drained>>,
+    /// How far it is filled from another generation's points, where it is.
+    filled: Option<watch::Receiver<Filled>>,
+}
+
+/// What a generation is filled from beside the topics.
+pub(super) struct Refilling {
+    pub(super) state: Backfill,
+    pub(super) from: Arc<dyn Index>,
+    pub(super) catalog: Arc<dyn Catalog>,
 }
 
 /// What a generation counts and says.
@@ -71,8 +84,7 @@ pub(super) struct Voice {
 
 impl Voice {
     /// Heard while the generation is live.
-    pub(super) fn new(metrics: &Arc<Metrics>, readiness: &Arc<Readiness>, live: bool) -> Self {
-        let live = Arc::new(AtomicBool::new(live));
+    pub(super) fn new(metrics: &Arc<Metrics>, readiness: &Arc<Readiness>, live: Arc<AtomicBool>) -> Self {
         let metrics = Arc::new(Metrics::of_generation(metrics, &live));
         let readiness = Arc::new(Readiness::of_generation(readiness, &live));
         Self { live, metrics, readiness }
@@ -81,7 +93,13 @@ impl Voice {
 
 impl Running {
     /// Starts source and pipeline over towers and index that run.
-    pub(super) fn start(shared: &Shared, config: &Config, serving: Arc<Serving>, voice: Voice) -> Result<Self> {
+    pub(super) fn start(
+        shared: &Shared,
+        config: &Config,
+        serving: Arc<Serving>,
+        voice: Voice,
+        refilling: Option<Refilling>,
+    ) -> Result<Self> {
         let rollout = &shared.rollout;
         let throttle = Throttle::new(rollout.records_per_second_busy, rollout.records_per_second_max, Arc::clone(&shared.pace));
         let throttle = Arc::new(throttle);
@@ -97,8 +115,30 @@ impl Running {
             halt: halt.clone(),
             throttle: Some(Arc::clone(&throttle)),
         };
-        let reading = ingest.start(stop.clone())?;
-        Ok(Self { serving, halt, live: voice.live, throttle, stop, task: tokio::spawn(reading.end()) })
+        let (reading, refiller) = ingest.start_refillable(stop.clone())?;
+        let (progress, filled) = watch::channel(Filled::default());
+        let filled = refilling.is_some().then_some(filled);
+        let filling = refilling.map(|Refilling { state, from, catalog }| Filling {
+            catalog,
+            state,
+            from,
+            towers: serving.towers.clone(),
+            refiller,
+            lost_max: rollout.backfill_lost_max,
+            halt: halt.clone(),
+            backoff: BackoffLimits::from(&config.pipeline),
+            progress,
+        });
+        let ending = stop.clone();
+        let task = async move {
+            let fill = async {
+                if let Some(filling) = filling {
+                    filling.run(ending).await;
+                }
+            };
+            tokio::join!(reading.end(), fill).0
+        };
+        Ok(Self { serving, halt, live: voice.live, throttle, stop, task: tokio::spawn(task), filled })
     }
 
     pub(super) fn fingerprint(&self) -> &Fingerprint {
@@ -120,6 +160,11 @@ impl Running {
     pub(super) fn announce(&self, metrics: &Metrics) {
         let towers = &self.serving.towers;
         metrics.set_provider(towers.provider_in_use(), towers.precision().as_str(), towers.fingerprint().as_str());
+    }
+
+    /// How far it is filled from points; `None` where it is filled from the topics alone.
+    pub(super) fn filled(&self) -> Option<watch::Receiver<Filled>> {
+        self.filled.clone()
     }
 
     /// Whether it has ended by itself.

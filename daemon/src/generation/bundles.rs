@@ -6,6 +6,7 @@ use astromech_registry::{Registry, RegistryError, RegistryOptions, Trust};
 use astromech_schemas::manifest::MANIFEST_FILE;
 use astromech_schemas::{Fingerprint, Manifest, Release};
 
+use super::point::download_begins;
 use crate::config::{RegistryConfig, RolloutConfig, Secret};
 
 /// The bundles that this daemon can load.
@@ -64,6 +65,7 @@ impl Bundles {
             return Ok(Some(here));
         }
         let Some(release) = self.registry.release(fingerprint).await? else { return Ok(None) };
+        download_begins(&self.folder);
         self.registry.fetch(&release, &self.folder, &self.trust).await.map(Some)
     }
 

@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use astromech_schemas::Fingerprint;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::backfill::Filled;
 use super::heads::{Behind, Heads};
 use super::verify::NotYet;
 use crate::config::KafkaConfig;
@@ -24,8 +26,12 @@ pub(super) struct Candidate {
     heads: Option<Heads>,
     looked: Instant,
     pub(super) behind: Option<Behind>,
-    /// Records a second.
+    /// Points and records it still had to take when it was looked at last.
+    remained: Option<u64>,
+    /// Points and records a second.
     speed: Option<f64>,
+    /// How far it is filled from points; `None` where it is filled from the topics alone.
+    filled: Option<watch::Receiver<Filled>>,
     /// Since when it is at the live head and is compared.
     pub(super) verifying: Option<Instant>,
     /// What it waits for, for a person.
@@ -35,14 +41,20 @@ pub(super) struct Candidate {
 impl Candidate {
     /// # Errors
     /// A property that librdkafka refuses.
-    pub(super) fn new(fingerprint: Fingerprint, kafka: &KafkaConfig) -> Result<Self, rdkafka::error::KafkaError> {
+    pub(super) fn new(
+        fingerprint: Fingerprint,
+        kafka: &KafkaConfig,
+        filled: Option<watch::Receiver<Filled>>,
+    ) -> Result<Self, rdkafka::error::KafkaError> {
         Ok(Self {
             fingerprint,
             looking: None,
             heads: Some(Heads::new(kafka)?),
             looked: Instant::now(),
             behind: None,
+            remained: None,
             speed: None,
+            filled,
             verifying: None,
             waits_for: None,
         })
@@ -65,7 +77,33 @@ impl Candidate {
                 Err(error) => self.waits_for = Some(format!("looking at the broker failed: {error}")),
             }
         }
-        self.behind.is_some_and(|behind| behind.at_head)
+        self.behind.is_some_and(|behind| behind.at_head) && self.filled().is_none_or(|filled| filled.is_done)
+    }
+
+    fn filled(&self) -> Option<Filled> {
+        self.filled.as_ref().map(|filled| *filled.borrow())
+    }
+
+    /// Items that had nothing left to embed and are not in it.
+    pub(super) fn left_out(&self) -> u64 {
+        self.filled().unwrap_or_default().left_out
+    }
+
+    /// Points and records it still has to take, and all of them.
+    fn remaining(&self) -> Option<(u64, u64)> {
+        let (behind, filled) = (self.behind?, self.filled().unwrap_or_default());
+        Some((behind.remaining + filled.items.saturating_sub(filled.read), behind.records.max(behind.remaining) + filled.items))
+    }
+
+    /// Whether some of it is filled and some is not.
+    pub(super) fn is_begun(&self) -> bool {
+        self.remaining().is_some_and(|(remaining, of)| remaining > 0 && remaining < of)
+    }
+
+    /// Share that it has, 0 to 1.
+    pub(super) fn progress(&self) -> Option<f64> {
+        let (remaining, of) = self.remaining()?;
+        Some(if of == 0 { 1.0 } else { of.saturating_sub(remaining) as f64 / of as f64 })
     }
 
     fn note(&mut self, behind: Result<Behind, rdkafka::error::KafkaError>) {
@@ -77,23 +115,30 @@ impl Candidate {
                 return;
             }
         };
-        if let Some(before) = self.behind {
+        self.behind = Some(behind);
+        let remaining = self.remaining().unwrap_or_default().0;
+        if let Some(before) = self.remained {
             let seconds = now.duration_since(self.looked).as_secs_f64().max(0.001);
-            let speed = before.remaining.saturating_sub(behind.remaining) as f64 / seconds;
+            let speed = before.saturating_sub(remaining) as f64 / seconds;
             self.speed = Some(self.speed.map_or(speed, |old| old + SPEED_SMOOTHING * (speed - old)));
         }
-        self.looked = now;
-        self.waits_for = (!behind.at_head).then(|| format!("{} of {} records", behind.remaining, behind.records));
-        self.behind = Some(behind);
+        (self.looked, self.remained) = (now, Some(remaining));
+        self.waits_for = match self.filled() {
+            Some(filled) if !filled.is_done => {
+                let points = filled.items.saturating_sub(filled.read);
+                Some(format!("{points} of {} points, {} records", filled.items, behind.remaining))
+            }
+            _ => (!behind.at_head).then(|| format!("{} of {} records", behind.remaining, behind.records)),
+        };
     }
 
     /// Seconds until it is at the live head at its present speed.
     pub(super) fn eta_seconds(&self) -> Option<u64> {
-        let (behind, speed) = (self.behind?, self.speed?);
-        if behind.remaining == 0 {
+        let ((remaining, _), speed) = (self.remaining()?, self.speed?);
+        if remaining == 0 {
             return Some(0);
         }
-        (speed > f64::EPSILON).then(|| (behind.remaining as f64 / speed).ceil() as u64)
+        (speed > f64::EPSILON).then(|| (remaining as f64 / speed).ceil() as u64)
     }
 
     /// What a comparison found; `Some` with the reason once it has failed for too long.

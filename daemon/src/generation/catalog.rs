@@ -1,10 +1,14 @@
 //! Which generations there are and which is live, as the index itself keeps it.
 
-use astromech_schemas::Fingerprint;
+use std::collections::BTreeMap;
+
+use astromech_schemas::results::RecordPosition;
+use astromech_schemas::{Fingerprint, Kind};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use crate::index::IndexError;
+use crate::index::{IndexError, Space};
 
 /// Why a generation that is not live is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +53,62 @@ pub struct Stored {
     pub noted: Option<Noted>,
 }
 
+/// Offsets by topic and partition.
+pub type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
+
+/// How far a generation is filled from the points of another (`rollout.backfill = "collection"`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backfill {
+    /// The generation whose points are read.
+    pub from: Fingerprint,
+    /// Where its consumer group was before the first point was read: what is before is in its points, what is behind comes from the
+    /// topics. Every partition of the topics is in it.
+    pub start: Offsets,
+    /// Whether the new generation's group begins there.
+    pub group_set: bool,
+    /// Where reading goes on.
+    pub cursor: Cursor,
+    /// Items that were read.
+    pub read: u64,
+    /// Items that lost their picture or a part of their text.
+    pub lost: u64,
+    /// Those of them that have nothing left to embed and are not in the new generation.
+    pub left_out: u64,
+}
+
+/// The next point to read; all before it, in the order of kinds and ids, are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Place of the kind in `Kind::ALL`; behind the last of them everything is read.
+    pub kind: usize,
+    /// Id of the point; `None` for the first.
+    pub point: Option<Uuid>,
+}
+
+impl Backfill {
+    /// From the points of `from`, whose group was at `start`; nothing is read yet.
+    pub fn new(from: Fingerprint, start: Offsets) -> Self {
+        let cursor = Cursor { kind: 0, point: None };
+        Self { from, start, group_set: false, cursor, read: 0, lost: 0, left_out: 0 }
+    }
+
+    /// The kind that is read; `None` once everything is.
+    pub fn kind(&self) -> Option<Kind> {
+        Kind::ALL.get(self.cursor.kind).copied()
+    }
+
+    /// Whether everything is read and written.
+    pub fn is_done(&self) -> bool {
+        self.kind().is_none()
+    }
+
+    /// Whether the record at `place` is read from its topic by the new generation's group.
+    pub fn comes_from_topic(&self, place: &RecordPosition) -> bool {
+        let start = self.start.get(&place.topic).and_then(|partitions| partitions.get(&place.partition));
+        start.is_some_and(|start| place.offset >= *start)
+    }
+}
+
 /// The index's own book of generations. It is the only place where it is written what is live, so several daemons agree by looking.
 pub trait Catalog: Send + Sync {
     /// The live generation; `None` where there is none yet.
@@ -62,6 +122,16 @@ pub trait Catalog: Send + Sync {
 
     /// Writes down why a generation is kept, or that it is no longer.
     fn note<'a>(&'a self, fingerprint: &'a Fingerprint, noted: Option<Noted>) -> BoxFuture<'a, Result<(), IndexError>>;
+
+    /// Begins the generation `space`, filled as `plan` says, unless it is there already. Returns how the one that is there is filled:
+    /// of several daemons that begin it at the same time one's plan counts for all. `None` where it is filled from the topics.
+    fn begin<'a>(&'a self, space: &'a Space, plan: &'a Backfill) -> BoxFuture<'a, Result<Option<Backfill>, IndexError>>;
+
+    /// How far a generation is filled; `None` where it is filled from the topics, or is not there.
+    fn backfill<'a>(&'a self, fingerprint: &'a Fingerprint) -> BoxFuture<'a, Result<Option<Backfill>, IndexError>>;
+
+    /// Writes down how far a generation is filled.
+    fn note_backfill<'a>(&'a self, fingerprint: &'a Fingerprint, state: &'a Backfill) -> BoxFuture<'a, Result<(), IndexError>>;
 
     /// Deletes a generation's collections; one that is live is refused, one that is gone is fine.
     fn drop_generation<'a>(&'a self, fingerprint: &'a Fingerprint) -> BoxFuture<'a, Result<(), IndexError>>;

@@ -14,7 +14,7 @@ use super::throttle::Throttle;
 use crate::assemble::warm_cache;
 use crate::config::{Config, KafkaConfig};
 use crate::media::Media;
-use crate::pipeline::{self, Halt, KafkaOutlet, PipelineParts, PoisonBreaker, TopicRules};
+use crate::pipeline::{self, Halt, KafkaOutlet, PipelineParts, PoisonBreaker, Refiller, TopicRules};
 use crate::source::{self, Drained, SourceDeps, SourceError};
 use crate::telemetry::{Condition, Metrics, Readiness};
 
@@ -47,6 +47,14 @@ impl Ingest<'_> {
     /// # Errors
     /// A folder of `media.file_roots` that is not there; a property that librdkafka refuses.
     pub fn start(self, stop: CancellationToken) -> Result<Reading> {
+        Ok(self.start_refillable(stop)?.0)
+    }
+
+    /// As [`Ingest::start`], with a way in for items of another generation.
+    ///
+    /// # Errors
+    /// As [`Ingest::start`].
+    pub fn start_refillable(self, stop: CancellationToken) -> Result<(Reading, Refiller)> {
         let limits = &self.config.pipeline;
         let warm = warm_cache(self.config, self.serving.rescorer.as_ref());
         let parts = PipelineParts {
@@ -63,7 +71,7 @@ impl Ingest<'_> {
             warm,
             throttle: self.throttle,
         };
-        let (intake, pipeline) = pipeline::start(self.config, parts);
+        let (intake, refiller, pipeline) = pipeline::start_refillable(self.config, parts);
         let deps = SourceDeps {
             intake,
             metrics: self.metrics,
@@ -72,7 +80,8 @@ impl Ingest<'_> {
             stop,
             halt: self.halt.token().clone(),
         };
-        Ok(Reading { source: source::start(&self.kafka, deps).context("reading from kafka did not start")?, pipeline })
+        let source = source::start(&self.kafka, deps).context("reading from kafka did not start")?;
+        Ok((Reading { source, pipeline }, refiller))
     }
 }
 

@@ -1,18 +1,25 @@
 //! Loading a generation beside the live one: its bundle is verified on this machine before it touches anything.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use astromech_registry::RegistryError;
 use astromech_schemas::manifest::MANIFEST_FILE;
 use astromech_schemas::{Fingerprint, Manifest};
+use astromech_towers::Towers;
+use rdkafka::error::KafkaError;
 use tracing::info;
 
-use super::beside::{Running, Shared, Voice, config_of};
+use super::backfill::Survey;
+use super::beside::{Refilling, Running, Shared, Voice, config_of};
 use super::bundles::Bundles;
+use super::catalog::{Backfill, Catalog};
+use super::group;
+use super::point::{Point, reached};
 use super::serving::Serving;
-use crate::assemble::{open_index_beside, start_rescorer, start_towers};
-use crate::config::Config;
+use crate::assemble::{open_index_beside, space, start_rescorer, start_towers};
+use crate::config::BackfillSource;
 use crate::index::IndexError;
 use crate::telemetry::resident_bytes;
 
@@ -50,38 +57,122 @@ fn whole(error: &anyhow::Error) -> String {
     format!("{error:#}")
 }
 
-/// Fetches and verifies the bundle of `fingerprint`, starts its towers (golden vectors are replayed on the provider in use), opens its
-/// collections and begins to fill them.
-///
-/// # Errors
-/// [`LoadError`], with what was expected and found.
-pub(super) async fn load(shared: &Shared, bundles: &Bundles, fingerprint: &Fingerprint) -> Result<Running, LoadError> {
-    if let Some(reason) = bundles.refusal(fingerprint).await {
-        return Err(LoadError::Refused(reason));
+/// Loads one generation.
+pub(super) struct Loader {
+    pub(super) shared: Shared,
+    pub(super) bundles: Arc<Bundles>,
+    pub(super) catalog: Arc<dyn Catalog>,
+    /// The live generation.
+    pub(super) live: Fingerprint,
+    /// Every generation that runs.
+    pub(super) running: BTreeMap<Fingerprint, Arc<Serving>>,
+}
+
+impl Loader {
+    /// Fetches and verifies the bundle of `fingerprint`, starts its towers (golden vectors are replayed on the provider in use), opens its
+    /// collections and begins to fill them.
+    ///
+    /// # Errors
+    /// [`LoadError`], with what was expected and found.
+    pub(super) async fn load(self, fingerprint: Fingerprint) -> Result<Running, LoadError> {
+        let shared = &self.shared;
+        if let Some(reason) = self.bundles.refusal(&fingerprint).await {
+            return Err(LoadError::Refused(reason));
+        }
+        let Some(path) = self.bundles.get(&fingerprint).await? else {
+            let short = fingerprint.short();
+            return Err(LoadError::Refused(format!("the registry has no bundle {short} any more; fix: publish it again")));
+        };
+        reached(Point::Downloaded);
+        fits(&path, shared.rollout.memory_bytes_max)?;
+        let config = config_of(&shared.config, &fingerprint, &path);
+        let voice = Voice::new(&shared.metrics, &shared.readiness, Arc::default());
+        reached(Point::Replaying);
+        let refused = |error: anyhow::Error| LoadError::Refused(whole(&error));
+        let towers = start_towers(&config, &voice.metrics, config.rescore.enabled).await.map_err(refused)?;
+        if *towers.fingerprint() != fingerprint {
+            return Err(LoadError::Refused(format!(
+                "{} holds bundle {}, not {}",
+                path.display(),
+                towers.fingerprint().short(),
+                fingerprint.short()
+            )));
+        }
+        let refilling = self.refilling(&towers).await?;
+        let index = open_index_beside(&config, &towers).await?;
+        reached(Point::CollectionsMade);
+        let rescorer = start_rescorer(&config, &towers, &index, shared.disk.clone(), &shared.metrics).map_err(refused)?;
+        let serving = Arc::new(Serving { towers, index, rescorer });
+        let running = Running::start(shared, &config, serving, voice, refilling);
+        let running = running.map_err(|error| LoadError::Unanswered(whole(&error)))?;
+        info!(bundle = running.bundle(), fingerprint = fingerprint.short(), "a generation runs beside the live one");
+        Ok(running)
     }
-    let Some(path) = bundles.get(fingerprint).await? else {
-        let short = fingerprint.short();
-        return Err(LoadError::Refused(format!("the registry has no bundle {short} any more; fix: publish it again")));
-    };
-    fits(&path, shared.rollout.memory_bytes_max)?;
-    let config = config_of(&shared.config, fingerprint, &path);
-    let voice = Voice::new(&shared.metrics, &shared.readiness, false);
-    let refused = |error: anyhow::Error| LoadError::Refused(whole(&error));
-    let towers = start_towers(&config, &voice.metrics, config.rescore.enabled).await.map_err(refused)?;
-    if towers.fingerprint() != fingerprint {
-        return Err(LoadError::Refused(format!(
-            "{} holds bundle {}, not {}",
-            path.display(),
-            towers.fingerprint().short(),
-            fingerprint.short()
-        )));
+
+    /// What is left to be filled from points, with the generation's group where it has to begin; `None` where it is filled from the
+    /// topics, or is filled.
+    async fn refilling(&self, towers: &Towers) -> Result<Option<Refilling>, LoadError> {
+        let fingerprint = towers.fingerprint();
+        let state = match self.catalog.backfill(fingerprint).await? {
+            Some(state) => Some(state),
+            None if self.shared.rollout.backfill == BackfillSource::Collection => self.begin(towers).await?,
+            None => None,
+        };
+        let Some(mut state) = state.filter(|state| !state.is_done()) else { return Ok(None) };
+        let from = self.running.get(&state.from).map(|serving| Arc::clone(&serving.index));
+        let Some(from) = from else { return Err(self.without(&state.from).await?) };
+        if !state.group_set {
+            let (kafka, start) = (self.shared.kafka_of(fingerprint), state.start.clone());
+            asked(move || group::set(&kafka, &start)).await?;
+            state.group_set = true;
+            self.catalog.note_backfill(fingerprint, &state).await?;
+        }
+        Ok(Some(Refilling { state, from, catalog: Arc::clone(&self.catalog) }))
     }
-    let index = open_index_beside(&config, &towers).await?;
-    let rescorer = start_rescorer(&config, &towers, &index, shared.disk.clone(), &shared.metrics).map_err(refused)?;
-    let serving = Arc::new(Serving { towers, index, rescorer });
-    let running = Running::start(shared, &config, serving, voice).map_err(|error| LoadError::Unanswered(whole(&error)))?;
-    info!(bundle = running.bundle(), fingerprint = fingerprint.short(), "a generation runs beside the live one");
-    Ok(running)
+
+    /// Writes down where the live group is, then looks what its points would lose, then begins the generation.
+    async fn begin(&self, towers: &Towers) -> Result<Option<Backfill>, LoadError> {
+        if *towers.fingerprint() == self.live
+            || self.catalog.generations().await?.iter().any(|one| one.fingerprint == *towers.fingerprint())
+        {
+            // It is filled from the topics already, or was.
+            return Ok(None);
+        }
+        let Some(live) = self.running.get(&self.live) else {
+            return Err(LoadError::Unanswered("the live generation does not run here yet".to_owned()));
+        };
+        let kafka = self.shared.kafka_of(&self.live);
+        let start = asked(move || group::committed(&kafka)).await?;
+        let plan = Backfill::new(self.live.clone(), start);
+        let survey = Survey::take(&*live.index, towers, &plan).await?;
+        if let Some(problem) = survey.problem(self.shared.rollout.backfill_lost_max) {
+            return Err(LoadError::Refused(problem));
+        }
+        Ok(self.catalog.begin(&space(towers), &plan).await?)
+    }
+
+    /// Why filling can't go on where the generation `from` does not run here.
+    async fn without(&self, from: &Fingerprint) -> Result<LoadError, LoadError> {
+        let stored = self.catalog.generations().await?;
+        Ok(if stored.iter().any(|one| one.fingerprint == *from) {
+            LoadError::Unanswered(format!(
+                "it is filled from the points of generation {}, which does not run here yet",
+                from.short()
+            ))
+        } else {
+            LoadError::Refused(format!(
+                "it was being filled from the points of generation {}, which is gone; fix: `astromech generations drop` it, and start again",
+                from.short()
+            ))
+        })
+    }
+}
+
+/// Asks the broker, on a blocking thread.
+async fn asked<T: Send + 'static>(ask: impl FnOnce() -> Result<T, KafkaError> + Send + 'static) -> Result<T, LoadError> {
+    let unanswered = |problem: String| LoadError::Unanswered(format!("the broker does not answer: {problem}"));
+    let answer = tokio::task::spawn_blocking(ask).await.map_err(|error| unanswered(error.to_string()))?;
+    answer.map_err(|error| unanswered(error.to_string()))
 }
 
 /// Refuses a bundle that would not fit beside the live one.
@@ -101,9 +192,4 @@ fn fits(bundle: &Path, bytes_max: u64) -> Result<(), LoadError> {
         )));
     }
     Ok(())
-}
-
-/// The first generation of a start: configured or live already, and opened as a daemon without rollouts opens it.
-pub(super) fn first(shared: &Shared, config: &Config, serving: Arc<Serving>) -> anyhow::Result<Running> {
-    Running::start(shared, config, serving, Voice::new(&shared.metrics, &shared.readiness, true))
 }

@@ -1,23 +1,26 @@
 //! Generations: a bundle, its collections and its consumer group; one is live, another may be made ready beside it (promise 7).
 //!
 //! ```text
-//! registry -> fetched and verified -> towers start, golden vectors are replayed -> collections of its own, filled out of the topics
-//!   (live traffic first) -> at the live head -> counts and a sample of recalls compared -> one change of the aliases: live
+//! registry -> fetched and verified -> towers start, golden vectors are replayed -> collections of its own, filled out of the topics or
+//!   the live generation's points (live traffic first) -> at the live head -> counts and a sample of recalls compared -> one change of the aliases: live
 //! live -> retired: it goes on consuming, so that going back is one change of the aliases too -> dropped after `rollout.keep_hours`
 //! ```
 //!
 //! What is live is written in one place only, the aliases in Qdrant (or a file beside the embedded index): see [`Catalog`]. Every daemon
 //! looks there and answers with the generation that it finds, so several daemons agree without talking to each other.
 
+mod backfill;
 mod beside;
 mod bundles;
 mod candidate;
 mod catalog;
 mod command;
+mod group;
 mod heads;
 mod ingest;
 mod load;
 mod orders;
+mod point;
 mod roller;
 mod serving;
 mod start;
@@ -29,7 +32,7 @@ mod verify;
 
 use astromech_schemas::{Fingerprint, Kind};
 
-pub use catalog::{Catalog, Mark, Noted, Stored};
+pub use catalog::{Backfill, Catalog, Cursor, Mark, Noted, Offsets, Stored};
 pub use command::{Generations, RollError};
 pub use ingest::{Ingest, Reading};
 pub use serving::{Live, Serving};

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use astromech_schemas::Fingerprint;
+use tracing::warn;
 
 use super::catalog::Mark;
 use super::command::{Command, RollError};
+use super::point::{Point, reached};
 use super::roller::{Roller, noted};
 use super::status::{GenerationState, GenerationStatus, Rollout};
 use crate::index::IndexError;
@@ -36,8 +38,16 @@ impl Roller {
                     let fix = "fix: promote another one first, or roll back";
                     return Err(RollError::Conflict(format!("generation {} is live; {fix}", fingerprint.short())));
                 }
-                if self.candidate.take_if(|candidate| candidate.fingerprint == fingerprint).is_some() {
-                    self.note_refused(&fingerprint, "", "it was dropped by hand");
+                let was_candidate = self.candidate.take_if(|candidate| candidate.fingerprint == fingerprint).is_some();
+                if was_candidate || self.is_wanted(&fingerprint) {
+                    // The registry points at it: without a reason it would be fetched and made live once more.
+                    let reason = "it was dropped by hand";
+                    self.bundles.refuse(&fingerprint, reason).await;
+                    self.note_refused(&fingerprint, "", reason);
+                }
+                // What is cut off here is ended by the next daemon that looks for what is kept no longer.
+                if let Err(error) = self.catalog.note(&fingerprint, Some(noted(Mark::Superseded))).await {
+                    warn!(%error, fingerprint = fingerprint.short(), "a generation that is dropped was not noted");
                 }
                 self.drop_for_good(&fingerprint).await.map_err(|error| RollError::Unanswered(format!("{error:#}")))?;
                 Ok(fingerprint)
@@ -93,7 +103,9 @@ impl Roller {
         }
         // The note first: from here on no daemon makes the generation that is given up live again by itself.
         self.catalog.note(&self.live_is, Some(noted(Mark::Held))).await?;
+        reached(Point::BeforeRollback);
         self.catalog.promote(&fingerprint).await?;
+        reached(Point::AfterRollback);
         self.shared.metrics.rollout_ended("rolled_back");
         self.follow(&fingerprint);
         Ok(fingerprint)
@@ -119,6 +131,7 @@ impl Roller {
                 since_ms: note.map(|note| note.since_ms),
                 points: self.points.get(fingerprint).cloned().unwrap_or_default(),
                 lag_records: candidate.and_then(|candidate| candidate.behind).map(|behind| behind.remaining),
+                progress: candidate.and_then(super::candidate::Candidate::progress),
                 eta_seconds: candidate.and_then(super::candidate::Candidate::eta_seconds),
                 waits_for: candidate.and_then(|candidate| candidate.waits_for.clone()),
             });
@@ -131,6 +144,7 @@ impl Roller {
             since_ms: stored.noted.map(|note| note.since_ms),
             points: BTreeMap::new(),
             lag_records: None,
+            progress: None,
             eta_seconds: None,
             waits_for: None,
         }));

@@ -20,7 +20,9 @@ use super::bundles::Bundles;
 use super::candidate::Candidate;
 use super::catalog::{Catalog, Mark, Noted, Stored};
 use super::command::{Asked, Generations};
-use super::load::{LoadError, load};
+use super::group;
+use super::load::{LoadError, Loader};
+use super::point::{Point, reached};
 use super::serving::{Live, Serving};
 use super::status::Refusal;
 use super::traffic::Traffic;
@@ -67,6 +69,8 @@ pub(super) struct Roller {
     pub(super) stored: Vec<Stored>,
     pub(super) candidate: Option<Candidate>,
     loading: Option<Loading>,
+    /// What could not be loaded when it was tried last: others go first.
+    postponed: Option<Fingerprint>,
     pub(super) refused: BTreeMap<Fingerprint, Refusal>,
     /// What the registry points at, with its bundle's name.
     wanted: Option<(Fingerprint, String)>,
@@ -99,6 +103,7 @@ impl Roller {
             stored: Vec::new(),
             candidate: None,
             loading: None,
+            postponed: None,
             refused: BTreeMap::new(),
             wanted: None,
             polled: None,
@@ -219,8 +224,15 @@ impl Roller {
     }
 
     fn start_loading(&mut self, fingerprint: Fingerprint) {
-        let (shared, bundles, wanted) = (self.shared.clone(), Arc::clone(&self.bundles), fingerprint.clone());
-        let task = tokio::spawn(async move { load(&shared, &bundles, &wanted).await });
+        let running = self.running.iter().map(|(fingerprint, running)| (fingerprint.clone(), Arc::clone(&running.serving)));
+        let loader = Loader {
+            shared: self.shared.clone(),
+            bundles: Arc::clone(&self.bundles),
+            catalog: Arc::clone(&self.catalog),
+            live: self.live_is.clone(),
+            running: running.collect(),
+        };
+        let task = tokio::spawn(loader.load(fingerprint.clone()));
         self.loading = Some(Loading { fingerprint, task });
     }
 
@@ -233,7 +245,7 @@ impl Roller {
                     // It was live before this start.
                     running.set_live(false);
                 } else {
-                    self.begin_candidate(&fingerprint);
+                    self.begin_candidate(&running);
                 }
                 self.running.insert(fingerprint, running);
             }
@@ -242,16 +254,23 @@ impl Roller {
                 self.note_refused(&fingerprint, &named.unwrap_or_default(), &reason);
             }
             Err(LoadError::Unanswered(reason)) => {
+                self.postponed = Some(fingerprint.clone());
                 warn!(fingerprint = fingerprint.short(), reason, "a generation can't be loaded now; it is tried again");
             }
         }
     }
 
-    fn begin_candidate(&mut self, fingerprint: &Fingerprint) {
-        match Candidate::new(fingerprint.clone(), &self.shared.kafka_of(fingerprint)) {
+    fn begin_candidate(&mut self, running: &Running) {
+        let fingerprint = running.fingerprint();
+        match Candidate::new(fingerprint.clone(), &self.shared.kafka_of(fingerprint), running.filled()) {
             Ok(candidate) => self.candidate = Some(candidate),
             Err(error) => error!(%error, "the broker can't be asked how far the new generation is"),
         }
+    }
+
+    /// Whether the registry points at it.
+    pub(super) fn is_wanted(&self, fingerprint: &Fingerprint) -> bool {
+        self.wanted.as_ref().is_some_and(|(wanted, _)| wanted == fingerprint)
     }
 
     pub(super) fn noted(&self, fingerprint: &Fingerprint) -> Option<Noted> {
@@ -287,7 +306,8 @@ impl Roller {
         // A rollback is a decision: what was given up is not made live again until somebody says so.
         let wanted = self.wanted.as_ref().map(|(fingerprint, _)| fingerprint).filter(|wanted| self.noted(wanted).is_none());
         let kept = self.stored.iter().filter(|stored| stored.noted.is_some()).map(|stored| &stored.fingerprint);
-        let next = wanted.into_iter().chain(kept).find(|fingerprint| free(fingerprint)).cloned();
+        let next = wanted.into_iter().chain(kept).filter(|fingerprint| free(fingerprint));
+        let next = next.min_by_key(|fingerprint| Some(*fingerprint) == self.postponed.as_ref()).cloned();
         if let Some(next) = next {
             self.start_loading(next);
         }
@@ -305,10 +325,14 @@ impl Roller {
         let Some(candidate) = &mut self.candidate else { return };
         let fingerprint = candidate.fingerprint.clone();
         if !candidate.look().await && candidate.verifying.is_none() {
+            if candidate.is_begun() {
+                reached(Point::MidFill);
+            }
             return;
         }
+        reached(Point::Verifying);
         let (Some(live), Some(new)) = (self.running.get(&self.live_is), self.running.get(&fingerprint)) else { return };
-        let verified = verify(&live.serving, &new.serving, &self.shared.rollout).await;
+        let verified = verify(&live.serving, &new.serving, &self.shared.rollout, candidate.left_out()).await;
         match verified {
             Ok(()) => self.go_live(&fingerprint).await,
             Err(problem) => {
@@ -324,12 +348,15 @@ impl Roller {
         // The note first: a kill in between leaves a note on the live generation, which counts for nothing there.
         let promoted = async {
             self.catalog.note(&self.live_is, Some(noted(Mark::Retired))).await?;
+            reached(Point::BeforeAlias);
             self.catalog.promote(fingerprint).await
         };
         match promoted.await {
             Ok(()) => {
+                reached(Point::AfterAlias);
                 self.shared.metrics.rollout_ended("live");
                 self.follow(fingerprint);
+                reached(Point::Retired);
             }
             Err(error) => warn!(%error, "the new generation was not made live; it is tried again"),
         }
@@ -366,6 +393,7 @@ impl Roller {
         self.note_refused(fingerprint, bundle, reason);
         self.bundles.refuse(fingerprint, reason).await;
         self.end(fingerprint).await;
+        self.forget_group(fingerprint).await;
         if let Err(error) = self.catalog.drop_generation(fingerprint).await {
             warn!(%error, "the collections of a refused generation were not deleted; `astromech generations drop` does it");
         }
@@ -390,11 +418,24 @@ impl Roller {
             let kept = Duration::from_millis(now_ms().saturating_sub(noted.since_ms));
             kept > if noted.mark == Mark::Superseded { poll * SUPERSEDED_POLLS } else { keep }
         };
-        let over = self.stored.iter().find(|stored| stored.fingerprint != self.live_is && stored.noted.is_some_and(is_over));
+        // The registry points at what was given up by a rollback: without its note it would be made live once more.
+        let stays = |stored: &Stored| {
+            let is_wanted = self.is_wanted(&stored.fingerprint);
+            stored.fingerprint == self.live_is || is_wanted && stored.noted.is_some_and(|noted| noted.mark == Mark::Held)
+        };
+        let over = self.stored.iter().find(|stored| !stays(stored) && stored.noted.is_some_and(is_over));
         let Some(fingerprint) = over.map(|stored| stored.fingerprint.clone()) else { return };
         info!(fingerprint = fingerprint.short(), "a generation is kept no longer");
         if let Err(error) = self.drop_for_good(&fingerprint).await {
             warn!(%error, "a generation was not dropped; it is tried again");
+        }
+    }
+
+    /// Deletes a generation's group before its collections: where it stayed, the same bundle published again would find its group at the
+    /// live head and its collections empty.
+    async fn forget_group(&self, fingerprint: &Fingerprint) {
+        if let Err(error) = group::forget(&self.shared.kafka_of(fingerprint)).await {
+            warn!(%error, fingerprint = fingerprint.short(), "the consumer group of a generation was not deleted");
         }
     }
 
@@ -403,7 +444,10 @@ impl Roller {
             bail!("generation {} is live", fingerprint.short());
         }
         self.end(fingerprint).await;
+        reached(Point::BeforeDrop);
+        self.forget_group(fingerprint).await;
         self.catalog.drop_generation(fingerprint).await?;
+        reached(Point::AfterDrop);
         self.bundles.forget(fingerprint).await;
         Ok(())
     }

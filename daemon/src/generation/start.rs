@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, Result};
 use astromech_towers::Towers;
 use tokio_util::sync::CancellationToken;
 
-use super::beside::Shared;
+use super::beside::{Running, Shared, Voice};
 use super::bundles::Bundles;
 use super::catalog::Catalog;
 use super::command::Generations;
-use super::load::first;
 use super::roller::{Roller, RollerParts};
 use super::serving::{Live, Serving};
 use super::traffic::Traffic;
@@ -30,6 +30,8 @@ pub struct Started {
     rollout: Arc<RolloutConfig>,
     /// The configuration with the live generation's bundle and folder.
     pub config: Config,
+    /// Whether the generation that is started first is live still.
+    first_is_live: Arc<AtomicBool>,
 }
 
 /// What the rest of the daemon gives the roller.
@@ -72,7 +74,18 @@ impl Started {
             ))
         })?;
         let config = super::beside::config_of(config, &live, &path);
-        Ok(Self { bundles: Arc::new(bundles), catalog, rollout: Arc::new(rollout.clone()), config })
+        Ok(Self {
+            bundles: Arc::new(bundles),
+            catalog,
+            rollout: Arc::new(rollout.clone()),
+            config,
+            first_is_live: Arc::new(AtomicBool::new(true)),
+        })
+    }
+
+    /// Counts of the generation that is started first: into `main` while it is live.
+    pub fn metrics(&self, main: &Arc<Metrics>) -> Arc<Metrics> {
+        Arc::new(Metrics::of_generation(main, &self.first_is_live))
     }
 
     /// Writes down that `towers`' generation is live where none was.
@@ -105,7 +118,8 @@ impl Started {
             disk,
             stop,
         };
-        let first = first(&shared, &self.config, live.serving())
+        let voice = Voice::new(&shared.metrics, &shared.readiness, self.first_is_live);
+        let first = Running::start(&shared, &self.config, live.serving(), voice, None)
             .with_context(|| hinted("the live generation did not start", "see the cause above"))?;
         let parts = RollerParts {
             shared,

@@ -54,6 +54,9 @@ pub struct GenerationStatus {
     /// Records of the topics that its group has not acknowledged; `None` where the broker did not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag_records: Option<u64>,
+    /// Share of the points and records it is filled from that it has, 0 to 1; only while it is filled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<f64>,
     /// Seconds until it is at the live head at its present speed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eta_seconds: Option<u64>,

@@ -89,6 +89,15 @@ pub struct Stored {
     pub payload: serde_json::Map<String, serde_json::Value>,
 }
 
+/// Which points [`Index::scroll`] lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Items.
+    Live,
+    /// Items, and tombstones of deleted ones.
+    All,
+}
+
 /// A page of [`Index::scroll`].
 #[derive(Debug, Clone)]
 pub struct Page {
@@ -127,8 +136,8 @@ pub trait Index: Send + Sync {
     /// Points by id, tombstones included; unknown ids are left out.
     fn retrieve<'a>(&'a self, kind: Kind, point_ids: &'a [Uuid]) -> BoxFuture<'a, Result<Vec<Stored>, IndexError>>;
 
-    /// A page of live points in the order of their ids, from the id `from` on, and the id that the next page begins with.
-    fn scroll(&self, kind: Kind, from: Option<Uuid>, limit: u32) -> BoxFuture<'_, Result<Page, IndexError>>;
+    /// A page of points in the order of their ids, from the id `from` on, and the id that the next page begins with.
+    fn scroll(&self, kind: Kind, scope: Scope, from: Option<Uuid>, limit: u32) -> BoxFuture<'_, Result<Page, IndexError>>;
 
     /// Live points (tombstones not counted) by kind.
     fn counts(&self) -> BoxFuture<'_, Result<BTreeMap<Kind, u64>, IndexError>>;

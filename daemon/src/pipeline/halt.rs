@@ -26,6 +26,9 @@ pub enum HaltCause {
         /// Detail of the newest.
         detail: String,
     },
+    /// Too many items would be lost where a generation is filled from points.
+    #[error("{0}")]
+    Backfill(String),
     /// A producer gave up for good.
     #[error("publishing failed for good: {0}")]
     Publish(String),
@@ -40,6 +43,7 @@ impl HaltCause {
             Self::Poison { .. } => {
                 "compare the producer's messages with `astromech schema` and the topic's kind and version in the configuration; then start again"
             }
+            Self::Backfill(_) => "the live generation is untouched; see rollout.backfill in the reference configuration",
             Self::Publish(_) => "start again: nothing that was not published is committed",
         }
     }

@@ -20,6 +20,7 @@ mod payload;
 mod poison;
 mod prepare;
 mod publish;
+mod refill;
 mod task;
 mod write;
 mod writer;
@@ -39,10 +40,11 @@ pub use fault::Fault;
 pub use halt::{Halt, HaltCause};
 pub use kafka_outlet::KafkaOutlet;
 pub use outlet::{Outlet, PublishError};
-pub use payload::{FIELD_IMAGE_SHA256, payload};
+pub use payload::{BODY_CHARS_MAX, FIELD_IMAGE_SHA256, payload};
 pub use poison::PoisonBreaker;
 pub use prepare::Preparer;
 pub use publish::{Left, Publisher};
+pub use refill::{Refill, RefillBody, Refilled, Refiller};
 pub use write::{WriteReply, WriteRequest};
 pub use writer::{Writer, WriterLimits};
 
@@ -84,6 +86,12 @@ pub struct PipelineParts {
 
 /// Starts the pipeline. It ends when every [`Intake`] is dropped and every record under way has ended.
 pub fn start(config: &Config, parts: PipelineParts) -> (Intake, JoinHandle<()>) {
+    let (intake, _, ended) = start_refillable(config, parts);
+    (intake, ended)
+}
+
+/// As [`start`], with a way in for what is not a record; it ends once that is dropped too.
+pub fn start_refillable(config: &Config, parts: PipelineParts) -> (Intake, Refiller, JoinHandle<()>) {
     let limits = &config.pipeline;
     let backoff = BackoffLimits::from(limits);
     let enricher = Enricher { index: Arc::clone(&parts.index), config: parts.results, backoff };
@@ -119,11 +127,12 @@ pub fn start(config: &Config, parts: PipelineParts) -> (Intake, JoinHandle<()>) 
         backoff,
     });
     let (intake, deliveries) = Intake::new(limits.records_in_flight_max, limits.bytes_in_flight_max);
+    let refiller = Refiller(Arc::clone(&shared));
     let dispatch = async move {
         // With the closure the last sender to the writer goes: it ends after its last write.
         one_task_each(deliveries, move |delivery| Arc::clone(&shared).run(delivery)).await;
         // The writer's task neither panics nor is it aborted.
         let _ = written.await;
     };
-    (intake, tokio::spawn(dispatch))
+    (intake, refiller, tokio::spawn(dispatch))
 }

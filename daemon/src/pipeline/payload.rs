@@ -9,7 +9,7 @@ use crate::source::Record;
 pub const FIELD_IMAGE_SHA256: &str = "image_sha256";
 
 /// Characters of a body that are kept: enough for a result list.
-const BODY_CHARS_MAX: usize = 500;
+pub const BODY_CHARS_MAX: usize = 500;
 
 /// The payload of `item`, read from `record`.
 pub fn payload(item: &Item, record: &Record) -> Map<String, Value> {

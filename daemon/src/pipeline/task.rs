@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use astromech_schemas::dead_letter::Reason;
-use astromech_schemas::results::{Operation, RESULT_SCHEMA, ResultMessage};
-use astromech_schemas::{ImageSource, RecordLimits, point_id};
+use astromech_schemas::results::{Operation, RESULT_SCHEMA, RecordPosition, ResultMessage};
+use astromech_schemas::{ImageSource, RecordLimits, TraceContext, point_id};
 use astromech_towers::{PreparedImage, PreparedText, Towers, TowersError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{Instrument as _, Span, debug, warn};
@@ -26,7 +26,7 @@ use crate::generation::{Throttle, collection_name};
 use crate::index::{Change, ChangeBody, VECTOR_IMAGE, VECTOR_TEXT};
 use crate::media::{ContentHash, Media, MediaError};
 use crate::rescore::StateCache;
-use crate::source::{Delivery, FenceGuard, Record};
+use crate::source::{Delivery, FenceGuard, Partition, Record};
 use crate::telemetry::trace::stage_span;
 use crate::telemetry::{Metrics, Quiet, Stage};
 
@@ -57,7 +57,7 @@ pub(super) struct Shared {
 }
 
 /// Why a record did not become an embedded change.
-enum NotEmbedded {
+pub(super) enum NotEmbedded {
     Fault(Fault),
     Left(Left),
 }
@@ -69,9 +69,17 @@ impl From<Fault> for NotEmbedded {
 }
 
 /// Both vectors of an item, as far as it has them; the tokens' of a bundle of late interaction.
-struct Vectors {
-    text: Option<Vec<f32>>,
-    image: Option<(Vec<f32>, ContentHash)>,
+pub(super) struct Vectors {
+    pub(super) text: Option<Vec<f32>>,
+    pub(super) image: Option<(Vec<f32>, ContentHash)>,
+}
+
+/// What became of a change that was to be written and published.
+pub(super) enum Applied {
+    /// The index holds it, and its result is acknowledged by the broker.
+    Done(FenceGuard, Operation),
+    /// The engine refused it for what it contains.
+    Refused(FenceGuard, String),
 }
 
 impl Shared {
@@ -106,30 +114,52 @@ impl Shared {
                 return self.bury(delivery, &guard, &fault).await;
             }
         };
-        let mut result = result(&change, &delivery.record);
+        let (source, context) = (Some(delivery.record.position()), delivery.span.context());
+        match self.apply(change, &delivery.partition, source, context).await? {
+            Applied::Refused(guard, detail) => self.bury(delivery, &guard, &Fault::new(Reason::RefusedByIndex, detail)).await,
+            Applied::Done(guard, operation) => {
+                self.acknowledge(delivery);
+                drop(guard);
+                self.metrics.record_applied(decoded.kind, operation);
+                self.poison.iter().for_each(PoisonBreaker::applied);
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes a change and publishes its result, under the fence of `partition`; one without a source has no result.
+    pub(super) async fn apply(
+        &self,
+        change: Change,
+        partition: &Arc<Partition>,
+        source: Option<RecordPosition>,
+        context: Option<&TraceContext>,
+    ) -> Result<Applied, Left> {
+        let fence = partition.fence();
+        let operation = operation(&change);
+        let mut result = source.map(|source| result(&change, source));
         let kept = self.enricher.keep(&change);
         let (reply, answer) = oneshot::channel();
-        let request = WriteRequest { change, partition: Arc::clone(&delivery.partition), reply };
+        let request = WriteRequest { change, partition: Arc::clone(partition), reply };
         let writing = async {
             self.writer.send(request).await.map_err(|_| Left::Halted)?;
             answer.await.map_err(|_| Left::Halted)
         };
         match writing.instrument(stage_span!("index")).await? {
             WriteReply::Fenced => Err(Left::Fenced),
-            WriteReply::Refused(guard, detail) => self.bury(delivery, &guard, &Fault::new(Reason::RefusedByIndex, detail)).await,
+            WriteReply::Refused(guard, detail) => Ok(Applied::Refused(guard, detail)),
             WriteReply::Applied(guard) => {
-                tokio::select! {
-                    // What need not wait is published all the same: the guard keeps the partition until it is.
-                    biased;
-                    () = self.enricher.enrich(&mut result, kept) => {}
-                    () = fence.closed() => return Err(Left::Fenced),
+                if let Some(result) = &mut result {
+                    tokio::select! {
+                        // What need not wait is published all the same: the guard keeps the partition until it is.
+                        biased;
+                        () = self.enricher.enrich(result, kept) => {}
+                        () = fence.closed() => return Err(Left::Fenced),
+                    }
+                    let published = self.publisher.publish(fence, &guard, || self.outlet.result(result, context));
+                    published.instrument(stage_span!("publish")).await?;
                 }
-                let published = self.publisher.publish(fence, &guard, || self.outlet.result(&result, delivery.span.context()));
-                published.instrument(stage_span!("publish")).await?;
-                self.acknowledge(delivery);
-                self.metrics.record_applied(decoded.kind, result.operation);
-                self.poison.iter().for_each(PoisonBreaker::applied);
-                Ok(())
+                Ok(Applied::Done(guard, operation))
             }
         }
     }
@@ -181,7 +211,7 @@ impl Shared {
     }
 
     /// Both towers at once.
-    async fn vectors(&self, text: Option<String>, image: Option<ImageSource>) -> Result<Vectors, NotEmbedded> {
+    pub(super) async fn vectors(&self, text: Option<String>, image: Option<ImageSource>) -> Result<Vectors, NotEmbedded> {
         let text = async {
             let Some(text) = text else { return Ok(None) };
             let preparing = self.preparer.text(text);
@@ -320,13 +350,20 @@ fn host_of(source: &ImageSource) -> String {
     url.and_then(|url| url.host_str().map(ToOwned::to_owned)).unwrap_or_default()
 }
 
+const fn operation(change: &Change) -> Operation {
+    match change.body {
+        ChangeBody::Delete => Operation::Delete,
+        ChangeBody::Upsert { .. } => Operation::Upsert,
+    }
+}
+
 /// The result of `change`, once it is applied.
-fn result(change: &Change, record: &Record) -> ResultMessage {
-    let (operation, vectors) = match &change.body {
-        ChangeBody::Delete => (Operation::Delete, Vec::new()),
+fn result(change: &Change, source: RecordPosition) -> ResultMessage {
+    let vectors = match &change.body {
+        ChangeBody::Delete => Vec::new(),
         ChangeBody::Upsert { text, image, .. } => {
             let names = [(VECTOR_TEXT, text.is_some()), (VECTOR_IMAGE, image.is_some())];
-            (Operation::Upsert, names.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.to_owned()).collect())
+            names.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.to_owned()).collect()
         }
     };
     ResultMessage {
@@ -334,13 +371,13 @@ fn result(change: &Change, record: &Record) -> ResultMessage {
         kind: change.kind,
         id: change.id.clone(),
         version: change.version,
-        operation,
+        operation: operation(change),
         point_id: change.point_id.to_string(),
         collection: collection_name(change.kind, &change.fingerprint),
         fingerprint: change.fingerprint.clone(),
         vectors,
         embeddings: BTreeMap::new(),
         neighbours: BTreeMap::new(),
-        source: record.position(),
+        source,
     }
 }

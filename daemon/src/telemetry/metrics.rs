@@ -335,17 +335,17 @@ impl Metrics {
 
     /// A batch of `tower` was the turn of `priority`.
     pub fn tower_led(&self, tower: Tower, priority: Priority) {
-        self.tower_batches.get_or_create(&batch_labels(tower, priority)).inc();
+        self.at().tower_batches.get_or_create(&batch_labels(tower, priority)).inc();
     }
 
     /// An entry's deadline passed before `tower` ran it.
     pub fn tower_expired(&self, tower: Tower) {
-        self.tower_expired.get_or_create(&TowerLabel { tower: tower.as_str() }).inc();
+        self.at().tower_expired.get_or_create(&TowerLabel { tower: tower.as_str() }).inc();
     }
 
     /// An entry's caller went away before `tower` ran it.
     pub fn tower_dropped(&self, tower: Tower) {
-        self.tower_dropped.get_or_create(&TowerLabel { tower: tower.as_str() }).inc();
+        self.at().tower_dropped.get_or_create(&TowerLabel { tower: tower.as_str() }).inc();
     }
 
     /// `queue` holds `items`.

@@ -13,6 +13,7 @@ mod stream;
 mod table;
 mod text_length;
 
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 
 use astromech_towers::graph::GraphOptions;
@@ -70,6 +71,18 @@ fn run(wanted: &[String]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Most items of a run: the topic holds them all at once.
+pub(crate) const ITEMS_MAX: usize = 1_000_000;
+
+/// The number in the environment's `variable`, else `default`.
+pub(crate) fn number_of(variable: &str, default: usize, allowed: RangeInclusive<usize>) -> Result<usize, String> {
+    let Some(given) = std::env::var_os(variable) else { return Ok(default) };
+    let number = given.to_str().and_then(|text| text.parse().ok()).filter(|number| allowed.contains(number));
+    number.ok_or_else(|| {
+        format!("{variable} is {}; give a whole number from {} to {}", given.display(), allowed.start(), allowed.end())
+    })
 }
 
 fn heading(setting: &Setting) -> String {

@@ -10,7 +10,7 @@ use astromech_towers::graph::{ImageGraph, TextGraph};
 use astromech_towers::{ImageLimits, PreparedImage, decode_and_squash};
 
 use crate::table::{Table, rate};
-use crate::{Setting, text_length};
+use crate::{ITEMS_MAX, Setting, number_of, text_length};
 
 /// Items of a run; `ASTROMECH_BENCH_IMAGES` and `ASTROMECH_BENCH_TEXTS` change them (a large model needs fewer).
 const IMAGES: usize = 3000;
@@ -50,7 +50,7 @@ pub(crate) fn run(setting: &Setting) -> Result<String, String> {
         "RSS peak, MiB",
     ];
     let mut table = Table::new("End to end: Kafka in to Qdrant applied and result out", &head);
-    let images = images(corpus, count_of("ASTROMECH_BENCH_IMAGES", IMAGES)?);
+    let images = images(corpus, number_of("ASTROMECH_BENCH_IMAGES", IMAGES, 32..=ITEMS_MAX)?);
     let pictures: Vec<_> = (0..images.len()).map(|i| corpus.entries[i % corpus.entries.len()].bytes()).collect();
     let batch = setting.config.image.batch_max;
     // Before and after the daemon, so that a machine that slows down shows in both.
@@ -59,7 +59,7 @@ pub(crate) fn run(setting: &Setting) -> Result<String, String> {
     let after = bare_images(setting, &pictures, batch)?;
     table.row(cells("images, inline JPEG", batch, before, after, &daemon));
 
-    let texts = texts(corpus, count_of("ASTROMECH_BENCH_TEXTS", TEXTS)?);
+    let texts = texts(corpus, number_of("ASTROMECH_BENCH_TEXTS", TEXTS, 32..=ITEMS_MAX)?);
     let batch = setting.config.text.batch_max;
     let before = bare_texts(setting, &texts, batch)?;
     let daemon = self::daemon(&world, "bench-texts", &texts);
@@ -155,12 +155,6 @@ fn bare_texts(setting: &Setting, items: &[Item], batch: usize) -> Result<Bare, S
     let again = text_length::prepare(setting, &texts);
     text_length::pass(&mut graph, &again.iter().collect::<Vec<_>>(), batch, None)?;
     Ok(Bare { graph: graph_alone, whole: texts.len() as f64 / began.elapsed().as_secs_f64() })
-}
-
-fn count_of(variable: &str, default: usize) -> Result<usize, String> {
-    let Some(given) = std::env::var_os(variable) else { return Ok(default) };
-    let count = given.to_str().and_then(|text| text.parse().ok()).filter(|count| *count >= 32);
-    count.ok_or_else(|| format!("{variable} is {}; give a number of items from 32 on", given.display()))
 }
 
 /// TOML to try other limits than the defaults.

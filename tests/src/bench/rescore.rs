@@ -9,17 +9,67 @@ use astromech_e2e::{Daemon, DaemonConfig, world};
 use astromech_schemas::ImageSource;
 use serde_json::{Value, json};
 
-use crate::Setting;
 use crate::stream::{Times, applied, ask, index};
 use crate::table::{Table, rate};
+use crate::{ITEMS_MAX, Setting, number_of};
 
-/// Candidates of a request.
-const CANDIDATES: usize = 100;
-/// Sets of candidates that share none.
-const SETS: usize = 6;
 const CALLERS: [usize; 3] = [1, 4, 16];
 /// How long callers ask.
 const ASKING: Duration = Duration::from_secs(8);
+
+/// What is asked. A large model needs less at a time, and longer; the environment says how much.
+struct Load {
+    /// Candidates of a request, `ASTROMECH_BENCH_CANDIDATES`.
+    candidates: usize,
+    /// Sets of candidates that share none, `ASTROMECH_BENCH_SETS`. The feature cache must hold the states of all.
+    sets: usize,
+    /// Deadline of a request, milliseconds, `ASTROMECH_BENCH_DEADLINE_MS`.
+    deadline_ms: usize,
+    /// Pictures indexed beside the requests, `ASTROMECH_BENCH_IMAGES`.
+    beside: usize,
+}
+
+impl Load {
+    fn from_env() -> Result<Self, String> {
+        Ok(Self {
+            candidates: number_of("ASTROMECH_BENCH_CANDIDATES", 100, 1..=10_000)?,
+            sets: number_of("ASTROMECH_BENCH_SETS", 6, 1..=100)?,
+            // The harness's HTTP client gives up after 30 s.
+            deadline_ms: number_of("ASTROMECH_BENCH_DEADLINE_MS", 10_000, 1..=25_000)?,
+            beside: number_of("ASTROMECH_BENCH_IMAGES", 600, 32..=ITEMS_MAX)?,
+        })
+    }
+
+    /// The daemon's limits, so that they let such requests through.
+    fn tables(&self) -> String {
+        format!(
+            "timeout_ms = {}\n[log]\nlevel = \"warn\"\n[rescore]\ncandidates_max = {}\ndeadline_ms_max = {}\n",
+            // Of the table `http`, which the text goes on. A request ends after 0.9 of it in any case.
+            self.deadline_ms * 10 / 9 + 1000,
+            self.candidates.max(200),
+            self.deadline_ms.max(10_000),
+        )
+    }
+
+    /// A request about `context` with the set's items as candidates.
+    fn request(&self, items: &[Item], set: usize, context: &str) -> Value {
+        let candidates: Vec<Value> = items[set * self.candidates..(set + 1) * self.candidates]
+            .iter()
+            .map(|item| json!({"item": {"kind": "image", "id": item.id}}))
+            .collect();
+        json!({
+            "mode": "illustrations", "context": {"text": context}, "candidates": candidates, "deadline_ms": self.deadline_ms, "k": 10
+        })
+    }
+
+    fn time(&self, daemon: &Daemon, body: &Value) -> Duration {
+        let began = Instant::now();
+        let (status, answer) = daemon.post("/v1/rescore", body);
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(answer["scored"], self.candidates, "{answer}");
+        began.elapsed()
+    }
+}
 
 fn pictures(count: usize, version: u64) -> Vec<Item> {
     let corpus = corpus();
@@ -31,39 +81,24 @@ fn pictures(count: usize, version: u64) -> Vec<Item> {
     (0..count).map(one).collect()
 }
 
-/// A request about `context` with the set's items as candidates.
-fn request(items: &[Item], set: usize, context: &str) -> Value {
-    let candidates: Vec<Value> = items[set * CANDIDATES..(set + 1) * CANDIDATES]
-        .iter()
-        .map(|item| json!({"item": {"kind": "image", "id": item.id}}))
-        .collect();
-    json!({"mode": "illustrations", "context": {"text": context}, "candidates": candidates, "deadline_ms": 10_000, "k": 10})
-}
-
-fn time(daemon: &Daemon, body: &Value) -> Duration {
-    let began = Instant::now();
-    let (status, answer) = daemon.post("/v1/rescore", body);
-    assert_eq!(status, 200, "{answer}");
-    assert_eq!(answer["scored"], CANDIDATES, "{answer}");
-    began.elapsed()
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "every part of the bench has this form")]
 pub(crate) fn run(_: &Setting) -> Result<String, String> {
+    let load = Load::from_env()?;
+    let sets = load.sets;
     let world = world();
     let topics = world.client.topics("bench-rescore");
     let mut config = DaemonConfig::new(&world, &topics);
     config.file_roots = vec![corpus().root.clone()];
-    "[log]\nlevel = \"warn\"\n".clone_into(&mut config.extra);
-    let items = pictures(CANDIDATES * SETS, 1);
+    config.extra = load.tables();
+    let items = pictures(load.candidates * sets, 1);
     let daemon = Daemon::start(&config);
     index(&world, &topics, &items, || applied(&daemon));
 
     let context = |i: usize| corpus().entries[i % corpus().entries.len()].title.clone();
-    let mut table = Table::new(format!("Re-scoring {CANDIDATES} pictures for a text"), &["what", "p50 / p99, ms", "of uncached"]);
-    let uncached = Times::of((0..SETS).map(|set| time(&daemon, &request(&items, set, &context(set)))).collect());
+    let mut table =
+        Table::new(format!("Re-scoring {} pictures for a text", load.candidates), &["what", "p50 / p99, ms", "of uncached"]);
+    let uncached = Times::of((0..sets).map(|set| load.time(&daemon, &load.request(&items, set, &context(set)))).collect());
     // The same candidates for other texts: only the text is new.
-    let cached = (0..SETS * 4).map(|i| time(&daemon, &request(&items, i % SETS, &context(SETS + i)))).collect();
+    let cached = (0..sets * 4).map(|i| load.time(&daemon, &load.request(&items, i % sets, &context(sets + i)))).collect();
     let cached = Times::of(cached);
     table.row(vec!["uncached, 1 caller".to_owned(), uncached.cell(), "1.00".to_owned()]);
     for callers in CALLERS {
@@ -73,7 +108,13 @@ pub(crate) fn run(_: &Setting) -> Result<String, String> {
                 std::thread::sleep(ASKING);
                 stop.store(true, Ordering::Release);
             });
-            ask(&daemon, callers, Duration::ZERO, &|turn| ("/v1/rescore", request(&items, turn % SETS, &context(turn))), &stop)
+            ask(
+                &daemon,
+                callers,
+                Duration::ZERO,
+                &|turn| ("/v1/rescore", load.request(&items, turn % sets, &context(turn))),
+                &stop,
+            )
         });
         let share = if callers == 1 { format!("{:.2}", cached.ms(0.5) / uncached.ms(0.5)) } else { String::new() };
         table.row(vec![format!("cached, {callers} callers"), times.cell(), share]);
@@ -81,7 +122,7 @@ pub(crate) fn run(_: &Setting) -> Result<String, String> {
 
     let mut beside =
         Table::new("Indexing and re-scoring beside each other", &["what", "images/s indexed", "re-scoring p50 / p99, ms"]);
-    let more = pictures(600, 2);
+    let more = pictures(load.beside, 2);
     let alone = index(&world, &topics, &more, || applied(&daemon));
     beside.row(vec!["indexing alone".to_owned(), rate(alone), String::new()]);
     let stop = AtomicBool::new(false);
@@ -91,11 +132,11 @@ pub(crate) fn run(_: &Setting) -> Result<String, String> {
                 &daemon,
                 1,
                 Duration::from_millis(50),
-                &|turn| ("/v1/rescore", request(&items, turn % SETS, &context(turn))),
+                &|turn| ("/v1/rescore", load.request(&items, turn % sets, &context(turn))),
                 &stop,
             )
         });
-        let both = index(&world, &topics, &pictures(600, 3), || applied(&daemon));
+        let both = index(&world, &topics, &pictures(load.beside, 3), || applied(&daemon));
         stop.store(true, Ordering::Release);
         (asking.join().expect("a caller"), both)
     });

@@ -5,14 +5,31 @@ use std::time::Duration;
 use astromech_e2e::checks::assert_stored;
 use astromech_e2e::items::{Expected, article, image};
 use astromech_e2e::paths::message;
+use astromech_e2e::slow_proxy::SlowProxy;
 use astromech_e2e::{Daemon, bundle, wait_until, world};
 use astromech_schemas::ImageSource;
 
 use crate::scenario::Scenario;
 
 const ITEMS: usize = 1500;
+const SLOW_ITEMS: usize = 200;
 /// For the daemon to notice that a server is gone.
 const NOTICE_DEADLINE: Duration = Duration::from_mins(1);
+
+/// How long a server stays away beyond the daemon's notice of it: `OUTAGE_S` seconds, none in the daily run.
+fn outage() {
+    let seconds = std::env::var("OUTAGE_S").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    std::thread::sleep(Duration::from_secs(seconds));
+}
+
+/// What a daemon may take while it waits: queues are bounded, so an outage costs no more than a busy day.
+const RSS_MAX_BYTES: u64 = 1_610_612_736;
+
+fn assert_rss(daemon: &Daemon, what: &str) {
+    let peak = daemon.rss_peak_bytes();
+    message(&format!("{what}: peak RSS {} MiB", peak >> 20));
+    assert!(peak <= RSS_MAX_BYTES, "{what}: {peak} bytes, at most {RSS_MAX_BYTES}");
+}
 
 fn wait_not_ready(daemon: &mut Daemon, word: &str) {
     wait_until(&format!("/readyz says that {word} is gone"), NOTICE_DEADLINE, || {
@@ -35,6 +52,7 @@ fn promise_5_qdrant_down_in_the_middle_is_waited_for() {
     assert_eq!(daemon.get("/healthz").0, 200, "a daemon that waits is alive");
     let stuck = scenario.results();
     assert!(stuck < ITEMS as u64, "Qdrant went away in the middle");
+    outage();
     world.qdrant.start_again();
     scenario.wait_done(&mut daemon);
     daemon.wait_ready();
@@ -42,6 +60,7 @@ fn promise_5_qdrant_down_in_the_middle_is_waited_for() {
     answers.assert_nothing_lost(&sent);
     answers.assert_no_dead_letters();
     assert_stored(&scenario.snapshot(), &Expected::of(&items), &bundle::manifest());
+    assert_rss(&daemon, "Qdrant down");
     message(&format!("Qdrant was down from result {stuck} on; retries: {}", daemon.metric("astromech_retries_total", &[])));
 }
 
@@ -54,6 +73,7 @@ fn promise_5_the_broker_down_in_the_middle_is_waited_for() {
     let mut daemon = Daemon::start(&scenario.config);
     scenario.wait_results(60, || daemon.expect_alive());
     world.kafka.stop();
+    outage();
     daemon.expect_alive();
     world.kafka.start_again();
     assert!(scenario.results() < ITEMS as u64, "the broker went away in the middle");
@@ -62,6 +82,25 @@ fn promise_5_the_broker_down_in_the_middle_is_waited_for() {
     answers.assert_nothing_lost(&sent);
     answers.assert_no_dead_letters();
     assert_stored(&scenario.snapshot(), &Expected::of(&items), &bundle::manifest());
+}
+
+#[test]
+fn promise_5_a_qdrant_that_answers_200_ms_late_is_waited_for_in_bounded_memory() {
+    let world = world();
+    let mut scenario = Scenario::slow(&world, "qdrant-slow");
+    let target = scenario.config.qdrant_url.trim_start_matches("http://").to_owned();
+    let proxy = SlowProxy::start(&target, Duration::from_millis(200));
+    scenario.config.qdrant_url = format!("http://{}", proxy.address());
+    let items = scenario.items(SLOW_ITEMS, 1);
+    let sent = scenario.produce(&items);
+    let mut daemon = Daemon::start(&scenario.config);
+    scenario.wait_done(&mut daemon);
+    let answers = scenario.answers();
+    answers.assert_nothing_lost(&sent);
+    answers.assert_no_dead_letters();
+    assert_eq!(daemon.get("/readyz").0, 200, "slow is not gone");
+    assert_stored(&scenario.snapshot(), &Expected::of(&items), &bundle::manifest());
+    assert_rss(&daemon, "a slow Qdrant");
 }
 
 #[test]

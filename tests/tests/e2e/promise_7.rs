@@ -20,25 +20,25 @@ use sha2::{Digest as _, Sha256};
 use crate::scenario::Scenario;
 
 /// For a generation of some hundred records on two busy cores.
-const ROLL_DEADLINE: Duration = Duration::from_mins(3);
+pub const ROLL_DEADLINE: Duration = Duration::from_mins(3);
 /// Time between two queries, and between two writes.
 const QUERY_EVERY: Duration = Duration::from_millis(50);
 /// Items that are there before the roll.
 const ITEMS: usize = 160;
 
-fn generations(daemon: &Daemon) -> Value {
+pub fn generations(daemon: &Daemon) -> Value {
     let (status, body) = daemon.get("/v1/generations");
     assert_eq!(status, 200, "{body}");
     serde_json::from_str(&body).expect("JSON")
 }
 
-fn live(daemon: &Daemon) -> String {
+pub fn live(daemon: &Daemon) -> String {
     let known = generations(daemon);
     let live = known["generations"].as_array().and_then(|all| all.iter().find(|one| one["state"] == "live").cloned());
     live.map(|live| live["fingerprint"].as_str().unwrap_or_default().to_owned()).unwrap_or_default()
 }
 
-fn wait_live(daemon: &mut Daemon, wanted: &Manifest) {
+pub fn wait_live(daemon: &mut Daemon, wanted: &Manifest) {
     wait_until(&format!("generation {} is live", wanted.fingerprint.short()), ROLL_DEADLINE, || {
         daemon.expect_alive();
         if live(daemon) == wanted.fingerprint.as_str() { Ok(()) } else { Err(generations(daemon).to_string()) }
@@ -105,7 +105,7 @@ impl Drop for StopAtTheEnd<'_> {
     }
 }
 
-fn wait_refused(daemon: &mut Daemon, manifest: &Manifest, reason: &str) {
+pub fn wait_refused(daemon: &mut Daemon, manifest: &Manifest, reason: &str) {
     wait_until(&format!("{} is refused because of {reason}", manifest.fingerprint.short()), ROLL_DEADLINE, || {
         daemon.expect_alive();
         let known = generations(daemon);
@@ -118,7 +118,7 @@ fn wait_refused(daemon: &mut Daemon, manifest: &Manifest, reason: &str) {
     });
 }
 
-fn wait_group_done(scenario: &Scenario<'_>, manifest: &Manifest, daemon: &mut Daemon) {
+pub fn wait_group_done(scenario: &Scenario<'_>, manifest: &Manifest, daemon: &mut Daemon) {
     let group = format!("{}-{}", scenario.config.group, manifest.fingerprint.short());
     scenario.world.client.wait_lag_0(&scenario.topics.changes, &group, ROLL_DEADLINE, || daemon.expect_alive());
 }
@@ -191,6 +191,7 @@ fn refresh(scenario: &Scenario<'_>, published: &Published) -> Manifest {
         clicks: &others.changes,
         announcements: &others.results,
         registry: &published.folder.to_string_lossy(),
+        registry_keys: "",
         lease_seconds: 60,
         collect: &format!("file_roots = [\"{}\"]\nreject_share_max = 0.5\n", scenario.corpus.root.display()),
     };
@@ -204,7 +205,7 @@ fn refresh(scenario: &Scenario<'_>, published: &Published) -> Manifest {
 }
 
 /// The space that readers of the aliases find.
-fn live_of_aliases(scenario: &Scenario<'_>) -> String {
+pub fn live_of_aliases(scenario: &Scenario<'_>) -> String {
     let points = scenario.snapshot();
     let spaces: std::collections::BTreeSet<_> =
         points.values().flat_map(|points| points.values()).map(|point| point.text("fingerprint").to_owned()).collect();

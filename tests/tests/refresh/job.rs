@@ -36,6 +36,7 @@ impl Setting {
             clicks: &self.topics.results,
             announcements: &self.topics.dead_letters,
             registry: "registry",
+            registry_keys: "",
             lease_seconds: LEASE_SECONDS,
             collect: "",
         };

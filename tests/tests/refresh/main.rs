@@ -4,6 +4,7 @@
 mod collect;
 mod job;
 mod readme;
+mod signed;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};

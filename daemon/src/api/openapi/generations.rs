@@ -75,6 +75,7 @@ fn rollout_schema() -> Value {
                     "since_ms": optional("Kept without being live since then, milliseconds since 1970"),
                     "points": {"type": "object", "additionalProperties": {"type": "integer"}, "description": "Live points by kind"},
                     "lag_records": optional("Records that its group has not acknowledged"),
+                    "progress": {"type": "number", "minimum": 0, "maximum": 1, "description": "Share of what it is filled from that it has"},
                     "eta_seconds": optional("Until it is at the live head, at its present speed"),
                     "waits_for": {"type": "string"},
                 },

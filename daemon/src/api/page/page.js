@@ -410,6 +410,22 @@
   });
   addEventListener('popstate', follow);
 
+  // The generation that is made ready beside the live one, looked at every few seconds.
+  async function rollout() {
+    const said = language === 'zh'
+      ? { filling: '新模型填充中', verifying: '新模型校验中', left: (s) => `约剩 ${s}` }
+      : { filling: 'new model being filled', verifying: 'new model being checked', left: (s) => `about ${s} left` };
+    const response = document.hidden ? null : await call('/v1/generations').catch(() => null);
+    const { generations = [] } = response && response.ok ? await response.json() : {};
+    const next = generations.find(({ state }) => state === 'filling' || state === 'verifying');
+    const time = (s) => (s < 90 ? `${s} s` : `${Math.ceil(s / 60)} min`);
+    $('rollout').textContent = next ? [`${said[next.state]} ${next.bundle} (${next.fingerprint.slice(0, 12)})`,
+      next.progress !== undefined && `${Math.floor(100 * next.progress)} %`,
+      next.eta_seconds > 0 && said.left(time(next.eta_seconds))].filter(Boolean).join(' · ') : '';
+    $('rollout').hidden = !next;
+    setTimeout(rollout, 3000);
+  }
+
   translate();
   // Who wants re-ranking waits for word of whether the daemon does it.
   const waits = $('rescore').checked;
@@ -429,6 +445,7 @@
     learn().then(() => { if (info && last) ask(last, { push: false, size: limit }); });
   };
   learn().then(() => {
+    if (info && info.rolls_out) rollout();
     if ($('switch').hidden) $('rescore').checked = false;
     if (waits && !last && !$('query').value) follow();
   });

@@ -1,6 +1,6 @@
 //! Keys of `[rollout]` and of the section below it.
 
-use super::KeyKind::{Bool, Float, Integer, Text};
+use super::KeyKind::{Bool, Choice, Float, Integer, Text};
 use super::Need::Default;
 use super::{GIB, MINUTE_MS, Section, SectionForm, key};
 
@@ -8,8 +8,8 @@ use super::{GIB, MINUTE_MS, Section, SectionForm, key};
 pub(super) const ROLLOUT: Section = Section {
     name: "rollout",
     doc: "Refreshed models: which registry is watched, and how a new generation is made beside the live one. With a registry each \
-          generation has a consumer group of its own, kafka.group with its fingerprint behind it, so topics must hold every item: \
-          compacted, or kept for as long as an item lives.",
+          generation has a consumer group of its own, kafka.group with its fingerprint behind it. Topics must hold every item (compacted, \
+          or kept for as long as an item lives), or backfill says where else items come from.",
     form: SectionForm::Table(&[
         key(
             "registry",
@@ -41,6 +41,20 @@ pub(super) const ROLLOUT: Section = Section {
             Float(0.0, 8760.0),
             Default("24.0"),
             "How long a generation that is no longer live is kept up to date, so that going back takes seconds; then it is dropped.",
+        ),
+        key(
+            "backfill",
+            Choice(&["topics", "collection"]),
+            Default("\"topics\""),
+            "What a new generation is filled from. topics: their oldest record on. collection: the live generation's points, texts and \
+             picture addresses, then the topics from where the live generation was; for topics that don't hold every item.",
+        ),
+        key(
+            "backfill_lost_max",
+            Integer(0, 1_000_000_000),
+            Default("0"),
+            "With backfill = \"collection\": most items that may lose their picture or a part of their text, because it was inline in a \
+             record, was cut, or is at its address no more. With one more the bundle is refused.",
         ),
         key(
             "records_per_second_busy",

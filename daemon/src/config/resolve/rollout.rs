@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::types::{RegistryConfig, RolloutConfig};
+use super::super::types::{BackfillSource, RegistryConfig, RolloutConfig};
 use super::Resolver;
 
 const HOUR_SECONDS: f64 = 3600.0;
@@ -40,6 +40,8 @@ impl Resolver<'_> {
             public_key: public_key.map(|key| key.reveal().to_owned()),
             memory_bytes_max: view.integer("memory_bytes_max"),
             keep: Duration::from_secs_f64(view.float("keep_hours") * HOUR_SECONDS),
+            backfill: if view.text("backfill") == "collection" { BackfillSource::Collection } else { BackfillSource::Topics },
+            backfill_lost_max: view.integer("backfill_lost_max"),
             records_per_second_busy: view.size("records_per_second_busy") as u32,
             records_per_second_max: view.size("records_per_second_max") as u32,
             count_difference_max: view.float("count_difference_max"),

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! ROOT/live.json       fingerprint of the live generation
-//! ROOT/0a1b2c3d4e5f/   an index of its own (see `folder`), and `note.json` where it is kept without being live
+//! ROOT/0a1b2c3d4e5f/   an index of its own (see `folder`), `note.json` where it is kept without being live, and `backfill.json` where
+//!                      it is filled from another generation's points
 //! ```
 
 use std::fs;
@@ -15,9 +16,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::blocking;
-use super::folder::{self, io};
-use crate::generation::{Catalog, Noted, Stored, generation_folder};
-use crate::index::IndexError;
+use super::folder::{self, BACKFILL_FILE, io};
+use crate::generation::{Backfill, Catalog, Noted, Stored, generation_folder};
+use crate::index::{IndexError, Space};
 
 const LIVE_FILE: &str = "live.json";
 const NOTE_FILE: &str = "note.json";
@@ -57,6 +58,15 @@ impl EmbeddedCatalog {
             }
         }
         Ok(generations)
+    }
+
+    fn begin_generation(&self, fingerprint: &Fingerprint, plan: &Backfill) -> Result<Option<Backfill>, IndexError> {
+        let folder = generation_folder(&self.root, fingerprint);
+        if folder::holds(&folder).is_none() && !folder.join(BACKFILL_FILE).exists() {
+            fs::create_dir_all(&folder).map_err(|error| io(&folder, "creating it", &error))?;
+            folder::write_whole(&folder, BACKFILL_FILE, plan)?;
+        }
+        read(&folder.join(BACKFILL_FILE))
     }
 
     fn remove(&self, fingerprint: &Fingerprint) -> Result<(), IndexError> {
@@ -111,6 +121,21 @@ impl Catalog for EmbeddedCatalog {
             },
         };
         async move { blocking(write).await? }.boxed()
+    }
+
+    fn begin<'a>(&'a self, space: &'a Space, plan: &'a Backfill) -> BoxFuture<'a, Result<Option<Backfill>, IndexError>> {
+        let (catalog, fingerprint, plan) = (self.clone(), space.fingerprint.clone(), plan.clone());
+        async move { blocking(move || catalog.begin_generation(&fingerprint, &plan)).await? }.boxed()
+    }
+
+    fn backfill<'a>(&'a self, fingerprint: &'a Fingerprint) -> BoxFuture<'a, Result<Option<Backfill>, IndexError>> {
+        let file = generation_folder(&self.root, fingerprint).join(BACKFILL_FILE);
+        async move { blocking(move || read(&file)).await? }.boxed()
+    }
+
+    fn note_backfill<'a>(&'a self, fingerprint: &'a Fingerprint, state: &'a Backfill) -> BoxFuture<'a, Result<(), IndexError>> {
+        let (folder, state) = (generation_folder(&self.root, fingerprint), state.clone());
+        async move { blocking(move || folder::write_whole(&folder, BACKFILL_FILE, &state)).await? }.boxed()
     }
 
     fn drop_generation<'a>(&'a self, fingerprint: &'a Fingerprint) -> BoxFuture<'a, Result<(), IndexError>> {

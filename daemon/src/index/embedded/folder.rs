@@ -19,6 +19,8 @@ use crate::index::{Finding, IndexError, Space, Verdict};
 
 const LOCK_FILE: &str = "lock";
 const META_FILE: &str = "meta.json";
+/// How a generation is filled, where it is not from the topics; written before the rest.
+pub(super) const BACKFILL_FILE: &str = "backfill.json";
 /// Version of the folder's layout.
 const LAYOUT: u32 = 1;
 
@@ -88,7 +90,7 @@ fn refuse_foreign(root: &Path) -> Result<(), IndexError> {
     let entries = fs::read_dir(root).map_err(|error| io(root, "listing it", &error))?;
     let foreign = entries.filter_map(Result::ok).map(|entry| entry.file_name()).find(|name| {
         let name = name.to_string_lossy();
-        name != LOCK_FILE && !name.starts_with(META_FILE)
+        name != LOCK_FILE && !name.starts_with(META_FILE) && !name.starts_with(BACKFILL_FILE)
     });
     match foreign {
         None => Ok(()),

@@ -25,7 +25,7 @@ use self::convert::Batch;
 use self::shard::Shards;
 use self::writer::Job;
 use super::guard::check;
-use super::{Change, Finding, Index, IndexError, Page, Query, Space, Stored};
+use super::{Change, Finding, Index, IndexError, Page, Query, Scope, Space, Stored};
 
 /// Most batches that wait for the writing thread; beyond it `apply` waits.
 pub const WRITE_QUEUE_MAX: usize = 8;
@@ -180,8 +180,8 @@ impl Index for EmbeddedIndex {
         .boxed()
     }
 
-    fn scroll(&self, kind: Kind, from: Option<Uuid>, limit: u32) -> BoxFuture<'_, Result<Page, IndexError>> {
-        self.read(move |shards| shards.get(kind).scroll(from, limit as usize)).boxed()
+    fn scroll(&self, kind: Kind, scope: Scope, from: Option<Uuid>, limit: u32) -> BoxFuture<'_, Result<Page, IndexError>> {
+        self.read(move |shards| shards.get(kind).scroll(scope, from, limit as usize)).boxed()
     }
 
     fn counts(&self) -> BoxFuture<'_, Result<BTreeMap<Kind, u64>, IndexError>> {

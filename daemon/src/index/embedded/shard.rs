@@ -21,7 +21,7 @@ use super::convert::{to_error, to_filter, to_stored};
 use super::folder::io;
 use crate::index::guard::{VECTORS, live};
 use crate::index::payload::is_tombstone;
-use crate::index::{IndexError, Page, Query, Space, Stored};
+use crate::index::{IndexError, Page, Query, Scope, Space, Stored};
 
 /// Unit of a file's block count (stat(2)).
 const BLOCK_BYTES: u64 = 512;
@@ -174,12 +174,12 @@ impl Shard {
         Ok(stored)
     }
 
-    /// A page of live points in the order of their ids.
-    pub(super) fn scroll(&self, from: Option<Uuid>, limit: usize) -> Result<Page, IndexError> {
+    /// A page of points in the order of their ids.
+    pub(super) fn scroll(&self, scope: Scope, from: Option<Uuid>, limit: usize) -> Result<Page, IndexError> {
         let request = ScrollRequest {
             offset: from.map(PointId::Uuid),
             limit: Some(limit),
-            filter: Some(to_filter(&live())),
+            filter: (scope == Scope::Live).then(|| to_filter(&live())),
             with_payload: Some(WithPayloadInterface::Bool(true)),
             with_vector: WithVector::Bool(false),
             order_by: None,

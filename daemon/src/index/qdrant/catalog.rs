@@ -17,12 +17,15 @@ use tonic::{Request, Status};
 
 use super::QdrantOptions;
 use super::error::from_client;
-use super::setup::{metadata, metadata_of, text};
-use crate::generation::{Catalog, Noted, Stored, collection_name};
-use crate::index::IndexError;
+use super::setup::{Setup, metadata, metadata_of, text};
+use crate::generation::{Backfill, Catalog, Noted, Stored, collection_name};
+use crate::index::{IndexError, Space};
 
 /// Key of what is noted, in the metadata of a generation's collection of articles. Qdrant merges metadata key by key.
 const NOTE_KEY: &str = "astromech_generation";
+
+/// Key of how a generation is filled, there too.
+const BACKFILL_KEY: &str = "astromech_backfill";
 
 /// The book of generations on one server.
 pub struct QdrantCatalog {
@@ -131,6 +134,27 @@ impl QdrantCatalog {
         Ok(())
     }
 
+    /// Makes the collection of articles, which carries the plan; opening the generation makes the others.
+    async fn make_first(&self, space: &Space, plan: &Backfill) -> Result<(), IndexError> {
+        let name = collection_name(Kind::Article, &space.fingerprint);
+        let setup = Setup { client: &self.client, url: &self.options.url, space, beside: true };
+        if setup.exists(&name).await? {
+            return Ok(());
+        }
+        match setup.create_collection(&name, Some((BACKFILL_KEY, json!(plan)))).await {
+            // Another daemon was faster.
+            Err(_) if setup.exists(&name).await? => Ok(()),
+            made => made,
+        }
+    }
+
+    async fn write_metadata(&self, fingerprint: &Fingerprint, key: &str, value: Value) -> Result<(), IndexError> {
+        let name = collection_name(Kind::Article, fingerprint);
+        let request = UpdateCollectionBuilder::new(name).metadata(HashMap::<String, Value>::from([(key.to_owned(), value)]));
+        self.client.update_collection(request).await.map_err(self.error("noting a generation"))?;
+        Ok(())
+    }
+
     /// The service itself: the client of the crate changes one alias a request, which is not all of them at once.
     async fn raw_client(&self) -> Result<CollectionsClient<InterceptedService<Channel, ApiKey>>, IndexError> {
         let options = &self.options;
@@ -171,15 +195,35 @@ impl Catalog for QdrantCatalog {
     }
 
     fn note<'a>(&'a self, fingerprint: &'a Fingerprint, noted: Option<Noted>) -> BoxFuture<'a, Result<(), IndexError>> {
+        let note = noted.map_or_else(|| json!({}), |noted| json!(noted));
+        self.write_metadata(fingerprint, NOTE_KEY, note).boxed()
+    }
+
+    fn begin<'a>(&'a self, space: &'a Space, plan: &'a Backfill) -> BoxFuture<'a, Result<Option<Backfill>, IndexError>> {
         async move {
-            let note = noted.map_or_else(|| json!({}), |noted| json!(noted));
-            let name = collection_name(Kind::Article, fingerprint);
-            let request =
-                UpdateCollectionBuilder::new(name).metadata(HashMap::<String, Value>::from([(NOTE_KEY.to_owned(), note)]));
-            self.client.update_collection(request).await.map_err(self.error("noting a generation"))?;
-            Ok(())
+            self.make_first(space, plan).await?;
+            self.backfill(&space.fingerprint).await
         }
         .boxed()
+    }
+
+    fn backfill<'a>(&'a self, fingerprint: &'a Fingerprint) -> BoxFuture<'a, Result<Option<Backfill>, IndexError>> {
+        async move {
+            let name = collection_name(Kind::Article, fingerprint);
+            if !self.client.collection_exists(&name).await.map_err(self.error("looking for a collection"))? {
+                return Ok(None);
+            }
+            let Some(state) = metadata_of(&self.info(&name).await?, BACKFILL_KEY) else { return Ok(None) };
+            serde_json::from_value(state).map(Some).map_err(|error| {
+                let fix = "drop that generation, or go on with the version that wrote it";
+                IndexError::Mismatch(format!("metadata `{BACKFILL_KEY}` of collection `{name}` is not readable ({error}): {fix}"))
+            })
+        }
+        .boxed()
+    }
+
+    fn note_backfill<'a>(&'a self, fingerprint: &'a Fingerprint, state: &'a Backfill) -> BoxFuture<'a, Result<(), IndexError>> {
+        self.write_metadata(fingerprint, BACKFILL_KEY, json!(state)).boxed()
     }
 
     fn drop_generation<'a>(&'a self, fingerprint: &'a Fingerprint) -> BoxFuture<'a, Result<(), IndexError>> {

@@ -28,7 +28,7 @@ use self::error::from_client;
 use self::setup::Setup;
 use super::guard::{check, live, newest};
 use super::payload::is_tombstone;
-use super::{Change, Finding, Index, IndexError, Page, Query, Space, Stored};
+use super::{Change, Finding, Index, IndexError, Page, Query, Scope, Space, Stored};
 use crate::generation::collection_name;
 
 /// Most bytes of one write request, about. The server itself sets no limit to a gRPC message; a proxy before it may.
@@ -205,9 +205,10 @@ impl Index for QdrantIndex {
         .boxed()
     }
 
-    fn scroll(&self, kind: Kind, from: Option<Uuid>, limit: u32) -> BoxFuture<'_, Result<Page, IndexError>> {
+    fn scroll(&self, kind: Kind, scope: Scope, from: Option<Uuid>, limit: u32) -> BoxFuture<'_, Result<Page, IndexError>> {
         async move {
-            let request = ScrollPointsBuilder::new(self.name(kind)).filter(to_filter(&live())).limit(limit).with_payload(true);
+            let request = ScrollPointsBuilder::new(self.name(kind)).limit(limit).with_payload(true);
+            let request = if scope == Scope::Live { request.filter(to_filter(&live())) } else { request };
             let request = match from {
                 Some(from) => request.offset(to_point_id(from)),
                 None => request,

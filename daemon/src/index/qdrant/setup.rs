@@ -100,7 +100,7 @@ impl Setup<'_> {
     async fn ensure_collection(&self, kind: Kind) -> Result<(), IndexError> {
         let name = collection_name(kind, &self.space.fingerprint);
         if !self.exists(&name).await?
-            && let Err(error) = self.create_collection(&name).await
+            && let Err(error) = self.create_collection(&name, None).await
             && !self.exists(&name).await?
         {
             return Err(error);
@@ -140,7 +140,8 @@ impl Setup<'_> {
         self.client.collection_exists(name).await.map_err(self.error("looking for the collection"))
     }
 
-    async fn create_collection(&self, name: &str) -> Result<(), IndexError> {
+    /// Makes the collection with our metadata, and `more` under a key of its own, in one request: of several daemons one's is taken.
+    pub(super) async fn create_collection(&self, name: &str, more: Option<(&str, Value)>) -> Result<(), IndexError> {
         let mut vectors = VectorsConfigBuilder::default();
         for vector in VECTORS {
             let params = VectorParamsBuilder::new(u64::from(self.space.embedding_dim), Distance::Cosine);
@@ -156,8 +157,9 @@ impl Setup<'_> {
         if !self.space.similarity.is_cosine() {
             ours["similarity"] = json!(self.space.similarity);
         }
-        let request =
-            CreateCollectionBuilder::new(name).vectors_config(vectors).metadata(HashMap::from([(METADATA_KEY.to_owned(), ours)]));
+        let mut metadata = HashMap::from([(METADATA_KEY.to_owned(), ours)]);
+        metadata.extend(more.map(|(key, value)| (key.to_owned(), value)));
+        let request = CreateCollectionBuilder::new(name).vectors_config(vectors).metadata(metadata);
         self.client.create_collection(request).await.map_err(self.error("creating the collection"))?;
         tracing::info!(collection = name, "created the collection");
         Ok(())
