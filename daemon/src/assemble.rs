@@ -44,6 +44,14 @@ fn start_towers_here(config: &Config, metrics: &Arc<Metrics>, with_cross: bool) 
         let hint = "set rescore.enabled = false, or release the bundle with its cross tower".to_owned();
         return Err(Usage { problem, hint }.into());
     }
+    if config.kafka.as_ref().is_some_and(|kafka| kafka.results.embeddings) && !bundle.manifest.similarity.is_cosine() {
+        let problem = format!(
+            "the bundle {} compares items token by token, and kafka.results.embeddings = true asks for one vector an item",
+            config.bundle.path.display()
+        );
+        let hint = "set kafka.results.embeddings = false, or serve a bundle that was exported without --similarity".to_owned();
+        return Err(Usage { problem, hint }.into());
+    }
     let towers_config = TowersConfig { load_cross: with_cross, ..towers_config(config) };
     let towers = Towers::start(&bundle, &towers_config).context("the towers did not start")?;
     towers.observe(Arc::new(Batches(Arc::clone(metrics))));
@@ -121,7 +129,12 @@ pub fn index_options(config: &Config, beside: bool) -> IndexOptions {
 /// The vector space of `towers`.
 pub fn space(towers: &Towers) -> Space {
     let manifest = towers.manifest();
-    Space { fingerprint: towers.fingerprint().clone(), embedding_dim: manifest.embedding_dim, bundle: manifest.name.clone() }
+    Space {
+        fingerprint: towers.fingerprint().clone(),
+        embedding_dim: manifest.embedding_dim,
+        similarity: manifest.similarity,
+        bundle: manifest.name.clone(),
+    }
 }
 
 /// Opens the index for the towers' vector space; one attempt.

@@ -2,6 +2,7 @@
 #![cfg(feature = "embedded")]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[macro_use]
 mod index_support;
 
 use astromech::index::{Change, ChangeBody, Index, IndexError, Query, SearchFilter, VECTOR_IMAGE, VECTOR_TEXT};
@@ -10,23 +11,6 @@ use futures::future::join_all;
 use serde_json::json;
 
 use index_support::*;
-
-macro_rules! on_both_engines {
-    ($($test:ident),* $(,)?) => {
-        mod embedded {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $test() {
-                super::$test(super::Engine::embedded()).await;
-            })*
-        }
-        mod qdrant {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $test() {
-                super::$test(super::Engine::qdrant().await).await;
-            })*
-        }
-    };
-}
 
 on_both_engines!(
     promise_2_nothing_stale_older_version_never_replaces_newer,

@@ -22,7 +22,7 @@ pub struct EmbedRequest {
     pub images: Vec<InlineBytes>,
 }
 
-/// Answer of `POST /v1/embed`. Vectors have unit length and `dim` numbers.
+/// Answer of `POST /v1/embed`. Vectors have unit length and `dim` numbers. A bundle that compares token by token has no such answer.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct EmbedResponse {
     /// Vector space of every vector here.
@@ -79,7 +79,8 @@ pub struct Hit {
     pub id: String,
     /// Source version of the item.
     pub version: u64,
-    /// Cosine of query and item, -1 to 1.
+    /// Cosine of query and item, -1 to 1; where the bundle compares token by token, the mean over the query's tokens of the best cosine
+    /// among the item's.
     pub score: f32,
     /// Of a video: the frame that is nearest to the query. `score` and `image_url` are its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]

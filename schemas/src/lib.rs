@@ -29,7 +29,7 @@ pub use documents::schema_documents;
 pub use error::DecodeError;
 pub use identity::{Fingerprint, Kind, frame_point_id, point_id};
 pub use item::{Ad, Article, Image, ImageSource, Item, RecordLimits, decode_item, item_text};
-pub use manifest::Manifest;
+pub use manifest::{Manifest, Similarity};
 pub use release::{ModelAnnouncement, Release};
 pub use trace::TraceContext;
 pub use video::{Frame, FrameRef, Video};

@@ -9,8 +9,15 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{DecodeError, from_json};
 use crate::identity::Fingerprint;
 
-/// Current [`Manifest::schema`].
+/// [`Manifest::schema`] of a bundle that is compared by cosine.
 pub const MANIFEST_SCHEMA: u32 = 1;
+
+/// [`Manifest::schema`] of a bundle of late interaction: a reader that knows cosine only would serve one vector of it and be wrong, so
+/// it must refuse.
+pub const MANIFEST_SCHEMA_LATE_INTERACTION: u32 = 2;
+
+/// From here on an item has too many numbers for an index: Qdrant refuses multivectors of as many.
+pub const MULTIVECTOR_NUMBERS_LIMIT: u64 = 1 << 20;
 
 /// Name of the manifest's file inside a bundle.
 pub const MANIFEST_FILE: &str = "manifest.json";
@@ -116,6 +123,53 @@ pub struct TextInput {
     pub vocabulary_sha256: String,
 }
 
+/// How two items are compared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Similarity {
+    /// By the cosine of one vector each.
+    #[default]
+    Cosine,
+    /// Token by token: the mean over the query's tokens of the best cosine among the item's tokens (r2d2.md §8, FILIP and Wukong).
+    LateInteraction {
+        /// Tokens of a picture: all patches and the class token.
+        image_tokens: u32,
+        /// Most tokens of a text, `[CLS]` and `[SEP]` included.
+        text_tokens: u32,
+    },
+}
+
+impl Similarity {
+    /// Whether it is [`Similarity::Cosine`].
+    pub const fn is_cosine(&self) -> bool {
+        matches!(self, Self::Cosine)
+    }
+
+    /// [`Manifest::schema`] of a bundle that is compared so.
+    pub const fn schema(&self) -> u32 {
+        match self {
+            Self::Cosine => MANIFEST_SCHEMA,
+            Self::LateInteraction { .. } => MANIFEST_SCHEMA_LATE_INTERACTION,
+        }
+    }
+
+    /// Most vectors of a picture.
+    pub const fn image_vectors_max(&self) -> usize {
+        match self {
+            Self::Cosine => 1,
+            Self::LateInteraction { image_tokens, .. } => *image_tokens as usize,
+        }
+    }
+
+    /// Most vectors of a text.
+    pub const fn text_vectors_max(&self) -> usize {
+        match self {
+            Self::Cosine => 1,
+            Self::LateInteraction { text_tokens, .. } => *text_tokens as usize,
+        }
+    }
+}
+
 /// How the model was trained; for people, gates and model cards.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Training {
@@ -146,6 +200,9 @@ pub struct Manifest {
     pub architecture: Architecture,
     /// Length of an embedding.
     pub embedding_dim: u32,
+    /// How items are compared; absent where it is by cosine.
+    #[serde(default, skip_serializing_if = "Similarity::is_cosine")]
+    pub similarity: Similarity,
     /// Graph precisions in this bundle; the first is the one the golden vectors were made with and the fingerprint stands for.
     pub precisions: Vec<Precision>,
     /// ONNX opset of the graphs.
@@ -189,9 +246,14 @@ impl Manifest {
 
     fn check(&self) -> Result<(), DecodeError> {
         let release = "release the bundle again";
-        if self.schema != MANIFEST_SCHEMA {
-            let problem = format!("schema {} is not read by this version, which reads {MANIFEST_SCHEMA}", self.schema);
+        if self.schema > MANIFEST_SCHEMA_LATE_INTERACTION {
+            let known = format!("{MANIFEST_SCHEMA} and {MANIFEST_SCHEMA_LATE_INTERACTION}");
+            let problem = format!("schema {} is not read by this version, which reads {known}", self.schema);
             return Err(DecodeError::new("schema", problem, "upgrade astromech, or release the bundle with its trainer"));
+        }
+        if self.schema != self.similarity.schema() {
+            let problem = format!("schema {} does not go with this similarity, {} does", self.schema, self.similarity.schema());
+            return Err(DecodeError::new("schema", problem, release));
         }
         for (index, file) in self.files.iter().enumerate() {
             if !file.has_plain_name() {
@@ -212,6 +274,7 @@ impl Manifest {
         if self.embedding_dim == 0 || self.embedding_dim > 65_536 {
             return Err(DecodeError::new("embedding_dim", format!("{} is outside 1 to 65536", self.embedding_dim), release));
         }
+        self.check_similarity(release)?;
         if self.precisions.is_empty() {
             return Err(DecodeError::new("precisions", "no precision is listed", release));
         }
@@ -219,6 +282,30 @@ impl Manifest {
         if computed != self.fingerprint {
             let problem = format!("{} is not the fingerprint of the listed files, {computed}", self.fingerprint);
             return Err(DecodeError::new("fingerprint", problem, "the manifest was edited: restore it or release again"));
+        }
+        Ok(())
+    }
+
+    /// An item's tokens must be some, and fit into an index.
+    fn check_similarity(&self, release: &str) -> Result<(), DecodeError> {
+        let Similarity::LateInteraction { image_tokens, text_tokens } = self.similarity else { return Ok(()) };
+        for (side, tokens) in [("image_tokens", image_tokens), ("text_tokens", text_tokens)] {
+            let numbers = u64::from(tokens) * u64::from(self.embedding_dim);
+            if numbers == 0 || numbers >= MULTIVECTOR_NUMBERS_LIMIT {
+                let problem = format!(
+                    "{tokens} tokens of {} numbers are {numbers} numbers, an item must have fewer than {MULTIVECTOR_NUMBERS_LIMIT}",
+                    self.embedding_dim
+                );
+                return Err(DecodeError::new(
+                    format!("similarity.late_interaction.{side}"),
+                    problem,
+                    "take a model with fewer tokens or a shorter embedding",
+                ));
+            }
+        }
+        if text_tokens != self.text.max_tokens {
+            let problem = format!("{text_tokens} is not text.max_tokens, {}", self.text.max_tokens);
+            return Err(DecodeError::new("similarity.late_interaction.text_tokens", problem, release));
         }
         Ok(())
     }
@@ -264,5 +351,46 @@ mod tests {
         assert_eq!(fingerprint, Manifest::compute_fingerprint(&[b.clone(), a.clone(), file("MODEL_CARD.md", '2')]));
         assert_ne!(fingerprint, Manifest::compute_fingerprint(&[file("a", '2'), b]));
         assert_ne!(fingerprint, Manifest::compute_fingerprint(&[a]));
+    }
+
+    /// A manifest as released before there was another similarity than cosine, with `more` in it.
+    fn with(schema: u32, more: &serde_json::Value) -> Result<Manifest, DecodeError> {
+        let stack = StackSize { width: 1, layers: 1, heads: 1, mlp: 1 };
+        let mut manifest = serde_json::json!({
+            "schema": schema, "name": "m", "fingerprint": Manifest::compute_fingerprint(&[]), "embedding_dim": 256,
+            "architecture": {"vision": stack, "patch": 8, "text": stack, "cross": stack, "parameters": 1},
+            "precisions": ["f32"], "opset": 23, "files": [], "training": {"data": "", "pairs": 0, "steps": 0},
+            "image": {"size": 64, "resize": "squash", "filter": "bicubic", "mean": [0, 0, 0], "std": [1, 1, 1]},
+            "text": {"max_tokens": 64, "vocabulary_sha256": ""},
+        });
+        manifest.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        Manifest::from_json(manifest.to_string().as_bytes())
+    }
+
+    #[test]
+    fn an_old_manifest_is_one_of_cosine_and_is_written_as_it_was() {
+        let old = with(MANIFEST_SCHEMA, &serde_json::json!({})).unwrap();
+        assert_eq!((old.similarity.image_vectors_max(), old.similarity.text_vectors_max()), (1, 1));
+        assert!(!serde_json::to_string(&old).unwrap().contains("similarity"));
+    }
+
+    #[test]
+    fn a_manifest_of_late_interaction_has_a_schema_that_older_readers_refuse_and_says_how_many_tokens() {
+        let late = |image: u32, text: u32| serde_json::json!({"similarity": {"late_interaction": {"image_tokens": image, "text_tokens": text}}});
+        let read = with(MANIFEST_SCHEMA_LATE_INTERACTION, &late(65, 64)).unwrap();
+        assert_eq!((read.similarity.image_vectors_max(), read.similarity.text_vectors_max()), (65, 64));
+        assert_eq!(Manifest::from_json(&serde_json::to_vec(&read).unwrap()).unwrap(), read);
+        let refused = [
+            (with(MANIFEST_SCHEMA, &late(65, 64)), "schema"),
+            (with(MANIFEST_SCHEMA_LATE_INTERACTION, &serde_json::json!({})), "schema"),
+            (with(3, &late(65, 64)), "schema"),
+            (with(MANIFEST_SCHEMA_LATE_INTERACTION, &late(0, 64)), "image_tokens"),
+            (with(MANIFEST_SCHEMA_LATE_INTERACTION, &late(4096, 64)), "image_tokens"),
+            (with(MANIFEST_SCHEMA_LATE_INTERACTION, &late(65, 63)), "text_tokens"),
+        ];
+        for (result, path) in refused {
+            let error = result.unwrap_err();
+            assert!(error.path.ends_with(path) && !error.fix.is_empty(), "{error}");
+        }
     }
 }

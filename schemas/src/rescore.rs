@@ -138,7 +138,8 @@ pub struct Scores {
     pub itm_image: f32,
     /// Match score: mean of both.
     pub itm: f32,
-    /// Cosine of the dual towers' vectors, -1 to 1.
+    /// Cosine of the dual towers' vectors, -1 to 1; where the bundle compares token by token, the mean over the context's tokens of the
+    /// best cosine among the candidate's.
     pub itc: f32,
     /// The blend.
     pub score: f32,

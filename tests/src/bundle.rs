@@ -42,6 +42,15 @@ pub fn without_cross(folder: &Path) -> PathBuf {
 
 /// A bundle of random weights: another vector space than the demo's, small and quick.
 pub fn other(seed: u64) -> (PathBuf, Manifest) {
+    exported(seed, &[])
+}
+
+/// As [`other`], compared token by token.
+pub fn late_interaction(seed: u64) -> (PathBuf, Manifest) {
+    exported(seed, &["--similarity", "late-interaction"])
+}
+
+fn exported(seed: u64, more: &[&str]) -> (PathBuf, Manifest) {
     let folder = scratch("bundle");
     let at = |name: &str| folder.join(name).display().to_string();
     let vocabulary = path().join("vocab.txt").display().to_string();
@@ -59,7 +68,7 @@ pub fn other(seed: u64) -> (PathBuf, Manifest) {
         "--precisions",
         "f32",
     ];
-    trainer(&[&export[..], &["--vocabulary", &vocabulary, "--samples", &at("corpus")]].concat());
+    trainer(&[&export[..], &["--vocabulary", &vocabulary, "--samples", &at("corpus")], more].concat());
     let manifest = std::fs::read(folder.join("bundle/manifest.json")).expect("the trainer wrote it");
     (folder.join("bundle"), Manifest::from_json(&manifest).expect("the trainer wrote it"))
 }

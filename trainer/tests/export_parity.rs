@@ -51,6 +51,7 @@ fn options(pack: &Pack, opset: u32, precisions: &[Precision]) -> ReleaseOptions 
         opset,
         max_tokens: MAX_TOKENS,
         keep_f32: Vec::new(),
+        late_interaction: false,
         vocabulary: std::fs::read(&pack.vocabulary).unwrap(),
         facts: CardFacts::default(),
         force: false,

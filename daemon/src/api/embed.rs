@@ -48,9 +48,9 @@ impl From<EmbedError> for Problem {
     }
 }
 
-/// Unit vector of `text`.
+/// What `text` is compared by.
 pub(super) async fn embed_text(towers: &Towers, text: &str) -> Result<Vec<f32>, EmbedError> {
-    Ok(towers.embed_text(towers.prepare_text(text)).await?.embedding)
+    Ok(towers.embed_text(towers.prepare_text(text)).await?.vectors().to_vec())
 }
 
 /// Pictures that are decoded at once for requests, one a core: a decoded picture takes up to 8 bytes a pixel, so this and not the number
@@ -58,7 +58,7 @@ pub(super) async fn embed_text(towers: &Towers, text: &str) -> Result<Vec<f32>, 
 static DECODES: LazyLock<Arc<Semaphore>> =
     LazyLock::new(|| Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))));
 
-/// Unit vector of the encoded picture `bytes`; `field` names it in errors. Decoding runs on a blocking thread.
+/// What the encoded picture `bytes` is compared by; `field` names it in errors. Decoding runs on a blocking thread.
 pub(super) async fn embed_image(towers: &Towers, bytes: Vec<u8>, field: String) -> Result<Vec<f32>, EmbedError> {
     let preparing = towers.clone();
     let permit = Arc::clone(&DECODES).acquire_owned().await.expect("the semaphore is never closed");
@@ -71,7 +71,7 @@ pub(super) async fn embed_image(towers: &Towers, bytes: Vec<u8>, field: String) 
         .await
         .expect("a decoder's panic is this request's panic")
         .map_err(|error| EmbedError::Image { field, error })?;
-    Ok(towers.embed_image(prepared).await?.embedding)
+    Ok(towers.embed_image(prepared).await?.vectors().to_vec())
 }
 
 /// A body as `T`, with its size, its time and its content type checked. What it declares of its size is checked by [`super::encoding`].
@@ -127,6 +127,11 @@ pub(super) async fn handle(State(state): State<Arc<AppState>>, request: Request)
         check_text(&format!("texts[{index}]"), text, &state.limits)?;
     }
     let towers = &state.serving().towers.live();
+    if !towers.manifest().similarity.is_cosine() {
+        let detail = "this daemon's bundle compares items token by token, so no item has one vector; fix: search here, or serve a bundle \
+                      that was exported without --similarity";
+        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "no-embedding", "Items have no single vector", detail));
+    }
     let texts = try_join_all(request.texts.iter().map(|text| embed_text(towers, text)));
     let images = request.images.into_iter().enumerate();
     let images = try_join_all(images.map(|(index, image)| embed_image(towers, image.0, format!("images[{index}]"))));

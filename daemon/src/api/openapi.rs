@@ -28,7 +28,7 @@ pub fn openapi_document() -> Value {
         "paths": {
             "/v1/search": {"post": post("search", "Search by text or by picture", "SearchRequest", "SearchResponse")},
             "/v1/rescore": {"post": rescore()},
-            "/v1/embed": {"post": post("embed", "Unit vectors of texts and pictures", "EmbedRequest", "EmbedResponse")},
+            "/v1/embed": {"post": embed()},
             "/v1/media/{kind}/{id}": {"get": media()},
             "/v1/info": {"get": keyed(get("info", "The bundle, the vector space and the number of items served", json!({
                 "200": {"description": "What this daemon serves", "content": {"application/json": {"schema": info_schema()}}},
@@ -122,6 +122,16 @@ fn rescore() -> Value {
     responses["501"] = problem("This daemon does not re-score: rescore.enabled is false");
     responses["503"] = retried("rescore.requests_in_flight_max or http.requests_in_flight_max requests are under way");
     responses["504"] = problem("Nothing was scored before the deadline, or no answer within http.timeout_ms");
+    operation
+}
+
+fn embed() -> Value {
+    let mut operation = post("embed", "Unit vectors of texts and pictures", "EmbedRequest", "EmbedResponse");
+    let responses = &mut operation["responses"];
+    responses["501"] = problem("The bundle compares items token by token: no item has one vector");
+    if let Some(responses) = responses.as_object_mut() {
+        responses.sort_keys();
+    }
     operation
 }
 

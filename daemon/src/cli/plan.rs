@@ -77,7 +77,12 @@ async fn space(config: &Config) -> Result<Space> {
     let opened = tokio::task::spawn_blocking(move || Bundle::open(path)).await.context("the bundle was not read")?;
     let bundle = opened.with_context(|| hinted("the bundle was not opened", "check bundle.path"))?;
     let manifest = bundle.manifest;
-    Ok(Space { fingerprint: manifest.fingerprint, embedding_dim: manifest.embedding_dim, bundle: manifest.name })
+    Ok(Space {
+        fingerprint: manifest.fingerprint,
+        embedding_dim: manifest.embedding_dim,
+        similarity: manifest.similarity,
+        bundle: manifest.name,
+    })
 }
 
 /// With rollouts what is live may be another bundle than the configured one. Returns the live generation's group too.

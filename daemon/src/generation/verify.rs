@@ -97,5 +97,5 @@ async fn is_found(kind: Kind, item: &Stored, text: &str, candidate: &Serving) ->
 
 async fn embed(towers: &Towers, text: &str) -> Result<Vec<f32>, NotYet> {
     let embedded = towers.embed_text(towers.prepare_text(text)).await;
-    Ok(embedded.map_err(|error| NotYet::Unanswered(error.to_string()))?.embedding)
+    Ok(embedded.map_err(|error| NotYet::Unanswered(error.to_string()))?.vectors().to_vec())
 }

@@ -13,11 +13,11 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use astromech_schemas::{Fingerprint, Kind};
+use astromech_schemas::Kind;
 use uuid::Uuid;
 
 use super::payload::{FIELD_DELETED, FIELD_HEAD, FIELD_VECTORS, FIELD_VERSION, FIELD_VERSION_HIGH, FIELD_VERSION_LOW};
-use super::{Change, ChangeBody, IndexError, VECTOR_IMAGE, VECTOR_TEXT};
+use super::{Change, ChangeBody, IndexError, Space, VECTOR_IMAGE, VECTOR_TEXT};
 
 /// Highest version that an engine stores: payload integers are 64-bit and signed.
 pub const VERSION_MAX: u64 = i64::MAX as u64;
@@ -130,7 +130,8 @@ pub(super) fn newest(changes: &[Change]) -> Vec<&Change> {
 }
 
 /// Refuses what must never reach an engine: a vector of another space, length or of non-finite numbers, and a version that can't be stored.
-pub(super) fn check(changes: &[Change], fingerprint: &Fingerprint, embedding_dim: u32) -> Result<(), IndexError> {
+pub(super) fn check(changes: &[Change], space: &Space) -> Result<(), IndexError> {
+    let fingerprint = &space.fingerprint;
     for change in changes {
         let item = || format!("{} `{}`", change.kind, change.id);
         if change.fingerprint != *fingerprint {
@@ -150,13 +151,13 @@ pub(super) fn check(changes: &[Change], fingerprint: &Fingerprint, embedding_dim
         }
         for name in VECTORS {
             if let Some(vector) = change.vector(name) {
-                check_vector(vector, embedding_dim)
+                check_vector(vector, space.embedding_dim, space.vectors_max(name))
                     .map_err(|problem| IndexError::Mismatch(format!("vector `{name}` of {}: {problem}", item())))?;
             }
         }
         if let ChangeBody::Video { frames, .. } = &change.body {
             for (number, frame) in frames.iter().enumerate() {
-                check_vector(&frame.image, embedding_dim)
+                check_vector(&frame.image, space.embedding_dim, space.vectors_max(VECTOR_IMAGE))
                     .map_err(|problem| IndexError::Mismatch(format!("frame {number} of {}: {problem}", item())))?;
             }
         }
@@ -164,10 +165,12 @@ pub(super) fn check(changes: &[Change], fingerprint: &Fingerprint, embedding_dim
     Ok(())
 }
 
-/// Says what is wrong with a vector, if anything.
-pub(super) fn check_vector(vector: &[f32], embedding_dim: u32) -> Result<(), String> {
-    if vector.len() != embedding_dim as usize {
-        return Err(format!("has {} numbers, this index has {embedding_dim}", vector.len()));
+/// Says what is wrong with 1 to `vectors_max` vectors one after another, if anything.
+pub(super) fn check_vector(vector: &[f32], embedding_dim: u32, vectors_max: usize) -> Result<(), String> {
+    let (vectors, rest) = (vector.len() / embedding_dim as usize, vector.len() % embedding_dim as usize);
+    if rest != 0 || !(1..=vectors_max).contains(&vectors) {
+        let of = if vectors_max == 1 { String::new() } else { format!(" a token and at most {vectors_max} tokens") };
+        return Err(format!("has {} numbers, this index has {embedding_dim}{of}", vector.len()));
     }
     if let Some(place) = vector.iter().position(|value| !value.is_finite()) {
         return Err(format!("number {place} is {}, not a finite number", vector[place]));
@@ -189,7 +192,7 @@ impl Change {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
-    use astromech_schemas::point_id;
+    use astromech_schemas::{Fingerprint, Similarity, point_id};
 
     use super::*;
 
@@ -225,7 +228,10 @@ mod tests {
 
     #[test]
     fn a_version_above_the_engines_integers_is_refused_by_name() {
-        let error = check(&[change("a", VERSION_MAX + 1)], &Fingerprint::try_from("0".repeat(64)).unwrap(), 4).unwrap_err();
+        let change = change("a", VERSION_MAX + 1);
+        let (fingerprint, bundle) = (change.fingerprint.clone(), String::new());
+        let space = Space { fingerprint, embedding_dim: 4, similarity: Similarity::Cosine, bundle };
+        let error = check(&[change], &space).unwrap_err();
         assert!(error.to_string().contains("image `a`"), "{error}");
     }
 }

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use astromech_schemas::{Fingerprint, Kind};
+use astromech_schemas::{Fingerprint, Kind, Similarity};
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
@@ -53,9 +53,9 @@ pub struct Change {
 pub enum ChangeBody {
     /// Write the item.
     Upsert {
-        /// Unit vector of the text, if the item has one.
+        /// Unit vector of the text, if the item has one; those of its tokens, one after another, in a space of late interaction.
         text: Option<Vec<f32>>,
-        /// Unit vector of the picture, if the item has one.
+        /// Unit vector of the picture, if the item has one; those of its tokens in a space of late interaction.
         image: Option<Vec<f32>>,
         /// Everything that is returned with a hit; `id`, `kind`, `version` and `fingerprint` are added by the writer.
         payload: serde_json::Map<String, serde_json::Value>,
@@ -91,7 +91,7 @@ pub struct Query {
     pub kind: Kind,
     /// Which of the named vectors: [`VECTOR_TEXT`] or [`VECTOR_IMAGE`].
     pub vector_name: &'static str,
-    /// Unit vector.
+    /// Unit vector; those of the query's tokens, one after another, in a space of late interaction.
     pub vector: Vec<f32>,
     /// Most hits.
     pub limit: u32,
@@ -105,7 +105,8 @@ pub struct Query {
 pub struct Stored {
     /// Point id.
     pub point_id: Uuid,
-    /// Cosine to the query; 0 when retrieved by id.
+    /// Cosine to the query, or in a space of late interaction the mean over the query's tokens of the best cosine among the item's; 0
+    /// when retrieved by id.
     pub score: f32,
     /// Payload, with `id`, `kind`, `version`, `fingerprint` and, on a tombstone, `deleted`.
     pub payload: serde_json::Map<String, serde_json::Value>,
@@ -179,8 +180,29 @@ pub struct Space {
     pub fingerprint: Fingerprint,
     /// Length of its vectors.
     pub embedding_dim: u32,
+    /// How they are compared, and how many an item has at most.
+    pub similarity: Similarity,
     /// Name of the bundle, for people; kept in the collections' metadata and never compared.
     pub bundle: String,
+}
+
+impl Space {
+    /// Most vectors that a point has under this name.
+    fn vectors_max(&self, name: &str) -> usize {
+        if name == VECTOR_IMAGE { self.similarity.image_vectors_max() } else { self.similarity.text_vectors_max() }
+    }
+
+    /// An engine sums the best cosines over the query's tokens; the mean does not grow with the query.
+    fn score(&self, found: f32, query: &Query) -> f32 {
+        if self.similarity.is_cosine() { found } else { found / (query.vector.len() / self.embedding_dim as usize).max(1) as f32 }
+    }
+
+    /// Says what is wrong with a query's vector, if anything. A picture may ask for texts and a text for pictures, so either's most counts.
+    fn check_query(&self, query: &Query) -> Result<(), IndexError> {
+        let most = self.similarity.image_vectors_max().max(self.similarity.text_vectors_max());
+        guard::check_vector(&query.vector, self.embedding_dim, most)
+            .map_err(|problem| IndexError::Mismatch(format!("the query's vector {problem}")))
+    }
 }
 
 /// Which engine, and where.

@@ -69,7 +69,7 @@ impl From<Fault> for NotEmbedded {
     }
 }
 
-/// Both vectors of an item, as far as it has them.
+/// Both vectors of an item, as far as it has them; the tokens' of a bundle of late interaction.
 pub(super) struct Vectors {
     pub(super) text: Option<Vec<f32>>,
     pub(super) image: Option<(Vec<f32>, ContentHash)>,
@@ -236,19 +236,23 @@ impl Shared {
 
     async fn text_vector(&self, prepared: PreparedText) -> Result<Vec<f32>, NotEmbedded> {
         let span = stage_span!("embed", side = "text");
-        let Some(cache) = &self.warm else { return Ok(self.embedded(span, self.towers.embed_text(prepared)).await?.embedding) };
+        let Some(cache) = &self.warm else {
+            return Ok(self.embedded(span, self.towers.embed_text(prepared)).await?.vectors().to_vec());
+        };
         let key = cache.text_key(prepared.ids());
         let encoded = self.embedded(span, self.towers.embed_text_states(prepared)).await?;
         cache.put(key, &encoded);
-        Ok(encoded.embedding)
+        Ok(encoded.vectors().to_vec())
     }
 
     pub(super) async fn image_vector(&self, prepared: PreparedImage, content: ContentHash) -> Result<Vec<f32>, NotEmbedded> {
         let span = stage_span!("embed", side = "image");
-        let Some(cache) = &self.warm else { return Ok(self.embedded(span, self.towers.embed_image(prepared)).await?.embedding) };
+        let Some(cache) = &self.warm else {
+            return Ok(self.embedded(span, self.towers.embed_image(prepared)).await?.vectors().to_vec());
+        };
         let encoded = self.embedded(span, self.towers.embed_image_states(prepared)).await?;
         cache.put(cache.image_key(&content), &encoded);
-        Ok(encoded.embedding)
+        Ok(encoded.vectors().to_vec())
     }
 
     async fn embedded<T>(&self, span: Span, tower: impl Future<Output = Result<T, TowersError>>) -> Result<T, NotEmbedded> {

@@ -208,7 +208,7 @@ mod tests {
 
     fn encoded(numbers: &[f32]) -> EmbeddedStates<ImageStates> {
         let states = ImageStates { tokens: 1, width: numbers.len(), data: numbers.into() };
-        EmbeddedStates { embedding: vec![1.0, 0.0], states: Arc::new(states) }
+        EmbeddedStates { embedding: vec![1.0, 0.0], tokens: None, states: Arc::new(states) }
     }
 
     fn key(cache: &StateCache, content: u32) -> StateKey {

@@ -236,7 +236,7 @@ mod tests {
 
     fn encoded(number: f32, count: usize) -> EmbeddedStates<ImageStates> {
         let states = ImageStates { tokens: 1, width: count, data: vec![number; count].into() };
-        EmbeddedStates { embedding: vec![MARK, number], states: Arc::new(states) }
+        EmbeddedStates { embedding: vec![MARK, number], tokens: None, states: Arc::new(states) }
     }
 
     async fn found(cache: &StateCache, content: &[u8]) -> Option<EmbeddedStates<ImageStates>> {

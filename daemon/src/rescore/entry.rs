@@ -16,6 +16,8 @@ const HEAD_BYTES: usize = 16;
 /// Form words of [`Kept`].
 const HALF: u32 = 1;
 const FULL: u32 = 2;
+/// Added to the form of an entry with a vector for each token: they stand behind its own vector.
+const WITH_TOKENS: u32 = 2;
 
 /// Hidden states of either tower.
 pub trait States: Sized + Send + Sync + 'static {
@@ -63,6 +65,8 @@ enum Kept {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entry {
     embedding: Arc<[f32]>,
+    /// A vector for each token, where the bundle is one of late interaction.
+    token_vectors: Option<Arc<[f32]>>,
     tokens: usize,
     width: usize,
     states: Kept,
@@ -76,7 +80,8 @@ impl Entry {
             StatesForm::F32 => None,
         };
         let states = states.map_or_else(|| Kept::Full(encoded.states.data().into()), Kept::Half);
-        Self { embedding: encoded.embedding.as_slice().into(), tokens, width, states }
+        let token_vectors = encoded.tokens.as_deref().map(Arc::from);
+        Self { embedding: encoded.embedding.as_slice().into(), token_vectors, tokens, width, states }
     }
 
     pub(super) fn load<S: States>(&self) -> EmbeddedStates<S> {
@@ -84,7 +89,11 @@ impl Entry {
             Kept::Half(halves) => halves.to_f32_vec().into_boxed_slice(),
             Kept::Full(numbers) => numbers.to_vec().into_boxed_slice(),
         };
-        EmbeddedStates { embedding: self.embedding.to_vec(), states: Arc::new(S::build(self.tokens, self.width, data)) }
+        EmbeddedStates {
+            embedding: self.embedding.to_vec(),
+            tokens: self.token_vectors.as_deref().map(Box::from),
+            states: Arc::new(S::build(self.tokens, self.width, data)),
+        }
     }
 
     /// Bytes that it takes in memory.
@@ -93,19 +102,21 @@ impl Entry {
             Kept::Half(halves) => size_of_val(&**halves),
             Kept::Full(numbers) => size_of_val(&**numbers),
         };
-        ENTRY_BYTES + states + size_of_val(&*self.embedding)
+        ENTRY_BYTES + states + size_of_val(&*self.embedding) + self.token_vectors.as_deref().map_or(0, size_of_val)
     }
 
-    /// As bytes: its head, the vector, the states; little-endian.
+    /// As bytes: its head, the vector, the tokens' vectors, the states; little-endian.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let form = match self.states {
             Kept::Half(_) => HALF,
             Kept::Full(_) => FULL,
         };
+        let form = if self.token_vectors.is_some() { form + WITH_TOKENS } else { form };
         let head = [form, self.tokens as u32, self.width as u32, self.embedding.len() as u32];
         let mut bytes = Vec::with_capacity(self.bytes());
         bytes.extend(head.iter().flat_map(|word| word.to_le_bytes()));
-        bytes.extend(self.embedding.iter().flat_map(|number| number.to_le_bytes()));
+        let vectors = self.embedding.iter().chain(self.token_vectors.iter().flat_map(|vectors| vectors.iter()));
+        bytes.extend(vectors.flat_map(|number| number.to_le_bytes()));
         match &self.states {
             Kept::Half(halves) => bytes.extend(halves.iter().flat_map(|half| half.to_le_bytes())),
             Kept::Full(numbers) => bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes())),
@@ -119,15 +130,19 @@ impl Entry {
         let word = |at: usize| u32::from_le_bytes([head[4 * at], head[4 * at + 1], head[4 * at + 2], head[4 * at + 3]]);
         let (form, tokens, width, dim) = (word(0), word(1) as usize, word(2) as usize, word(3) as usize);
         let (embedding, states) = numbers.split_at_checked(dim.checked_mul(4)?)?;
+        let has_tokens = form > WITH_TOKENS;
+        let (token_vectors, states) =
+            states.split_at_checked(if has_tokens { tokens.checked_mul(dim)?.checked_mul(4)? } else { 0 })?;
         let count = tokens.checked_mul(width)?;
-        let states = match form {
+        let states = match if has_tokens { form - WITH_TOKENS } else { form } {
             HALF if states.len() == count.checked_mul(2)? => {
                 Kept::Half(states.chunks_exact(2).map(|half| f16::from_le_bytes([half[0], half[1]])).collect())
             }
             FULL if states.len() == count.checked_mul(4)? => Kept::Full(singles(states)),
             _ => return None,
         };
-        Some(Self { embedding: singles(embedding), tokens, width, states })
+        let token_vectors = has_tokens.then(|| singles(token_vectors));
+        Some(Self { embedding: singles(embedding), token_vectors, tokens, width, states })
     }
 }
 
@@ -148,9 +163,13 @@ mod tests {
 
     #[test]
     fn an_entry_comes_back_from_its_bytes_and_not_from_fewer() {
-        for (form, numbers) in [(StatesForm::F16, [0.5_f32, -2.0]), (StatesForm::F32, [0.1, 3e9])] {
-            let states = ImageStates { tokens: 1, width: 2, data: numbers.into() };
-            let entry = Entry::new(&EmbeddedStates { embedding: vec![1.0, 0.0], states: Arc::new(states) }, form);
+        let forms = [(StatesForm::F16, [0.5_f32, -2.0], None), (StatesForm::F32, [0.1, 3e9], None)];
+        let with_tokens = forms.clone().map(|(form, numbers, _)| (form, numbers, Some(Box::from([1.0, 0.0, 0.6, 0.8]))));
+        for (form, numbers, tokens) in forms.into_iter().chain(with_tokens) {
+            let states = ImageStates { tokens: 2, width: 1, data: numbers.into() };
+            let encoded = EmbeddedStates { embedding: vec![1.0, 0.0], tokens, states: Arc::new(states) };
+            let entry = Entry::new(&encoded, form);
+            assert_eq!(entry.load::<ImageStates>().vectors(), encoded.vectors());
             let bytes = entry.to_bytes();
             assert_eq!(Entry::from_bytes(&bytes), Some(entry));
             for length in 0..bytes.len() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use astromech_schemas::rescore::{PairScores, RescoreMode, Side};
-use astromech_towers::{EmbeddedStates, ImageStates, TextStates};
+use astromech_towers::{EmbeddedStates, ImageStates, TextStates, similarity};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 
@@ -93,6 +93,7 @@ impl Job {
         // The context's states come first, where it has them.
         let mut images: Vec<Arc<ImageStates>> = self.context.image.iter().map(|image| Arc::clone(&image.states)).collect();
         let mut texts: Vec<Arc<TextStates>> = self.context.text.iter().map(|text| Arc::clone(&text.states)).collect();
+        let dim = self.encoder.towers.manifest().embedding_dim as usize;
         let (mut pairs, mut planned, mut outcomes) = (Vec::new(), Vec::new(), Vec::with_capacity(batch.len()));
         for (index, encoded) in batch {
             let encoded = match encoded {
@@ -104,12 +105,12 @@ impl Job {
             };
             if let (Some(image), Some(text)) = (encoded.image, &self.context.text) {
                 pairs.push((images.len() as u32, 0));
-                planned.push(Planned { index, candidate: Side::Image, itc: cosine(&image.embedding, &text.embedding) });
+                planned.push(Planned { index, candidate: Side::Image, itc: similarity(text.vectors(), image.vectors(), dim) });
                 images.push(image.states);
             }
             if let (Some(text), Some(image)) = (encoded.text, &self.context.image) {
                 pairs.push((0, texts.len() as u32));
-                planned.push(Planned { index, candidate: Side::Text, itc: cosine(&image.embedding, &text.embedding) });
+                planned.push(Planned { index, candidate: Side::Text, itc: similarity(image.vectors(), text.vectors(), dim) });
                 texts.push(text.states);
             }
         }
@@ -134,9 +135,4 @@ impl Job {
         }
         outcomes
     }
-}
-
-/// Of unit vectors.
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use astromech_schemas::Kind;
 use astromech_schemas::rescore::{CandidateFault, RescoreContext, RescoreMode, Scores, Weights};
+use astromech_towers::EmbeddedStates;
 use serde_json::{Map, Value};
 
 use super::blend::{blend, weights};
@@ -47,10 +48,10 @@ impl Rescorer {
 }
 
 impl Query {
-    /// The unit vector to search by.
+    /// What to search by: the unit vector, or those of the tokens.
     pub fn vector(&self) -> &[f32] {
-        let text = self.job.context.text.as_ref().map(|text| text.embedding.as_slice());
-        text.or_else(|| self.job.context.image.as_ref().map(|image| image.embedding.as_slice())).unwrap_or_default()
+        let text = self.job.context.text.as_ref().map(EmbeddedStates::vectors);
+        text.or_else(|| self.job.context.image.as_ref().map(EmbeddedStates::vectors)).unwrap_or_default()
     }
 
     /// Whether hits of `kind` can be scored: pictures and advertisements for a text, articles for a picture.

@@ -94,6 +94,7 @@ impl Server {
         let space = Space {
             fingerprint: manifest.fingerprint.clone(),
             embedding_dim: manifest.embedding_dim,
+            similarity: manifest.similarity,
             bundle: manifest.name.clone(),
         };
         let index = open(&IndexOptions::Embedded { path: folder.path().join("index") }, &space).await.unwrap();

@@ -11,10 +11,29 @@ use astromech::index::qdrant::QdrantOptions;
 use astromech::index::{
     self, Change, ChangeBody, Index, IndexError, IndexOptions, Query, SearchFilter, Space, Stored, VECTOR_IMAGE, VECTOR_TEXT,
 };
-use astromech_schemas::{Fingerprint, Kind, point_id};
+use astromech_schemas::{Fingerprint, Kind, Similarity, point_id};
 use qdrant_client::Qdrant;
 use qdrant_client::qdrant::{OptimizersConfigDiffBuilder, UpdateCollectionBuilder};
 use serde_json::json;
+
+/// Makes of each `async fn(Engine)` a test on the embedded engine and one on a server.
+#[allow(unused_macros, reason = "not every test binary asks both engines")]
+macro_rules! on_both_engines {
+    ($($test:ident),* $(,)?) => {
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test(super::Engine::embedded()).await;
+            })*
+        }
+        mod qdrant {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test(super::Engine::qdrant().await).await;
+            })*
+        }
+    };
+}
 
 /// Length of the tests' vectors.
 pub const DIM: u32 = 32;
@@ -24,7 +43,7 @@ const DEADLINE: Duration = Duration::from_mins(1);
 /// A vector space whose fingerprint repeats one hexadecimal digit.
 pub fn space(digit: char) -> Space {
     let fingerprint = Fingerprint::try_from(digit.to_string().repeat(64)).unwrap();
-    Space { fingerprint, embedding_dim: DIM, bundle: format!("test-{digit}") }
+    Space { fingerprint, embedding_dim: DIM, similarity: Similarity::Cosine, bundle: format!("test-{digit}") }
 }
 
 /// Seeded pseudo-random numbers (splitmix64): the same on every machine.
@@ -170,17 +189,8 @@ impl Engine {
                 let small = OptimizersConfigDiffBuilder::default().indexing_threshold(16);
                 client.update_collection(UpdateCollectionBuilder::new(name.as_str()).optimizers_config(small)).await.unwrap();
                 index.apply(images).await.unwrap();
-                let until = Instant::now() + DEADLINE;
-                loop {
-                    let info = client.collection_info(name.as_str()).await.unwrap().result.unwrap();
-                    if info.indexed_vectors_count.unwrap_or(0) > 0
-                        && info.status() == qdrant_client::qdrant::CollectionStatus::Green
-                    {
-                        return index;
-                    }
-                    assert!(Instant::now() < until, "not indexed in time: {info:?}");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
+                turn.wait_indexed(&name).await;
+                index
             }
         }
     }
@@ -246,11 +256,30 @@ impl QdrantTurn {
     pub async fn take() -> Self {
         let server = Server::shared();
         let turn = Self { _turn: TURN.lock().unwrap_or_else(PoisonError::into_inner), server };
-        let client = turn.client();
+        turn.wipe().await;
+        turn
+    }
+
+    /// Waits until the collection has a graph and its optimizer rests.
+    pub async fn wait_indexed(&self, name: &str) {
+        let client = self.client();
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let info = client.collection_info(name).await.unwrap().result.unwrap();
+            if info.indexed_vectors_count.unwrap_or(0) > 0 && info.status() == qdrant_client::qdrant::CollectionStatus::Green {
+                return;
+            }
+            assert!(Instant::now() < until, "not indexed in time: {info:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Removes every collection.
+    pub async fn wipe(&self) {
+        let client = self.client();
         for collection in client.list_collections().await.unwrap().collections {
             client.delete_collection(collection.name).await.unwrap();
         }
-        turn
     }
 
     pub fn url(&self) -> &str {

@@ -1,5 +1,6 @@
 //! The replay of a bundle's golden vectors: the same numbers must come out on this machine, provider and precision.
 
+use astromech_schemas::Similarity;
 use astromech_schemas::manifest::Precision;
 use safetensors::tensor::{Dtype, SafeTensors};
 
@@ -33,6 +34,8 @@ pub(crate) struct Golden {
     texts: Vec<PreparedText>,
     image_embedding: Vec<Vec<f32>>,
     text_embedding: Vec<Vec<f32>>,
+    /// Unit vectors of the tokens of each picture and each text; only of a bundle of late interaction.
+    tokens: Option<[Vec<Vec<f32>>; 2]>,
     itm_text: Vec<f32>,
     itm_image: Vec<f32>,
 }
@@ -72,6 +75,15 @@ impl Golden {
                 ("cosine of the image embedding", cosine(&images[sample].embedding, &self.image_embedding[sample])),
                 ("cosine of the text embedding", cosine(&texts[sample].embedding, &self.text_embedding[sample])),
             ];
+            // Of unit vectors one after another, the cosine is the mean of each token's.
+            let tokens = self.tokens.iter().flat_map(|[of_images, of_texts]| {
+                let of = |found: &Option<Box<[f32]>>, golden: &[f32]| cosine(found.as_deref().unwrap_or_default(), golden);
+                [
+                    ("cosine of the image tokens", of(&images[sample].tokens, &of_images[sample])),
+                    ("cosine of the text tokens", of(&texts[sample].tokens, &of_texts[sample])),
+                ]
+            });
+            let cosines = cosines.into_iter().chain(tokens);
             for (what, found) in cosines {
                 if found.is_nan() || found < tolerance.cosine_min {
                     return fail(what, sample, found, tolerance.cosine_min);
@@ -118,19 +130,41 @@ fn parse(bundle: &Bundle, bytes: &[u8]) -> Result<Golden, String> {
         pixels.chunks_exact(edge * edge * 3).filter_map(|pixels| PreparedImage::from_rgb(size, pixels.to_vec())).collect();
     let ids = integers(&tensors, "input_ids", count, bundle.manifest.text.max_tokens as usize)?;
     let mask = integers(&tensors, "attention_mask", count, bundle.manifest.text.max_tokens as usize)?;
-    let texts = ids.into_iter().zip(mask).map(|(ids, mask)| {
-        let length = mask.iter().filter(|seen| **seen == 1).count();
-        PreparedText::from_ids(ids.into_iter().take(length).collect())
-    });
+    let texts: Vec<_> = ids
+        .into_iter()
+        .zip(mask)
+        .map(|(ids, mask)| {
+            let length = mask.iter().filter(|seen| **seen == 1).count();
+            PreparedText::from_ids(ids.into_iter().take(length).collect())
+        })
+        .collect();
     let column = |name| floats(&tensors, name, count, 1).map(|rows| rows.into_iter().flatten().collect());
     Ok(Golden {
+        tokens: golden_tokens(bundle, &tensors, &texts)?,
         images,
-        texts: texts.collect(),
+        texts,
         image_embedding: floats(&tensors, "image_embedding", count, dim)?,
         text_embedding: floats(&tensors, "text_embedding", count, dim)?,
         itm_text: column("itm_text")?,
         itm_image: column("itm_image")?,
     })
+}
+
+/// `image_tokens` [N, T, D] and `text_tokens` [N, L, D], the latter cut to each text's length.
+fn golden_tokens(
+    bundle: &Bundle,
+    tensors: &SafeTensors<'_>,
+    texts: &[PreparedText],
+) -> Result<Option<[Vec<Vec<f32>>; 2]>, String> {
+    let Similarity::LateInteraction { image_tokens, .. } = bundle.manifest.similarity else { return Ok(None) };
+    let dim = bundle.manifest.embedding_dim as usize;
+    let of_images = floats(tensors, "image_tokens", texts.len(), image_tokens as usize * dim)?;
+    let (shape, _) = tensor(tensors, "text_tokens", Dtype::F32)?;
+    let mut of_texts = floats(tensors, "text_tokens", texts.len(), shape.iter().skip(1).product::<usize>().max(1))?;
+    for (rows, text) in of_texts.iter_mut().zip(texts) {
+        rows.truncate(text.ids().len() * dim);
+    }
+    Ok(Some([of_images, of_texts]))
 }
 
 fn tensor<'t>(tensors: &SafeTensors<'t>, name: &str, dtype: Dtype) -> Result<(Vec<usize>, &'t [u8]), String> {

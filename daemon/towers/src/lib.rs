@@ -29,7 +29,7 @@ pub use counters::{BatchObserver, QueueDepths, Tower, TowerCounter, TowerCounter
 pub use error::{ImageError, TowersError};
 pub use picture::{PreparedImage, RgbPicture, RgbSquare, decode_and_squash, decode_rgb, squash};
 pub use runtime::init_runtime;
-pub use states::{Embedded, EmbeddedStates, ImageStates, MatchScore, TextStates};
+pub use states::{Embedded, EmbeddedStates, ImageStates, MatchScore, TextStates, similarity};
 pub use text::{PreparedText, Tokenizer};
 pub use towers::Towers;
 pub use urgency::Priority;

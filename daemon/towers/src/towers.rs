@@ -159,8 +159,8 @@ impl Towers {
     /// # Errors
     /// The picture has another size than the model's, its batch failed, the deadline passed, or the tower has stopped.
     pub async fn embed_image(&self, image: PreparedImage) -> Result<Embedded, TowersError> {
-        let output = self.image(image, false).await?;
-        Ok(Embedded { embedding: output.embedding })
+        let ImageOutput { embedding, tokens, .. } = self.image(image, false).await?;
+        Ok(Embedded { embedding, tokens })
     }
 
     /// Embeds a text; waits for room in the queue. Dropping the future takes the text out of the queue.
@@ -168,8 +168,8 @@ impl Towers {
     /// # Errors
     /// Its batch failed, the deadline passed, or the tower has stopped.
     pub async fn embed_text(&self, text: PreparedText) -> Result<Embedded, TowersError> {
-        let output = self.text(text, false).await?;
-        Ok(Embedded { embedding: output.embedding })
+        let TextOutput { embedding, tokens, .. } = self.text(text, false).await?;
+        Ok(Embedded { embedding, tokens })
     }
 
     /// As [`Towers::embed_image`], with the states for [`Towers::match_pairs`].
@@ -177,9 +177,9 @@ impl Towers {
     /// # Errors
     /// As [`Towers::embed_image`].
     pub async fn embed_image_states(&self, image: PreparedImage) -> Result<EmbeddedStates<ImageStates>, TowersError> {
-        let ImageOutput { embedding, states } = self.image(image, true).await?;
+        let ImageOutput { embedding, tokens, states } = self.image(image, true).await?;
         let states = states.ok_or_else(|| TowersError::graph("image", "no states"))?;
-        Ok(EmbeddedStates { embedding, states })
+        Ok(EmbeddedStates { embedding, tokens, states })
     }
 
     /// As [`Towers::embed_text`], with the states for [`Towers::match_pairs`].
@@ -187,9 +187,9 @@ impl Towers {
     /// # Errors
     /// As [`Towers::embed_text`].
     pub async fn embed_text_states(&self, text: PreparedText) -> Result<EmbeddedStates<TextStates>, TowersError> {
-        let TextOutput { embedding, states } = self.text(text, true).await?;
+        let TextOutput { embedding, tokens, states } = self.text(text, true).await?;
         let states = states.ok_or_else(|| TowersError::graph("text", "no states"))?;
-        Ok(EmbeddedStates { embedding, states })
+        Ok(EmbeddedStates { embedding, tokens, states })
     }
 
     async fn image(&self, image: PreparedImage, with_states: bool) -> Result<ImageOutput, TowersError> {

@@ -6,6 +6,7 @@ mod configuration;
 mod dead_letters;
 mod harness;
 mod hostile_pictures;
+mod late_interaction;
 mod limits;
 mod openapi;
 mod operations;

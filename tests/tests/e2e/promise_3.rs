@@ -35,7 +35,7 @@ fn create(scenario: &Scenario, name: &str, fingerprint: &str, dim: u64) {
     });
 }
 
-fn assert_refused(scenario: &Scenario, words: &[&str]) {
+pub(crate) fn assert_refused(scenario: &Scenario, words: &[&str]) {
     let mut daemon = Daemon::spawn(&scenario.config);
     let status = daemon.wait_exit(REFUSE_DEADLINE);
     let log = daemon.log();

@@ -34,6 +34,9 @@ pub struct Args {
     /// refused as too far from f32.
     #[arg(long, value_delimiter = ',', value_name = "PART")]
     keep_f32: Vec<String>,
+    /// How items are to be compared: late-interaction for a model trained with loss.token_wise = true, and for no other.
+    #[arg(long, value_enum, default_value_t = Comparison::Cosine)]
+    similarity: Comparison,
     /// Vocabulary the model was trained with.
     #[arg(long)]
     vocabulary: PathBuf,
@@ -55,6 +58,14 @@ pub struct Args {
     /// Replace the bundle that is there.
     #[arg(long)]
     force: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Comparison {
+    /// By one vector each.
+    Cosine,
+    /// Token by token.
+    LateInteraction,
 }
 
 pub(super) fn precision(text: &str) -> Result<Precision, String> {
@@ -98,6 +109,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         opset: args.opset,
         keep_f32: args.keep_f32.clone(),
         max_tokens,
+        late_interaction: args.similarity == Comparison::LateInteraction,
         vocabulary,
         facts,
         force: args.force,

@@ -46,6 +46,14 @@ impl BundleTeacher {
                 fix: "teacher and student must share one vocabulary",
             });
         }
+        if !bundle.manifest.similarity.is_cosine() {
+            return Err(DistilError::Differs {
+                what: "token vectors in",
+                teacher: dir.display().to_string(),
+                student: "is taught by one vector an item".to_owned(),
+                fix: "give a bundle that was exported without --similarity",
+            });
+        }
         let config = TowersConfig { load_cross, threads: student.threads, ..TowersConfig::default() };
         let towers = Towers::start(&bundle, &config)?;
         let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(io(dir))?;

@@ -15,18 +15,19 @@ pub(super) const IN_FLIGHT_MAX: usize = 128;
 
 /// A text with what the cross tower reads of it.
 pub(super) struct Text {
-    pub(super) embedding: Vec<f32>,
+    /// What it is compared by: its embedding, or its tokens' vectors one after another.
+    pub(super) vectors: Vec<f32>,
     /// Only where a second stage follows.
     pub(super) states: Option<Arc<TextStates>>,
 }
 
-/// Embeddings of all pictures. Their states are not kept: a gallery's would not fit the memory.
+/// What all pictures are compared by. Their states are not kept: a gallery's would not fit the memory.
 pub(super) async fn encode_images(towers: &Towers, pictures: &[TaskPicture]) -> Result<Vec<Vec<f32>>, EvaluateError> {
     let work = pictures.iter().map(|picture| {
         let (towers, picture) = (towers.clone(), picture.clone());
         async move {
             let prepared = prepare(&towers, picture).await?;
-            Ok(towers.embed_image(prepared).await?.embedding)
+            Ok(towers.embed_image(prepared).await?.vectors().to_vec())
         }
     });
     in_order(work, IN_FLIGHT_MAX).await
@@ -46,9 +47,9 @@ pub(super) async fn encode_texts(towers: &Towers, texts: &[String], with_states:
             let prepared = towers.prepare_text(&text);
             if with_states {
                 let encoded = towers.embed_text_states(prepared).await?;
-                Ok(Text { embedding: encoded.embedding, states: Some(encoded.states) })
+                Ok(Text { vectors: encoded.vectors().to_vec(), states: Some(encoded.states) })
             } else {
-                Ok(Text { embedding: towers.embed_text(prepared).await?.embedding, states: None })
+                Ok(Text { vectors: towers.embed_text(prepared).await?.vectors().to_vec(), states: None })
             }
         }
     });

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use astromech_towers::{TextStates, Towers};
+use astromech_towers::{TextStates, Towers, similarity};
 
 use super::classify::{Classification, classify};
 use super::encode::{encode_picture, encode_texts, in_order};
@@ -70,6 +70,7 @@ async fn score_picture(
     with_single: bool,
 ) -> Result<Vec<Scored>, EvaluateError> {
     let image = encode_picture(&towers, picture).await?;
+    let vectors = image.vectors().to_vec();
     let texts = encode_texts(&towers, &texts, with_single).await?;
     let matched = if with_single {
         let states: Vec<Arc<TextStates>> = texts.iter().filter_map(|text| text.states.clone()).collect();
@@ -79,7 +80,7 @@ async fn score_picture(
     } else {
         vec![None; texts.len()]
     };
-    let cosine = |text: &[f32]| image.embedding.iter().zip(text).map(|(a, b)| a * b).sum::<f32>();
+    let dim = towers.manifest().embedding_dim as usize;
     let scored = pairs.into_iter().zip(&texts).zip(matched);
-    Ok(scored.map(|((pair, text), matched)| Scored { pair, cosine: cosine(&text.embedding), matched }).collect())
+    Ok(scored.map(|((pair, text), matched)| Scored { pair, cosine: similarity(&text.vectors, &vectors, dim), matched }).collect())
 }

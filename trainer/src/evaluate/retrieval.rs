@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use astromech_towers::{TextStates, Towers};
+use astromech_towers::{TextStates, Towers, similarity};
 use rayon::prelude::*;
 
 use super::encode::{Text, encode_images, encode_picture, encode_texts, in_order};
@@ -41,13 +41,14 @@ pub async fn evaluate(towers: &Towers, items: &TaskItems, options: EvaluateOptio
     let images = encode_images(towers, &items.pictures).await?;
     let texts = encode_texts(towers, &items.texts, options.top_k > 0).await?;
     let right_texts = items.right_texts();
-    let text_embeddings: Vec<&[f32]> = texts.iter().map(|text| text.embedding.as_slice()).collect();
-    let image_embeddings: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
-    let by_text = first_stage(&text_embeddings, &image_embeddings, &items.right, options.top_k);
+    let dim = towers.manifest().embedding_dim as usize;
+    let of_texts: Vec<&[f32]> = texts.iter().map(|text| text.vectors.as_slice()).collect();
+    let of_images: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
+    let by_text = first_stage([&of_texts, &of_images], dim, &items.right, options.top_k);
     let by_image = if options.text_to_image_only {
         Vec::new()
     } else {
-        first_stage(&image_embeddings, &text_embeddings, &right_texts, options.top_k)
+        first_stage([&of_images, &of_texts], dim, &right_texts, options.top_k)
     };
     let dual = |first: &[First]| recalls(&first.iter().map(|query| query.rank).collect::<Vec<_>>());
     let mut report = TaskReport {
@@ -95,10 +96,10 @@ fn notes(items: &TaskItems, options: EvaluateOptions) -> Vec<String> {
     notes
 }
 
-fn first_stage(queries: &[&[f32]], gallery: &[&[f32]], right: &[Vec<usize>], k: usize) -> Vec<First> {
-    let cosine = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+/// Queries against a gallery, each item's vectors of `dim` numbers: cosines, or late interaction of a bundle that has it.
+fn first_stage([queries, gallery]: [&[&[f32]]; 2], dim: usize, right: &[Vec<usize>], k: usize) -> Vec<First> {
     let one = |(query, right): (&&[f32], &Vec<usize>)| {
-        let scores: Vec<f32> = gallery.iter().map(|item| cosine(query, item)).collect();
+        let scores: Vec<f32> = gallery.iter().map(|item| similarity(query, item, dim)).collect();
         let candidates = top_k(&scores, k).into_iter().map(|index| (index, scores[index])).collect();
         First { candidates, rank: best_rank(&scores, right) }
     };

@@ -8,7 +8,8 @@ use crate::onnx::{Attribute, Dim, Element, Value};
 const LAYER_NORM_EPS: f32 = 1e-5;
 const PREFIX: &str = "visual_encoder";
 
-/// Writes `pixels` f32 [B, 3, H, W] → `embedding` [B, D], `states` [B, Lv, Dv].
+/// Writes `pixels` f32 [B, 3, H, W] → `embedding` [B, D], `states` [B, Lv, Dv], and for late interaction `tokens` [B, Lv, D]: the class
+/// token and every patch, as training compares them.
 pub fn image_graph(config: &ModelConfig, weights: &WeightMap, options: &GraphOptions) -> Result<Vec<u8>, ExportError> {
     let (v, embed) = (&config.vision, config.embed as usize);
     let (width, side, tokens) = (v.width as usize, v.image as usize, v.tokens() as usize);
@@ -21,10 +22,11 @@ pub fn image_graph(config: &ModelConfig, weights: &WeightMap, options: &GraphOpt
     }
     // The states are those of the last block: the final LayerNorm is in the checkpoint but no official path applies it (r2d2.md §1.2).
     let states = e.cast_f32(&x);
-    let pooled = e.pool(&x);
-    let embedding = e.linear_f32(&pooled, "vision_proj", width, embed)?;
-    let embedding = e.unit(&embedding);
+    let (embedding, rows) = e.project(&x, "vision_proj", width, embed)?;
     e.graph.output("embedding", &embedding, Element::F32, &[batch, Dim::Size(embed)]);
+    if let Some(rows) = rows {
+        e.graph.output("tokens", &rows, Element::F32, &[batch, Dim::Size(tokens), Dim::Size(embed)]);
+    }
     e.graph.output("states", &states, Element::F32, &[batch, Dim::Size(tokens), Dim::Size(width)]);
     Ok(e.graph.finish())
 }

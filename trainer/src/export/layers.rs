@@ -254,6 +254,36 @@ impl<'a> Emitter<'a> {
         self.graph.node_with("Transpose", &[&split], vec![("perm", Attribute::Ints(order.to_vec()))])
     }
 
+    /// States [N, L, inputs] of the compute type `x` → the embedding f32 [N, outputs] of token 0, and for late interaction the unit vectors
+    /// f32 [N, L, outputs] of all tokens.
+    pub fn project(
+        &mut self,
+        x: &Value,
+        key: &str,
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<(Value, Option<Value>), ExportError> {
+        if !self.options.late_interaction {
+            let pooled = self.pool(x);
+            let embedding = self.linear_f32(&pooled, key, inputs, outputs)?;
+            return Ok((self.unit(&embedding, 1), None));
+        }
+        let x = self.cast_f32(x);
+        let rows = self.linear_f32(&x, key, inputs, outputs)?;
+        let rows = self.unit(&rows, 2);
+        let zero = self.graph.integers(&[], &[0]);
+        let embedding = self.graph.node_with("Gather", &[&rows, &zero], vec![("axis", Attribute::Int(1))]);
+        Ok((embedding, Some(rows)))
+    }
+
+    /// Rows f32 [N, L, D] with those of padding zero, by the i64 mask [N, L].
+    pub fn mask_rows(&mut self, rows: &Value, mask: &Value) -> Value {
+        let ones = self.graph.node_with("Cast", &[mask], vec![("to", Attribute::Int(Element::F32 as i64))]);
+        let axis = self.graph.integers(&[1], &[2]);
+        let ones = self.graph.node("Unsqueeze", &[&ones, &axis]);
+        self.graph.node("Mul", &[rows, &ones])
+    }
+
     /// Token 0 of [N, L, D] in f32, [N, D].
     pub fn pool(&mut self, states: &Value) -> Value {
         let zero = self.graph.integers(&[], &[0]);
@@ -261,9 +291,9 @@ impl<'a> Emitter<'a> {
         self.cast_f32(&first)
     }
 
-    /// f32 [N, D] scaled to unit length.
-    pub fn unit(&mut self, x: &Value) -> Value {
-        let axes = self.graph.integers(&[1], &[1]);
+    /// f32 scaled to unit length along `axis`.
+    fn unit(&mut self, x: &Value, axis: i64) -> Value {
+        let axes = self.graph.integers(&[1], &[axis]);
         let norm = self.graph.node("ReduceL2", &[x, &axes]);
         let least = self.graph.constant(Element::F32, &[], &[NORM_MIN]);
         let norm = self.graph.node("Max", &[&norm, &least]);

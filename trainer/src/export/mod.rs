@@ -67,11 +67,19 @@ pub struct GraphOptions {
     pub max_tokens: usize,
     /// Parts of the names of layers whose weights and products stay f32 in int8 graphs.
     pub keep_f32: Vec<String>,
+    /// Whether the image and the text graph give the unit vector of each token too (`tokens`), for late interaction.
+    pub late_interaction: bool,
 }
 
 impl Default for GraphOptions {
     fn default() -> Self {
-        Self { precision: Precision::F32, opset: OPSET_DEFAULT, max_tokens: MAX_TOKENS_DEFAULT, keep_f32: Vec::new() }
+        Self {
+            precision: Precision::F32,
+            opset: OPSET_DEFAULT,
+            max_tokens: MAX_TOKENS_DEFAULT,
+            keep_f32: Vec::new(),
+            late_interaction: false,
+        }
     }
 }
 

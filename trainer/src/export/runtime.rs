@@ -12,6 +12,7 @@ pub struct TowerGraphs {
     text: TextGraph,
     cross: CrossGraph,
     precision: Precision,
+    late_interaction: bool,
 }
 
 /// Inputs of all three graphs.
@@ -30,6 +31,8 @@ pub struct GraphInputs {
 pub struct Encoded<S> {
     /// Unit vector.
     pub embedding: Vec<f32>,
+    /// Unit vectors of the tokens, one after another; only of late interaction.
+    pub tokens: Option<Box<[f32]>>,
     /// States of the last layer.
     pub states: Arc<S>,
 }
@@ -58,12 +61,18 @@ impl TowerGraphs {
             text: TextGraph::open(bundle, options)?,
             cross: CrossGraph::open(bundle, options)?,
             precision,
+            late_interaction: !bundle.manifest.similarity.is_cosine(),
         })
     }
 
     /// Which graphs these are.
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// Whether they give token vectors.
+    pub fn late_interaction(&self) -> bool {
+        self.late_interaction
     }
 
     /// Runs the three graphs, the cross tower on what the other two made; each as one batch.
@@ -76,11 +85,11 @@ impl TowerGraphs {
         // Asked for, so given.
         let images: Vec<_> = images
             .into_iter()
-            .filter_map(|output| Some(Encoded { embedding: output.embedding, states: output.states? }))
+            .filter_map(|output| Some(Encoded { embedding: output.embedding, tokens: output.tokens, states: output.states? }))
             .collect();
         let texts: Vec<_> = texts
             .into_iter()
-            .filter_map(|output| Some(Encoded { embedding: output.embedding, states: output.states? }))
+            .filter_map(|output| Some(Encoded { embedding: output.embedding, tokens: output.tokens, states: output.states? }))
             .collect();
         let matches = self.cross.run(&CrossRequest {
             images: images.iter().map(|image| Arc::clone(&image.states)).collect(),

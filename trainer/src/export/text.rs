@@ -9,7 +9,8 @@ use crate::onnx::{Dim, Element, Value};
 const LAYER_NORM_EPS: f32 = 1e-12;
 const PREFIX: &str = "text_encoder";
 
-/// Writes `input_ids` i64 [B, L], `attention_mask` i64 [B, L] → `embedding` [B, D], `states` [B, L, Dt].
+/// Writes `input_ids` i64 [B, L], `attention_mask` i64 [B, L] → `embedding` [B, D], `states` [B, L, Dt], and for late
+/// interaction `tokens` [B, L, D]: every token, those of padding zero.
 pub fn text_graph(config: &ModelConfig, weights: &WeightMap, options: &GraphOptions) -> Result<Vec<u8>, ExportError> {
     let (t, embed) = (&config.text, config.embed as usize);
     let (width, heads, mlp) = (t.width as usize, t.heads as usize, t.mlp as usize);
@@ -20,22 +21,24 @@ pub fn text_graph(config: &ModelConfig, weights: &WeightMap, options: &GraphOpti
     let tokens = e.length(&ids);
     let mut x = embed_tokens(&mut e, config, options.max_tokens, &ids, &tokens)?;
     let bias = e.mask_bias(&mask);
-    let mask = e.fit_mask(&bias, Queries::Many(&tokens));
+    let fitted = e.fit_mask(&bias, Queries::Many(&tokens));
     for layer in 0..t.layers {
         let prefix = format!("{PREFIX}.encoder.layer.{layer}");
         let input = LinearInput::of(&x);
         let query = e.linear(&input, &format!("{prefix}.attention.self.query"), width, width)?;
         let key = e.linear(&input, &format!("{prefix}.attention.self.key"), width, width)?;
         let value = e.linear(&input, &format!("{prefix}.attention.self.value"), width, width)?;
-        let mixed = e.attention([&query, &key, &value], Some(&mask), heads, width);
+        let mixed = e.attention([&query, &key, &value], Some(&fitted), heads, width);
         x = attention_output(&mut e, &format!("{prefix}.attention"), &mixed, &x, width)?;
         x = feed_forward(&mut e, &prefix, &x, width, mlp)?;
     }
     let states = e.cast_f32(&x);
-    let pooled = e.pool(&x);
-    let embedding = e.linear_f32(&pooled, "text_proj", width, embed)?;
-    let embedding = e.unit(&embedding);
+    let (embedding, rows) = e.project(&x, "text_proj", width, embed)?;
     e.graph.output("embedding", &embedding, Element::F32, &[batch, Dim::Size(embed)]);
+    if let Some(rows) = rows {
+        let rows = e.mask_rows(&rows, &mask);
+        e.graph.output("tokens", &rows, Element::F32, &[batch, length, Dim::Size(embed)]);
+    }
     e.graph.output("states", &states, Element::F32, &[batch, length, Dim::Size(width)]);
     Ok(e.graph.finish())
 }

@@ -43,9 +43,9 @@ pub const fn bounds(precision: Precision) -> Bounds {
 /// What a check measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {
-    /// Least cosine of an image embedding.
+    /// Least cosine of an image embedding, or of an image's tokens one after another, which is the mean of theirs.
     pub image_cosine: f64,
-    /// Least cosine of a text embedding.
+    /// Least cosine of a text embedding, or of a text's tokens.
     pub text_cosine: f64,
     /// Most difference of a match probability.
     pub match_difference: f64,
@@ -78,7 +78,7 @@ pub fn verify_against_torch(
 ) -> Result<f64, ExportError> {
     let inputs = random_inputs(model, tokenizer)?;
     let found = graphs.run(&inputs)?;
-    let expected = torch_outputs(model, params, &inputs)?;
+    let expected = torch_outputs(model, params, &inputs, graphs.late_interaction())?;
     let graph = graphs.precision().as_str();
     let mut largest = 0.0_f64;
     for (output, difference) in differences(&found, &expected) {
@@ -134,7 +134,7 @@ fn random_inputs(model: &R2d2, tokenizer: &Tokenizer) -> Result<GraphInputs, Exp
 }
 
 /// What the model itself answers.
-fn torch_outputs(model: &R2d2, params: &Params, inputs: &GraphInputs) -> Result<GraphOutputs, ExportError> {
+fn torch_outputs(model: &R2d2, params: &Params, inputs: &GraphInputs, late: bool) -> Result<GraphOutputs, ExportError> {
     let _no_grad = tch::no_grad_guard();
     let w = params.weights(Compute::F32);
     let (ids, mask) = padded(inputs);
@@ -149,12 +149,15 @@ fn torch_outputs(model: &R2d2, params: &Params, inputs: &GraphInputs) -> Result<
     let text_states = texts.states.index_select(0, &text);
     let logits = model.match_pairs(&w, &image_states, &text_states, &mask.index_select(0, &text), Context::EVAL);
     let (itm_text, itm_image) = logits.probabilities();
+    let image_tokens = late.then(|| model.image_tokens(&w, &images.states).rows);
+    let text_tokens = late.then(|| model.text_tokens(&w, &texts.states, &mask).rows);
     let matches = values_of(&itm_text)?.into_iter().zip(values_of(&itm_image)?);
     Ok(GraphOutputs {
         images: (0..inputs.images.len() as i64)
             .map(|row| {
                 let (embedding, tokens, width, data) = row_of(&images.embedding, &images.states, row, None)?;
-                Ok(Encoded { embedding, states: Arc::new(ImageStates { tokens, width, data }) })
+                let rows = rows_of(image_tokens.as_ref(), row, tokens)?;
+                Ok(Encoded { embedding, tokens: rows, states: Arc::new(ImageStates { tokens, width, data }) })
             })
             .collect::<Result<_, ExportError>>()?,
         texts: (0i64..)
@@ -162,7 +165,8 @@ fn torch_outputs(model: &R2d2, params: &Params, inputs: &GraphInputs) -> Result<
             .map(|(row, text)| {
                 let length = text.ids().len() as i64;
                 let (embedding, tokens, width, data) = row_of(&texts.embedding, &texts.states, row, Some(length))?;
-                Ok(Encoded { embedding, states: Arc::new(TextStates { tokens, width, data }) })
+                let rows = rows_of(text_tokens.as_ref(), row, tokens)?;
+                Ok(Encoded { embedding, tokens: rows, states: Arc::new(TextStates { tokens, width, data }) })
             })
             .collect::<Result<_, ExportError>>()?,
         matches: matches.map(|(itm_text, itm_image)| MatchScore { itm_text, itm_image }).collect(),
@@ -177,6 +181,11 @@ fn row_of(embedding: &Tensor, states: &Tensor, row: i64, length: Option<i64>) ->
     let states = length.map_or_else(|| states.shallow_clone(), |length| states.narrow(0, 0, length));
     let size = states.size();
     Ok((values_of(&embedding.select(0, row))?, size[0] as usize, size[1] as usize, values_of(&states)?.into()))
+}
+
+/// The first `tokens` rows of one item.
+fn rows_of(all: Option<&Tensor>, row: i64, tokens: usize) -> Result<Option<Box<[f32]>>, ExportError> {
+    all.map(|all| Ok(values_of(&all.select(0, row).narrow(0, 0, tokens as i64))?.into())).transpose()
 }
 
 fn values_of(tensor: &Tensor) -> Result<Vec<f32>, ExportError> {
@@ -207,12 +216,17 @@ fn padded(inputs: &GraphInputs) -> (Tensor, Tensor) {
     (shaped(&ids), shaped(&mask))
 }
 
-fn differences(found: &GraphOutputs, expected: &GraphOutputs) -> [(&'static str, f64); 6] {
+fn differences(found: &GraphOutputs, expected: &GraphOutputs) -> [(&'static str, f64); 8] {
     let embeddings = |a: &mut dyn Iterator<Item = (&Vec<f32>, &Vec<f32>)>| a.map(|(a, b)| difference(a, b)).fold(0.0, worse);
     let images = || found.images.iter().zip(&expected.images);
     let texts = || found.texts.iter().zip(&expected.texts);
     let [itm_text, itm_image] = [0, 1].map(|side| difference(&column(&found.matches, side), &column(&expected.matches, side)));
+    let tokens = |a: &Option<Box<[f32]>>, b: &Option<Box<[f32]>>| {
+        difference(a.as_deref().unwrap_or_default(), b.as_deref().unwrap_or_default())
+    };
     [
+        ("image tokens", images().map(|(a, b)| tokens(&a.tokens, &b.tokens)).fold(0.0, worse)),
+        ("text tokens", texts().map(|(a, b)| tokens(&a.tokens, &b.tokens)).fold(0.0, worse)),
         ("image embedding", embeddings(&mut images().map(|(a, b)| (&a.embedding, &b.embedding)))),
         ("image states", images().map(|(a, b)| difference(&a.states.data, &b.states.data)).fold(0.0, worse)),
         ("text embedding", embeddings(&mut texts().map(|(a, b)| (&a.embedding, &b.embedding)))),
@@ -249,7 +263,11 @@ fn difference(a: &[f32], b: &[f32]) -> f64 {
 fn least_cosine<S>(a: &[Encoded<S>], b: &[Encoded<S>]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     let cosine = |a: &[f32], b: &[f32]| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
-    -a.iter().zip(b).map(|(a, b)| -cosine(&a.embedding, &b.embedding)).fold(-1.0, worse)
+    let least = |a: &Encoded<S>, b: &Encoded<S>| {
+        let tokens = a.tokens.as_deref().zip(b.tokens.as_deref()).map(|(a, b)| cosine(a, b));
+        tokens.into_iter().fold(-cosine(&a.embedding, &b.embedding), |worst, tokens| worse(worst, -tokens))
+    };
+    -a.iter().zip(b).map(|(a, b)| least(a, b)).fold(-1.0, worse)
 }
 
 #[cfg(test)]
@@ -268,7 +286,7 @@ mod tests {
 
     #[test]
     fn the_least_cosine_counts() {
-        let item = |embedding: &[f32]| Encoded { embedding: embedding.to_vec(), states: Arc::new(()) };
+        let item = |embedding: &[f32]| Encoded { embedding: embedding.to_vec(), tokens: None, states: Arc::new(()) };
         let a = [item(&[1.0, 0.0]), item(&[0.0, 2.0])];
         assert!((least_cosine(&a, &[item(&[3.0, 0.0]), item(&[3.0, 4.0])]) - 0.8).abs() < 1e-9);
         assert!(least_cosine(&a, &[item(&[1.0, 0.0]), item(&[0.0, 0.0])]).is_nan());

@@ -162,10 +162,10 @@ fn drift(runtime: &Runtime, config: &GateConfig, sets: &[LoadedSet], bundle: &Bu
         runtime.block_on(async {
             let (mut of_images, mut of_texts) = (Vec::new(), Vec::new());
             for image in images {
-                of_images.push(towers.embed_image(image).await?.embedding);
+                of_images.push(towers.embed_image(image).await?.vectors().to_vec());
             }
             for text in texts {
-                of_texts.push(towers.embed_text(text).await?.embedding);
+                of_texts.push(towers.embed_text(text).await?.vectors().to_vec());
             }
             Ok([of_images, of_texts])
         })
@@ -175,10 +175,10 @@ fn drift(runtime: &Runtime, config: &GateConfig, sets: &[LoadedSet], bundle: &Bu
     Ok(Drift { image_mean, image_least, text_mean, text_least })
 }
 
-/// Mean and least cosine of unit vectors.
+/// Mean and least cosine of vectors, or of an item's tokens one after another, which is the mean of theirs.
 fn cosines(a: &[Vec<f32>], b: &[Vec<f32>]) -> (f64, f64) {
-    let cosine = |(a, b): (&Vec<f32>, &Vec<f32>)| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-    let cosines: Vec<f64> = a.iter().zip(b).map(cosine).collect();
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let cosines: Vec<f64> = a.iter().zip(b).map(|(a, b)| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()).collect();
     let mean = cosines.iter().sum::<f64>() / cosines.len().max(1) as f64;
     (mean, cosines.into_iter().fold(f64::INFINITY, f64::min))
 }

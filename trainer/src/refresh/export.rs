@@ -9,7 +9,7 @@ use astromech_towers::Tokenizer;
 use super::error::RefreshError;
 use super::job::Job;
 use super::state::Run;
-use super::training::{exported, is_warm, vocabulary};
+use super::training::{exported, is_warm, trained_by};
 use crate::checkpoint::load_model;
 use crate::collect::{SHARDS_HELD_OUT, SnapshotManifest};
 use crate::corpus::RecordFilter;
@@ -54,7 +54,8 @@ pub(super) fn export(job: &mut Job<'_>, run: &Run, snapshot: &SnapshotManifest) 
     };
     let checkpoint = exported(job, run);
     let loaded = load_model(&checkpoint).map_err(RefreshError::failed("export"))?;
-    let vocabulary_path = vocabulary(job, run)?;
+    let trained = trained_by(job, run)?;
+    let vocabulary_path = trained.data.vocabulary;
     let broken = || vocabulary_path.display().to_string();
     let vocabulary = std::fs::read(&vocabulary_path).map_err(|error| RefreshError::of(broken(), true, error))?;
     let positions = loaded.model.config.positions.max(0) as usize;
@@ -78,6 +79,7 @@ pub(super) fn export(job: &mut Job<'_>, run: &Run, snapshot: &SnapshotManifest) 
         opset: step.opset,
         keep_f32: step.keep_f32.clone(),
         max_tokens,
+        late_interaction: trained.loss.token_wise,
         vocabulary,
         facts,
         force: false,

@@ -107,8 +107,8 @@ fn quoted(path: &Path) -> String {
     format!("{:?}", path.display().to_string())
 }
 
-/// The vocabulary of the model that is exported.
-pub(super) fn vocabulary(job: &Job<'_>, run: &Run) -> Result<PathBuf, RefreshError> {
+/// How the model that is exported was trained.
+pub(super) fn trained_by(job: &Job<'_>, run: &Run) -> Result<TrainConfig, RefreshError> {
     let (path, mut set) = match &job.config.distil {
         Some(distil) => (&distil.config, distil.set.clone()),
         None => (&job.config.train.config, job.config.train.set.clone()),
@@ -118,8 +118,7 @@ pub(super) fn vocabulary(job: &Job<'_>, run: &Run) -> Result<PathBuf, RefreshErr
         set.push("distil.teacher=\"\"".to_owned());
     }
     set.extend(on_snapshot(job, run));
-    let config = TrainConfig::read(path, &set).map_err(|error| RefreshError::of(path.display().to_string(), true, error))?;
-    Ok(config.data.vocabulary)
+    TrainConfig::read(path, &set).map_err(|error| RefreshError::of(path.display().to_string(), true, error))
 }
 
 fn check_start(init: &Path, config: &TrainConfig) -> Result<(), RefreshError> {

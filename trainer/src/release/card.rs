@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use astromech_schemas::manifest::{Manifest, Precision};
+use astromech_schemas::manifest::{Manifest, Precision, Similarity};
 use serde::Deserialize;
 
 use crate::export::verify::Measured;
@@ -58,7 +58,13 @@ pub(super) fn model_card(manifest: &Manifest, facts: &CardFacts, model: &ModelFa
     let precisions: Vec<_> = manifest.precisions.iter().map(|precision| precision.as_str()).collect();
     line(format_args!("| graphs | {}; opset {} |\n", precisions.join(", "), manifest.opset));
     line(format_args!("| parameters | {} |\n", a.parameters));
-    line(format_args!("| embedding | {} numbers, unit length |\n\n", manifest.embedding_dim));
+    let compared = match manifest.similarity {
+        Similarity::Cosine => String::new(),
+        Similarity::LateInteraction { image_tokens, text_tokens } => {
+            format!(" a token; compared token by token: {image_tokens} of a picture, up to {text_tokens} of a text")
+        }
+    };
+    line(format_args!("| embedding | {} numbers, unit length{compared} |\n\n", manifest.embedding_dim));
 
     line(format_args!("## Architecture\n\n| tower | width | layers | heads | feed-forward |\n|---|---|---|---|---|\n"));
     let image = format!("image, {} px in patches of {}", manifest.image.size, a.patch);

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use astromech_towers::MatchScore;
+use astromech_towers::{MatchScore, TextStates};
 use safetensors::tensor::{Dtype, TensorView};
 
 use super::ReleaseError;
-use crate::export::runtime::{GraphInputs, GraphOutputs};
+use crate::export::runtime::{Encoded, GraphInputs, GraphOutputs};
 
 /// The file: inputs (pair i is picture i with text i) and what the graphs made of them.
 pub(super) fn golden_file(inputs: &GraphInputs, outputs: &GraphOutputs) -> Result<Vec<u8>, ReleaseError> {
@@ -20,7 +20,7 @@ pub(super) fn golden_file(inputs: &GraphInputs, outputs: &GraphOutputs) -> Resul
     };
     let column = |of: fn(&MatchScore) -> f32| floats(outputs.matches.iter().map(of));
     let dim = outputs.images.first().map_or(0, |image| image.embedding.len());
-    let entries = [
+    let mut entries = vec![
         (
             "pixels",
             Dtype::U8,
@@ -39,6 +39,16 @@ pub(super) fn golden_file(inputs: &GraphInputs, outputs: &GraphOutputs) -> Resul
         ("itm_text", Dtype::F32, vec![count], column(|score| score.itm_text)),
         ("itm_image", Dtype::F32, vec![count], column(|score| score.itm_image)),
     ];
+    if let Some(rows) = outputs.images.first().and_then(|image| image.tokens.as_ref()) {
+        let image = outputs.images.iter().filter_map(|image| image.tokens.as_deref()).flatten().copied();
+        entries.push(("image_tokens", Dtype::F32, vec![count, rows.len() / dim.max(1), dim], floats(image)));
+        // Zero beyond a text's length, as the graph gives them.
+        let padded = |text: &Encoded<TextStates>| {
+            let rows = text.tokens.iter().flat_map(|rows| rows.iter().copied());
+            rows.chain(std::iter::repeat(0.0)).take(length * dim).collect::<Vec<f32>>()
+        };
+        entries.push(("text_tokens", Dtype::F32, vec![count, length, dim], floats(outputs.texts.iter().flat_map(padded))));
+    }
     let fail = |error: safetensors::SafeTensorError| ReleaseError::Samples(error.to_string());
     let views = entries
         .iter()

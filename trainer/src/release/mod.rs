@@ -11,7 +11,7 @@ use std::path::Path;
 
 use astromech_schemas::Fingerprint;
 use astromech_schemas::manifest::{
-    Architecture, BundleFile, ImageInput, MANIFEST_SCHEMA, Manifest, Precision, StackSize, TextInput, Training, hex,
+    Architecture, BundleFile, ImageInput, Manifest, Precision, Similarity, StackSize, TextInput, Training, hex,
 };
 use astromech_towers::{Bundle, Tokenizer, Towers, TowersConfig};
 use sha2::{Digest as _, Sha256};
@@ -49,6 +49,8 @@ pub struct ReleaseOptions {
     pub max_tokens: usize,
     /// Parts of the names of layers that stay f32 in int8 graphs: see [`GraphOptions::keep_f32`].
     pub keep_f32: Vec<String>,
+    /// Whether items are compared token by token: for a model trained with `loss.token_wise`.
+    pub late_interaction: bool,
     /// The vocabulary's file.
     pub vocabulary: Vec<u8>,
     /// What only people can say of it, and how it was trained.
@@ -95,8 +97,13 @@ pub fn release_weights(
     let mut manifest = manifest(config, options)?;
     let mut staged = StagedFolder::create(out, options.force)?;
     let graphs = |staged: &mut StagedFolder, precision| -> Result<TowerGraphs, ReleaseError> {
-        let graph_options =
-            GraphOptions { precision, opset: options.opset, max_tokens: options.max_tokens, keep_f32: options.keep_f32.clone() };
+        let graph_options = GraphOptions {
+            precision,
+            opset: options.opset,
+            max_tokens: options.max_tokens,
+            keep_f32: options.keep_f32.clone(),
+            late_interaction: options.late_interaction,
+        };
         for (tower, bytes) in Tower::ALL.into_iter().zip(export_all(config, weights, &graph_options)?) {
             staged.write(&precision.graph_file(tower.as_str()), &bytes)?;
         }
@@ -222,8 +229,13 @@ fn manifest(config: &ModelConfig, options: &ReleaseOptions) -> Result<Manifest, 
     let parameters = R2d2::numel(&alive).map_err(crate::export::ExportError::from)?;
     let stack = |width, layers, heads, mlp| StackSize { width, layers, heads, mlp };
     let (v, t, c) = (&config.vision, &config.text, &config.cross);
+    let similarity = if options.late_interaction {
+        Similarity::LateInteraction { image_tokens: v.tokens() as u32, text_tokens: options.max_tokens as u32 }
+    } else {
+        Similarity::Cosine
+    };
     Ok(Manifest {
-        schema: MANIFEST_SCHEMA,
+        schema: similarity.schema(),
         name: options.name.clone(),
         fingerprint: Manifest::compute_fingerprint(&[]),
         parent: options.parent.clone(),
@@ -235,6 +247,7 @@ fn manifest(config: &ModelConfig, options: &ReleaseOptions) -> Result<Manifest, 
             parameters: parameters as u64,
         },
         embedding_dim: config.embed as u32,
+        similarity,
         precisions: options.precisions.clone(),
         opset: options.opset,
         image: ImageInput {

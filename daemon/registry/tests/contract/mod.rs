@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use astromech_registry::{Registry, RegistryError, RegistryOptions, Signer, Trust, generate_key};
+use astromech_schemas::Similarity;
 use astromech_schemas::manifest::{Architecture, BundleFile, ImageInput, Precision, StackSize, TextInput, Training, hex};
 use astromech_schemas::{Fingerprint, Manifest, Release};
 use sha2::{Digest as _, Sha256};
@@ -60,6 +61,7 @@ pub fn bundle(dir: &Path, seed: u8, large: usize) -> PathBuf {
         parent: None,
         architecture: Architecture { vision: stack, patch: 1, text: stack, cross: stack, parameters: 0 },
         embedding_dim: 3,
+        similarity: Similarity::Cosine,
         precisions: vec![Precision::F32],
         opset: 20,
         image: ImageInput { size: 8, resize: "squash".to_owned(), filter: "bicubic".to_owned(), mean: [0.5; 3], std: [0.5; 3] },

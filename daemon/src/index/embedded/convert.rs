@@ -12,7 +12,7 @@ use qdrant_edge::{
 use uuid::Uuid;
 
 use crate::index::guard::{self, Condition, VECTORS};
-use crate::index::{Change, IndexError, Stored, payload};
+use crate::index::{Change, IndexError, Space, Stored, payload};
 
 /// Most points of one operation: the guard is evaluated for each point against each condition.
 const OPERATION_POINTS_MAX: usize = 256;
@@ -26,14 +26,14 @@ pub(super) struct Batch {
 
 impl Batch {
     /// The changes by kind; at most one change of each point.
-    pub(super) fn of(changes: Vec<&Change>) -> Vec<Self> {
+    pub(super) fn of(changes: Vec<&Change>, space: &Space) -> Vec<Self> {
         let mut by_kind: BTreeMap<Kind, Vec<&Change>> = BTreeMap::new();
         for change in changes {
             by_kind.entry(change.kind).or_default().push(change);
         }
         let batch = |(kind, changes): (Kind, Vec<&Change>)| Self {
             kind,
-            operations: changes.chunks(OPERATION_POINTS_MAX).flat_map(operations).collect(),
+            operations: changes.chunks(OPERATION_POINTS_MAX).flat_map(|changes| operations(changes, space)).collect(),
             points: changes.len() as u64,
         };
         by_kind.into_iter().map(batch).collect()
@@ -47,10 +47,10 @@ impl Batch {
 }
 
 /// The guarded upsert, then the removal of vectors that the stored versions don't have.
-fn operations(changes: &[&Change]) -> Vec<UpdateOperation> {
+fn operations(changes: &[&Change], space: &Space) -> Vec<UpdateOperation> {
     let guard = guard::guard(changes.iter().map(|change| (change.point_id, change.version)));
     let upsert = UpdateOperation::PointOperation(PointOperations::UpsertPointsConditional(ConditionalInsertOperation {
-        points_op: PointInsertOperations::PointsList(changes.iter().map(|change| to_point(change)).collect()),
+        points_op: PointInsertOperations::PointsList(changes.iter().map(|change| to_point(change, space)).collect()),
         condition: to_filter(&guard),
         update_mode: None,
     }));
@@ -60,11 +60,15 @@ fn operations(changes: &[&Change]) -> Vec<UpdateOperation> {
     std::iter::once(upsert).chain(removals).collect()
 }
 
-fn to_point(change: &Change) -> PointStructPersisted {
-    let vectors: HashMap<String, VectorPersisted> = VECTORS
-        .into_iter()
-        .filter_map(|name| change.vector(name).map(|values| (name.to_owned(), VectorPersisted::Dense(values.to_vec()))))
-        .collect();
+fn to_point(change: &Change, space: &Space) -> PointStructPersisted {
+    let to_vector = |values: &[f32]| {
+        if space.similarity.is_cosine() {
+            return VectorPersisted::Dense(values.to_vec());
+        }
+        VectorPersisted::MultiDense(values.chunks_exact(space.embedding_dim as usize).map(<[f32]>::to_vec).collect())
+    };
+    let vectors: HashMap<String, VectorPersisted> =
+        VECTORS.into_iter().filter_map(|name| change.vector(name).map(|values| (name.to_owned(), to_vector(values)))).collect();
     PointStructPersisted {
         id: PointId::Uuid(change.point_id),
         vector: VectorStructPersisted::Named(vectors),

@@ -10,7 +10,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::Path;
 
-use astromech_schemas::Fingerprint;
+use astromech_schemas::{Fingerprint, Similarity};
 use serde::{Deserialize, Serialize};
 
 use super::Tuning;
@@ -29,6 +29,8 @@ struct Meta {
     layout: u32,
     fingerprint: Fingerprint,
     embedding_dim: u32,
+    #[serde(default, skip_serializing_if = "Similarity::is_cosine")]
+    similarity: Similarity,
     bundle: String,
 }
 
@@ -45,7 +47,7 @@ pub(super) fn open(root: &Path, space: &Space, tuning: Tuning) -> Result<Shards,
         }
         Err(error) => return Err(io(&meta_path, "reading it", &error)),
     }
-    Shards::open(root, space.embedding_dim, tuning, lock)
+    Shards::open(root, space, tuning, lock)
 }
 
 /// What [`open`] would find, create or refuse.
@@ -121,6 +123,9 @@ fn check(root: &Path, bytes: &[u8], space: &Space) -> Result<(), IndexError> {
     if meta.embedding_dim != space.embedding_dim {
         return refuse(format!("its vectors have {} numbers, not {}", meta.embedding_dim, space.embedding_dim));
     }
+    if meta.similarity != space.similarity {
+        return refuse(format!("its similarity is {:?}, this bundle's is {:?}", meta.similarity, space.similarity));
+    }
     Ok(())
 }
 
@@ -135,6 +140,7 @@ fn write_meta(root: &Path, space: &Space) -> Result<(), IndexError> {
         layout: LAYOUT,
         fingerprint: space.fingerprint.clone(),
         embedding_dim: space.embedding_dim,
+        similarity: space.similarity,
         bundle: space.bundle.clone(),
     };
     write_whole(root, META_FILE, &meta)

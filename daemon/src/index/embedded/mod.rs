@@ -24,7 +24,7 @@ pub use self::catalog::EmbeddedCatalog;
 use self::convert::Batch;
 use self::shard::Shards;
 use self::writer::Job;
-use super::guard::{Condition, check, check_vector};
+use super::guard::{Condition, check};
 use super::video::{self, Points};
 use super::{Change, Finding, Index, IndexError, Page, Query, Scope, Space, Stored, VECTOR_IMAGE};
 
@@ -151,7 +151,7 @@ impl Drop for EmbeddedIndex {
 
 impl Points for EmbeddedIndex {
     async fn write(&self, changes: Vec<&Change>) -> Result<(), IndexError> {
-        let batches = Batch::of(changes);
+        let batches = Batch::of(changes, &self.space);
         self.submit(|reply| Job::Apply { batches, reply }).await
     }
 
@@ -178,7 +178,7 @@ impl Index for EmbeddedIndex {
 
     fn apply<'a>(&'a self, changes: &'a [Change]) -> BoxFuture<'a, Result<(), IndexError>> {
         async move {
-            check(changes, &self.space.fingerprint, self.space.embedding_dim)?;
+            check(changes, &self.space)?;
             if changes.is_empty() {
                 return Ok(());
             }
@@ -189,8 +189,7 @@ impl Index for EmbeddedIndex {
 
     fn search<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Vec<Stored>, IndexError>> {
         async move {
-            check_vector(&query.vector, self.space.embedding_dim)
-                .map_err(|problem| IndexError::Mismatch(format!("the query's vector {problem}")))?;
+            self.space.check_query(query)?;
             if query.kind == Kind::Video && query.vector_name == VECTOR_IMAGE {
                 return video::search(self, query).await;
             }

@@ -10,9 +10,9 @@ use std::sync::{Mutex, PoisonError, RwLock};
 
 use astromech_schemas::Kind;
 use qdrant_edge::{
-    CountRequest, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard, EdgeVectorParamsBuilder, NamedQuery, OperationResult,
-    PointId, QueryEnum, ScrollRequest, SearchRequest, UpdateOperation, VectorInternal, WalOptions, WithPayloadInterface,
-    WithVector,
+    CountRequest, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard, EdgeVectorParamsBuilder, MultiVectorComparator,
+    MultiVectorConfig, NamedQuery, OperationResult, PointId, QueryEnum, ScrollRequest, SearchRequest, TypedMultiDenseVector,
+    UpdateOperation, VectorInternal, WalOptions, WithPayloadInterface, WithVector,
 };
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ use super::convert::{to_error, to_filter, to_stored};
 use super::folder::io;
 use crate::index::guard::{VECTORS, live};
 use crate::index::payload::is_tombstone;
-use crate::index::{IndexError, Page, Query, Scope, Stored};
+use crate::index::{IndexError, Page, Query, Scope, Space, Stored};
 
 /// Unit of a file's block count (stat(2)).
 const BLOCK_BYTES: u64 = 512;
@@ -33,8 +33,8 @@ pub(super) struct Shards {
 }
 
 impl Shards {
-    pub(super) fn open(root: &Path, embedding_dim: u32, tuning: Tuning, lock: File) -> Result<Self, IndexError> {
-        let [a, b, c, d] = Kind::ALL.map(|kind| Shard::open(root.join(kind.collection()), embedding_dim, tuning));
+    pub(super) fn open(root: &Path, space: &Space, tuning: Tuning, lock: File) -> Result<Self, IndexError> {
+        let [a, b, c, d] = Kind::ALL.map(|kind| Shard::open(root.join(kind.collection()), space.clone(), tuning));
         Ok(Self { shards: [a?, b?, c?, d?], lock: Mutex::new(Some(lock)) })
     }
 
@@ -63,7 +63,7 @@ impl Shards {
 /// syncs to every flush. Every write comes from the one writing thread; reads come from any.
 pub(super) struct Shard {
     path: PathBuf,
-    embedding_dim: u32,
+    space: Space,
     tuning: Tuning,
     /// `None` once closed. Written only to close, or to reopen with a shorter log.
     engine: RwLock<Option<EdgeShard>>,
@@ -72,10 +72,10 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    fn open(path: PathBuf, embedding_dim: u32, tuning: Tuning) -> Result<Self, IndexError> {
+    fn open(path: PathBuf, space: Space, tuning: Tuning) -> Result<Self, IndexError> {
         fs::create_dir_all(&path).map_err(|error| io(&path, "creating it", &error))?;
-        let engine = caught("opening the index", || load(&path, embedding_dim, tuning))?;
-        Ok(Self { path, embedding_dim, tuning, engine: RwLock::new(Some(engine)), written: AtomicU64::new(0) })
+        let engine = caught("opening the index", || load(&path, &space, tuning))?;
+        Ok(Self { path, space, tuning, engine: RwLock::new(Some(engine)), written: AtomicU64::new(0) })
     }
 
     /// Runs work on the open engine; its panics become errors.
@@ -133,7 +133,7 @@ impl Shard {
         });
         let cut = closed
             .and_then(|()| remove_closed_logs(&self.log_path()).map_err(|error| io(&self.log_path(), "cutting the log", &error)));
-        *guard = Some(caught("opening the index again", || load(&self.path, self.embedding_dim, self.tuning))?);
+        *guard = Some(caught("opening the index again", || load(&self.path, &self.space, self.tuning))?);
         cut
     }
 
@@ -148,8 +148,14 @@ impl Shard {
 
     /// The nearest points, but for the frames of the videos `beside`.
     pub(super) fn search(&self, query: &Query, beside: &[Uuid], limit: usize) -> Result<Vec<Stored>, IndexError> {
+        let vector = if self.space.similarity.is_cosine() {
+            VectorInternal::Dense(query.vector.clone())
+        } else {
+            let tokens = TypedMultiDenseVector::try_from_flatten(query.vector.clone(), self.space.embedding_dim as usize);
+            VectorInternal::MultiDense(tokens.map_err(|error| to_error("searching", &error))?)
+        };
         let request = SearchRequest {
-            query: QueryEnum::Nearest(NamedQuery::new(VectorInternal::Dense(query.vector.clone()), query.vector_name)),
+            query: QueryEnum::Nearest(NamedQuery::new(vector, query.vector_name)),
             filter: query.filter.condition_beside(beside).as_ref().map(to_filter),
             params: None,
             limit,
@@ -161,7 +167,7 @@ impl Shard {
         let hits = self.with("searching", |engine| engine.search(request))?;
         let mut stored = Vec::with_capacity(hits.len());
         for hit in hits {
-            let hit = to_stored(hit.id, hit.score, hit.payload)?;
+            let hit = to_stored(hit.id, self.space.score(hit.score, query), hit.payload)?;
             // Between a delete and the removal of its leftover vectors a search can still see the tombstone.
             if !is_tombstone(&hit.payload) {
                 stored.push(hit);
@@ -199,7 +205,7 @@ impl Shard {
     }
 }
 
-fn load(path: &Path, embedding_dim: u32, tuning: Tuning) -> OperationResult<EdgeShard> {
+fn load(path: &Path, space: &Space, tuning: Tuning) -> OperationResult<EdgeShard> {
     let wal = WalOptions { segment_capacity: tuning.log_file_bytes, ..WalOptions::default() };
     let optimizers = EdgeOptimizersConfig {
         indexing_threshold: Some((tuning.index_above_bytes >> 10).max(1)),
@@ -207,7 +213,10 @@ fn load(path: &Path, embedding_dim: u32, tuning: Tuning) -> OperationResult<Edge
     };
     let mut config = EdgeConfig::builder().wal_options(wal).optimizers(optimizers);
     for vector in VECTORS {
-        config = config.vector(vector, EdgeVectorParamsBuilder::new(embedding_dim as usize, Distance::Cosine).build());
+        let params = EdgeVectorParamsBuilder::new(space.embedding_dim as usize, Distance::Cosine);
+        let max_sim = MultiVectorConfig { comparator: MultiVectorComparator::MaxSim };
+        let params = if space.similarity.is_cosine() { params } else { params.multivector_config(max_sim) };
+        config = config.vector(vector, params.build());
     }
     let config = config.build();
     // The engine writes its configuration before its first segment, and `load` makes the segment that a kill in between left out.

@@ -2,14 +2,15 @@
 
 use qdrant_client::qdrant::points_update_operation::{DeleteVectors, Operation, PointStructList};
 use qdrant_client::qdrant::{
-    self, Filter, NamedVectors, PointId, PointStruct, PointsUpdateOperation, Range, Value, Vector, VectorsSelector, point_id,
+    self, Filter, NamedVectors, PointId, PointStruct, PointsUpdateOperation, Range, Value, Vector, VectorInput, VectorsSelector,
+    point_id,
 };
 use serde_json::Map;
 use std::collections::HashMap;
 use uuid::Uuid;
 
 use crate::index::guard::{self, Condition, VECTORS};
-use crate::index::{Change, IndexError, Stored, payload};
+use crate::index::{Change, IndexError, Space, Stored, payload};
 
 /// A point ready to send, with the data that its guard needs.
 pub(super) struct Prepared<'a> {
@@ -22,18 +23,36 @@ pub(super) struct Prepared<'a> {
 /// Bytes of a point's id, of its condition in the guard and of its place in the leftovers' condition.
 const GUARD_BYTES: usize = 256;
 
-pub(super) fn prepare(change: &Change) -> Prepared<'_> {
+pub(super) fn prepare<'a>(change: &'a Change, space: &Space) -> Prepared<'a> {
     let fields = payload::build(change);
     let mut bytes = GUARD_BYTES + payload::bytes(&fields);
     let mut vectors = NamedVectors::default();
     for name in VECTORS {
         if let Some(values) = change.vector(name) {
             bytes += size_of_val(values);
-            vectors = vectors.add_vector(name, Vector::new_dense(values.to_vec()));
+            vectors = vectors.add_vector(name, to_vector(values, space));
         }
     }
     let fields: HashMap<String, Value> = fields.into_iter().map(|(key, value)| (key, Value::from(value))).collect();
     Prepared { change, point: PointStruct::new(to_point_id(change.point_id), vectors, fields), bytes }
+}
+
+/// One vector, or the tokens' in a space of late interaction.
+fn to_vector(values: &[f32], space: &Space) -> Vector {
+    if space.similarity.is_cosine() { Vector::new_dense(values.to_vec()) } else { Vector::new_multi(to_rows(values, space)) }
+}
+
+/// As [`to_vector`], to ask with.
+pub(super) fn to_input(values: &[f32], space: &Space) -> VectorInput {
+    if space.similarity.is_cosine() {
+        VectorInput::new_dense(values.to_vec())
+    } else {
+        VectorInput::new_multi(to_rows(values, space))
+    }
+}
+
+fn to_rows(values: &[f32], space: &Space) -> Vec<Vec<f32>> {
+    values.chunks_exact(space.embedding_dim as usize).map(<[f32]>::to_vec).collect()
 }
 
 /// The operations of one request: the guarded upsert, then the removal of vectors that the stored versions don't have.

@@ -16,17 +16,17 @@ use std::time::Duration;
 use astromech_schemas::{Fingerprint, Kind};
 use futures::future::{BoxFuture, FutureExt as _, try_join_all};
 use qdrant_client::qdrant::{
-    CountPointsBuilder, DeletePointsBuilder, GetPointsBuilder, QueryPointGroupsBuilder, QueryPointsBuilder, ScrollPointsBuilder,
-    UpdateBatchPointsBuilder,
+    CountPointsBuilder, DeletePointsBuilder, GetPointsBuilder, QuantizationSearchParamsBuilder, QueryPointGroupsBuilder,
+    QueryPointsBuilder, ScrollPointsBuilder, SearchParamsBuilder, UpdateBatchPointsBuilder,
 };
 use qdrant_client::{Qdrant, QdrantError};
 use uuid::Uuid;
 
 pub use self::catalog::QdrantCatalog;
-use self::convert::{Prepared, from_point_id, operations, prepare, to_filter, to_point_id, to_stored};
+use self::convert::{Prepared, from_point_id, operations, prepare, to_filter, to_input, to_point_id, to_stored};
 use self::error::from_client;
 use self::setup::Setup;
-use super::guard::{Condition, check, check_vector, live};
+use super::guard::{Condition, check, live};
 use super::payload::{FIELD_VIDEO, is_tombstone};
 use super::video::{self, Points};
 use super::{Change, Finding, Index, IndexError, Page, Query, Scope, Space, Stored, VECTOR_IMAGE};
@@ -98,7 +98,7 @@ impl QdrantIndex {
     ///
     /// # Errors
     /// [`IndexError::Transient`] when the server does not answer; [`IndexError::Mismatch`] when it is older than 1.16, refuses the API key,
-    /// or has a collection or alias of another fingerprint, dimension, distance or set of vectors.
+    /// or has a collection or alias of another fingerprint, dimension, similarity, distance or set of vectors.
     pub async fn open(options: &QdrantOptions, space: &Space) -> Result<Self, IndexError> {
         let client = client(options)?;
         Setup { client: &client, url: &options.url, space, beside: options.beside }.run().await?;
@@ -124,7 +124,7 @@ impl QdrantIndex {
         let mut batch: Vec<Prepared<'_>> = Vec::with_capacity(changes.len());
         let mut bytes = 0;
         for change in changes {
-            let prepared = prepare(change);
+            let prepared = prepare(change, &self.space);
             if !batch.is_empty() && (batch.len() == REQUEST_POINTS_MAX || bytes + prepared.bytes > REQUEST_BYTES_MAX) {
                 self.write(kind, std::mem::take(&mut batch)).await?;
                 bytes = 0;
@@ -164,7 +164,7 @@ impl Points for QdrantIndex {
 
     async fn frames(&self, query: &Query, found: &[Uuid], videos: usize) -> Result<Vec<Stored>, IndexError> {
         let request = QueryPointGroupsBuilder::new(self.name(Kind::Video), FIELD_VIDEO)
-            .query(query.vector.clone())
+            .query(to_input(&query.vector, &self.space))
             .using(query.vector_name)
             .limit(videos as u64)
             .group_size(1_u64)
@@ -175,7 +175,7 @@ impl Points for QdrantIndex {
         };
         let answer = self.client.query_groups(request).await.map_err(self.error("searching frames"))?;
         let groups = answer.result.map(|result| result.groups).unwrap_or_default();
-        groups.into_iter().flat_map(|group| group.hits).map(|point| to_stored(point.id, point.score, point.payload)).collect()
+        groups.into_iter().flat_map(|group| group.hits).map(|point| to_stored(point.id, self.space.score(point.score, query), point.payload)).collect()
     }
 }
 
@@ -189,7 +189,7 @@ impl Index for QdrantIndex {
             if self.closed.load(Ordering::Acquire) {
                 return Err(IndexError::Mismatch("the index is closed".to_owned()));
             }
-            check(changes, &self.space.fingerprint, self.space.embedding_dim)?;
+            check(changes, &self.space)?;
             video::apply(self, changes).await
         }
         .boxed()
@@ -197,16 +197,22 @@ impl Index for QdrantIndex {
 
     fn search<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Vec<Stored>, IndexError>> {
         async move {
-            check_vector(&query.vector, self.space.embedding_dim)
-                .map_err(|problem| IndexError::Mismatch(format!("the query's vector {problem}")))?;
+            self.space.check_query(query)?;
             if query.kind == Kind::Video && query.vector_name == VECTOR_IMAGE {
                 return video::search(self, query).await;
             }
             let request = QueryPointsBuilder::new(self.name(query.kind))
-                .query(query.vector.clone())
+                .query(to_input(&query.vector, &self.space))
                 .using(query.vector_name)
                 .limit(u64::from(query.limit))
                 .with_payload(true);
+            let request = if self.space.similarity.is_cosine() {
+                request
+            } else {
+                // Multivectors want quantising; the hits' scores are still those of the whole numbers.
+                let exact = QuantizationSearchParamsBuilder::default().rescore(true);
+                request.params(SearchParamsBuilder::default().quantization(exact))
+            };
             let request = match query.filter.condition() {
                 Some(condition) => request.filter(to_filter(&condition)),
                 None => request,
@@ -214,7 +220,7 @@ impl Index for QdrantIndex {
             let answer = self.client.query(request).await.map_err(self.error("searching"))?;
             let mut hits = Vec::with_capacity(answer.result.len());
             for point in answer.result {
-                let stored = to_stored(point.id, point.score, point.payload)?;
+                let stored = to_stored(point.id, self.space.score(point.score, query), point.payload)?;
                 // Between a delete and the removal of its leftover vectors a search can still see the tombstone.
                 if !is_tombstone(&stored.payload) {
                     hits.push(stored);

@@ -6,8 +6,8 @@ use astromech_schemas::Kind;
 use futures::future::try_join_all;
 use qdrant_client::qdrant::{
     self, BoolIndexParamsBuilder, CollectionInfo, CreateAliasBuilder, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder,
-    Distance, IntegerIndexParamsBuilder, KeywordIndexParamsBuilder, VectorParams, VectorParamsBuilder, VectorsConfigBuilder,
-    vectors_config,
+    Distance, IntegerIndexParamsBuilder, KeywordIndexParamsBuilder, MultiVectorComparator, MultiVectorConfig,
+    MultiVectorConfigBuilder, VectorParams, VectorParamsBuilder, VectorsConfigBuilder, vectors_config,
 };
 use qdrant_client::{Qdrant, QdrantError};
 use serde_json::{Value, json};
@@ -146,14 +146,19 @@ impl Setup<'_> {
     pub(super) async fn create_collection(&self, name: &str, more: Option<(&str, Value)>) -> Result<(), IndexError> {
         let mut vectors = VectorsConfigBuilder::default();
         for vector in VECTORS {
-            vectors
-                .add_named_vector_params(vector, VectorParamsBuilder::new(u64::from(self.space.embedding_dim), Distance::Cosine));
+            let params = VectorParamsBuilder::new(u64::from(self.space.embedding_dim), Distance::Cosine);
+            let max_sim = || MultiVectorConfigBuilder::new(MultiVectorComparator::MaxSim);
+            let params = if self.space.similarity.is_cosine() { params } else { params.multivector_config(max_sim()) };
+            vectors.add_named_vector_params(vector, params);
         }
-        let ours = json!({
+        let mut ours = json!({
             "fingerprint": self.space.fingerprint,
             "embedding_dim": self.space.embedding_dim,
             "bundle": self.space.bundle,
         });
+        if !self.space.similarity.is_cosine() {
+            ours["similarity"] = json!(self.space.similarity);
+        }
         let mut metadata = HashMap::from([(METADATA_KEY.to_owned(), ours)]);
         metadata.extend(more.map(|(key, value)| (key.to_owned(), value)));
         let request = CreateCollectionBuilder::new(name).vectors_config(vectors).metadata(metadata);
@@ -162,7 +167,7 @@ impl Setup<'_> {
         Ok(())
     }
 
-    /// Fingerprint, dimension, distance and vector names, each as this daemon would have made it.
+    /// Fingerprint, dimension, similarity, distance and vector names, each as this daemon would have made it.
     pub(super) fn check_collection(&self, name: &str, info: &CollectionInfo) -> Result<(), IndexError> {
         let refuse = |what: String| {
             let fix = "start with the bundle that it was made for, or delete the collection to build it anew";
@@ -191,6 +196,15 @@ impl Setup<'_> {
             }
             if params.distance() != Distance::Cosine {
                 return refuse(format!("vector `{vector}` is compared by {:?}, not by Cosine", params.distance()));
+            }
+            let found = params.multivector_config.as_ref().map(MultiVectorConfig::comparator);
+            let wanted = (!self.space.similarity.is_cosine()).then_some(MultiVectorComparator::MaxSim);
+            if found != wanted {
+                let form = |form: Option<MultiVectorComparator>| match form {
+                    None => "one vector an item".to_owned(),
+                    Some(comparator) => format!("a multivector of tokens compared by {comparator:?}"),
+                };
+                return refuse(format!("vector `{vector}` is {}, this bundle's is {}", form(found), form(wanted)));
             }
         }
         Ok(())

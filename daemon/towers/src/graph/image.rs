@@ -6,7 +6,7 @@ use ort::session::{HasSelectedOutputs, RunOptions};
 use ort::value::TensorRef;
 
 use super::GraphOptions;
-use super::session::{Graph, fetch, floats};
+use super::session::{Graph, Outputs, fetch, floats};
 use crate::{Bundle, ImageStates, PreparedImage, Tower, TowersError};
 
 /// `image.onnx` on one session.
@@ -14,6 +14,8 @@ pub struct ImageGraph {
     graph: Graph,
     fetch_embedding: RunOptions<HasSelectedOutputs>,
     fetch_all: RunOptions<HasSelectedOutputs>,
+    /// Tokens of a picture where the bundle is one of late interaction.
+    tokens: Option<usize>,
     size: usize,
     dim: usize,
     /// Normalised value of every byte, by channel.
@@ -27,8 +29,16 @@ pub struct ImageGraph {
 pub struct ImageOutput {
     /// Unit vector.
     pub embedding: Vec<f32>,
+    /// Unit vectors of the tokens, one after another; only of a bundle of late interaction.
+    pub tokens: Option<Box<[f32]>>,
     /// Hidden states, when asked for.
     pub states: Option<Arc<ImageStates>>,
+}
+
+impl ImageOutput {
+    fn new(embedding: &[f32]) -> Self {
+        Self { embedding: embedding.to_vec(), tokens: None, states: None }
+    }
 }
 
 impl ImageGraph {
@@ -38,10 +48,12 @@ impl ImageGraph {
     /// The graph is not in the bundle or does not load, or the provider is absent.
     pub fn open(bundle: &Bundle, options: GraphOptions) -> Result<Self, TowersError> {
         let image = &bundle.manifest.image;
+        let outputs = Outputs::of(bundle);
         Ok(Self {
-            graph: Graph::open(bundle, Tower::Image, options, &["pixels"], &["embedding", "states"])?,
-            fetch_embedding: fetch(Tower::Image, &["embedding"])?,
-            fetch_all: fetch(Tower::Image, &["embedding", "states"])?,
+            graph: Graph::open(bundle, Tower::Image, options, &["pixels"], outputs.all)?,
+            fetch_embedding: fetch(Tower::Image, outputs.vectors)?,
+            fetch_all: fetch(Tower::Image, outputs.all)?,
+            tokens: outputs.has_tokens.then(|| bundle.manifest.similarity.image_vectors_max()),
             size: image.size as usize,
             dim: bundle.manifest.embedding_dim as usize,
             table: normalise_table(image.mean, image.std),
@@ -66,7 +78,7 @@ impl ImageGraph {
             }
             normalise(image.pixels(), &self.table, target);
         }
-        let Self { graph, size, dim, pixels, .. } = self;
+        let Self { graph, size, dim, pixels, tokens, .. } = self;
         let tower = graph.tower.as_str();
         let error = |reason: String| TowersError::graph(tower, reason);
         let shape = [images.len(), 3, *size, *size];
@@ -78,8 +90,14 @@ impl ImageGraph {
             .map_err(|problem| error(problem.to_string()))?;
         let shape = [Some(images.len()), Some(*dim)];
         let (_, embeddings) = floats(outputs.get("embedding"), "embedding", &shape).map_err(error)?;
-        let mut result: Vec<ImageOutput> =
-            embeddings.chunks_exact(*dim).map(|embedding| ImageOutput { embedding: embedding.to_vec(), states: None }).collect();
+        let mut result: Vec<ImageOutput> = embeddings.chunks_exact(*dim).map(ImageOutput::new).collect();
+        if let Some(tokens) = *tokens {
+            let shape = [Some(images.len()), Some(tokens), Some(*dim)];
+            let (_, rows) = floats(outputs.get("tokens"), "tokens", &shape).map_err(error)?;
+            for (output, rows) in result.iter_mut().zip(rows.chunks_exact(tokens * *dim)) {
+                output.tokens = Some(rows.into());
+            }
+        }
         if with_states {
             let (shape, states) = floats(outputs.get("states"), "states", &[Some(images.len()), None, None]).map_err(error)?;
             let (tokens, width) = (shape[1], shape[2]);

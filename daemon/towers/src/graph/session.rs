@@ -84,6 +84,26 @@ fn unavailable(provider: Provider, missing: impl ToString) -> TowersError {
     TowersError::ProviderUnavailable { provider: provider_name(provider), missing: missing.to_string() }
 }
 
+/// What an image or text graph of a bundle gives.
+pub(super) struct Outputs {
+    /// Every output.
+    pub(super) all: &'static [&'static str],
+    /// Those without the states.
+    pub(super) vectors: &'static [&'static str],
+    /// Whether `tokens` is among them.
+    pub(super) has_tokens: bool,
+}
+
+impl Outputs {
+    pub(super) fn of(bundle: &Bundle) -> Self {
+        if bundle.manifest.similarity.is_cosine() {
+            Self { all: &["embedding", "states"], vectors: &["embedding"], has_tokens: false }
+        } else {
+            Self { all: &["embedding", "states", "tokens"], vectors: &["embedding", "tokens"], has_tokens: true }
+        }
+    }
+}
+
 /// A session with its inputs and outputs checked by name.
 pub(super) struct Graph {
     pub(super) session: Session,

@@ -6,7 +6,7 @@ use ort::session::{HasSelectedOutputs, RunOptions};
 use ort::value::TensorRef;
 
 use super::GraphOptions;
-use super::session::{Graph, fetch, floats};
+use super::session::{Graph, Outputs, fetch, floats};
 use crate::{Bundle, PreparedText, TextStates, Tower, TowersError};
 
 /// `text.onnx` on one session.
@@ -14,6 +14,8 @@ pub struct TextGraph {
     graph: Graph,
     fetch_embedding: RunOptions<HasSelectedOutputs>,
     fetch_all: RunOptions<HasSelectedOutputs>,
+    /// Whether the bundle is one of late interaction.
+    has_tokens: bool,
     dim: usize,
     max_tokens: usize,
     /// The batch tensors' memory, kept from batch to batch.
@@ -26,8 +28,16 @@ pub struct TextGraph {
 pub struct TextOutput {
     /// Unit vector.
     pub embedding: Vec<f32>,
+    /// Unit vectors of the tokens at the text's true length, one after another; only of a bundle of late interaction.
+    pub tokens: Option<Box<[f32]>>,
     /// Hidden states at the text's true length, when asked for.
     pub states: Option<Arc<TextStates>>,
+}
+
+impl TextOutput {
+    fn new(embedding: &[f32]) -> Self {
+        Self { embedding: embedding.to_vec(), tokens: None, states: None }
+    }
 }
 
 impl TextGraph {
@@ -36,10 +46,12 @@ impl TextGraph {
     /// # Errors
     /// The graph is not in the bundle or does not load, or the provider is absent.
     pub fn open(bundle: &Bundle, options: GraphOptions) -> Result<Self, TowersError> {
+        let outputs = Outputs::of(bundle);
         Ok(Self {
-            graph: Graph::open(bundle, Tower::Text, options, &["input_ids", "attention_mask"], &["embedding", "states"])?,
-            fetch_embedding: fetch(Tower::Text, &["embedding"])?,
-            fetch_all: fetch(Tower::Text, &["embedding", "states"])?,
+            graph: Graph::open(bundle, Tower::Text, options, &["input_ids", "attention_mask"], outputs.all)?,
+            fetch_embedding: fetch(Tower::Text, outputs.vectors)?,
+            fetch_all: fetch(Tower::Text, outputs.all)?,
+            has_tokens: outputs.has_tokens,
             dim: bundle.manifest.embedding_dim as usize,
             max_tokens: bundle.manifest.text.max_tokens as usize,
             ids: Vec::new(),
@@ -70,7 +82,7 @@ impl TextGraph {
             return Ok(Vec::new());
         }
         self.fill(texts, length)?;
-        let Self { graph, dim, ids, mask, .. } = self;
+        let Self { graph, dim, ids, mask, has_tokens, .. } = self;
         let tower = graph.tower.as_str();
         let error = |reason: String| TowersError::graph(tower, reason);
         let shape = [texts.len(), length];
@@ -83,8 +95,14 @@ impl TextGraph {
             .map_err(|problem| error(problem.to_string()))?;
         let shape = [Some(texts.len()), Some(*dim)];
         let (_, embeddings) = floats(outputs.get("embedding"), "embedding", &shape).map_err(error)?;
-        let mut result: Vec<TextOutput> =
-            embeddings.chunks_exact(*dim).map(|embedding| TextOutput { embedding: embedding.to_vec(), states: None }).collect();
+        let mut result: Vec<TextOutput> = embeddings.chunks_exact(*dim).map(TextOutput::new).collect();
+        if *has_tokens {
+            let shape = [Some(texts.len()), Some(length), Some(*dim)];
+            let (_, rows) = floats(outputs.get("tokens"), "tokens", &shape).map_err(error)?;
+            for ((output, rows), text) in result.iter_mut().zip(rows.chunks_exact(length * *dim)).zip(texts) {
+                output.tokens = Some(rows[..text.ids().len() * *dim].into());
+            }
+        }
         if with_states {
             let shape = [Some(texts.len()), Some(length), None];
             let (shape, states) = floats(outputs.get("states"), "states", &shape).map_err(error)?;

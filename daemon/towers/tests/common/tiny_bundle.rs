@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use astromech_schemas::Manifest;
 use astromech_schemas::manifest::{Architecture, BundleFile, ImageInput, Precision, StackSize, TextInput, Training, hex};
+use astromech_schemas::{Manifest, Similarity};
 use astromech_towers::graph::{CrossGraph, CrossRequest, GraphOptions, ImageGraph, TextGraph};
 use astromech_towers::{Bundle, PreparedImage, Provider, Tokenizer};
 use safetensors::tensor::{Dtype, TensorView};
@@ -58,6 +58,7 @@ pub fn write_manifest(dir: &Path) {
         parent: None,
         architecture: Architecture { vision: stack(3), patch: 4, text: stack(2), cross: stack(2), parameters: 0 },
         embedding_dim: DIM as u32,
+        similarity: Similarity::Cosine,
         precisions: vec![Precision::F32],
         opset: 20,
         image: ImageInput {
