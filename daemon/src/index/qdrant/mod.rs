@@ -175,7 +175,11 @@ impl Points for QdrantIndex {
         };
         let answer = self.client.query_groups(request).await.map_err(self.error("searching frames"))?;
         let groups = answer.result.map(|result| result.groups).unwrap_or_default();
-        groups.into_iter().flat_map(|group| group.hits).map(|point| to_stored(point.id, self.space.score(point.score, query), point.payload)).collect()
+        groups
+            .into_iter()
+            .flat_map(|group| group.hits)
+            .map(|point| to_stored(point.id, self.space.score(point.score, query), point.payload))
+            .collect()
     }
 }
 
