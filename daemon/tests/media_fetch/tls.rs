@@ -7,11 +7,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::{LOCAL, Server, config, fetch, ok};
+use crate::support::{LOCAL, config, fetch};
 
 /// A certificate for `localhost` that it signed itself, and its key, made for this test and used nowhere else.
 const CERTIFICATE: &str = "MIIBmzCCAUGgAwIBAgIUSHJxr1QIxy4wyUsg+AmTB7v5I3AwCgYIKoZIzj0EAwIwFDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyNjE2MjUw\
@@ -41,10 +41,23 @@ async fn self_signed() -> u16 {
     port
 }
 
+/// A server that answers whatever it is sent in plain HTTP, as a host does whose TLS port is another one; returns its port.
+async fn plain_text() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read_buf(&mut Vec::new()).await;
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+        }
+    });
+    port
+}
+
 #[tokio::test]
 async fn a_certificate_that_nobody_vouches_for_and_a_host_that_speaks_no_tls_are_named_and_may_pass() {
     let signed_by_nobody = self_signed().await;
-    let plain = Server::start(&[("/a", ok("picture"))]).await.address.port();
+    let plain = plain_text().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mute = listener.local_addr().unwrap().port();
     let rules = format!(

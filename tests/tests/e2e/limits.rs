@@ -63,6 +63,8 @@ const OPEN: &[&str] = &[
     "a record's key in logs and spans",
     "WRITES_BYTES_MAX",
     "READ_TIMEOUT",
+    "FRAMES_AT_ONCE",
+    "points filled at a time",
 ];
 
 /// The first name of each row of the table, without its back ticks.
