@@ -174,7 +174,8 @@ fn a_plan_tells_what_a_start_would_make_or_refuse_and_changes_nothing() {
     let (code, new) = plan(&scenario, &commands);
     assert_eq!(code, Some(10), "{new:?}");
     let made = |what: &str| new.iter().filter(|(verdict, subject)| verdict == "create" && subject.starts_with(what)).count();
-    assert_eq!((made("collection "), made("alias "), made("group "), new.len()), (3, 3, 1, 7), "{new:?}");
+    let kinds = Kind::ALL.len();
+    assert_eq!((made("collection "), made("alias "), made("group "), new.len()), (kinds, kinds, 1, 2 * kinds + 1), "{new:?}");
 
     let mut daemon = Daemon::start(&scenario.config);
     scenario.wait_done(&mut daemon);
