@@ -118,7 +118,7 @@ pub fn index_options(config: &Config, beside: bool) -> IndexOptions {
         EngineConfig::Embedded { path } => IndexOptions::Embedded { path: path.clone() },
         EngineConfig::Qdrant { url, api_key, timeout } => IndexOptions::Qdrant(QdrantOptions {
             url: url.clone(),
-            api_key: api_key.as_ref().map(|key| key.reveal().to_owned()),
+            api_key: api_key.clone(),
             timeout: *timeout,
             connect_timeout: QDRANT_CONNECT_TIMEOUT.min(*timeout),
             beside,
@@ -203,6 +203,14 @@ pub fn api_limits(config: &Config) -> api::Limits {
 /// Who may call the HTTP interface and how often, as configured.
 pub fn api_access(config: &Config) -> api::Access {
     api::Access::new(&config.http.auth, config.http.rate.as_ref())
+}
+
+/// The certificate of the HTTP interface, where one is configured.
+///
+/// # Errors
+/// A file can't be read or is not what it should be.
+pub fn api_tls(config: &Config) -> Result<Option<Arc<api::Tls>>, api::TlsError> {
+    config.http.tls.as_ref().map(|files| api::Tls::load(files).map(Arc::new)).transpose()
 }
 
 /// From where the HTTP interface may show pictures, as configured.

@@ -4,6 +4,7 @@
 #   kafka.sh stop DIR | kill DIR  graceful, or at once with SIGKILL
 #   kafka.sh status DIR           exit 0 when it answers
 #   kafka.sh create-topics DIR [NAME:PARTITIONS[:KEY=VALUE]…]   without names: the topics of configs/
+# With DIR/secured/{server.pem,ca.pem,password} it also listens on KAFKA_SASL_SSL (PLAIN, SCRAM; user astromech) and KAFKA_MTLS, both by TLS.
 # With ASTROMECH_OWNER_PID set, the broker stops once that process is gone.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -11,7 +12,7 @@ JARS=$ASTROMECH_CACHE/kafka/$KAFKA_VERSION/libs
 HEAP=512m
 DEFAULT_TOPICS=(astromech.changes:4 astromech.results:4 astromech.dead-letters:4)
 
-usage() { sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+usage() { sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 [ $# -ge 2 ] || usage
 verb=$1
 mkdir -p "$2"
@@ -19,7 +20,8 @@ DIR=$(cd "$2" && pwd)
 shift 2
 HOME_DIR=$DIR/kafka ENV_FILE=$DIR/kafka.env LOG=$DIR/kafka.log
 
-KAFKA_PID='' PORT='' CONTROLLER_PORT=''
+KAFKA_PID='' PORT='' CONTROLLER_PORT='' SASL_PORT='' MTLS_PORT='' LISTENERS='' ADVERTISED='' PROTOCOLS='' SCRAM=()
+SECURED=$DIR/secured
 # A node of a cluster (kafka-cluster.sh): its number and the voters of the quorum lie beside its data. Alone it is node 1 of one.
 NODE_ID=1 VOTERS='' CLUSTER_ID='' REPLICAS=1 ISR_MIN=1
 load_cluster() {
@@ -33,10 +35,43 @@ load_state() {
   if [ -f "$ENV_FILE" ]; then . "$ENV_FILE"; fi
   if [ -f "$HOME_DIR/ports" ]; then read -r PORT CONTROLLER_PORT <"$HOME_DIR/ports"; fi
 }
-write_env() { printf 'KAFKA_BOOTSTRAP=127.0.0.1:%s\nKAFKA_PID=%s\n' "$PORT" "$1" | write_file "$ENV_FILE"; }
+write_env() {
+  {
+    printf 'KAFKA_BOOTSTRAP=127.0.0.1:%s\nKAFKA_PID=%s\n' "$PORT" "$1"
+    if [ -d "$SECURED" ]; then printf 'KAFKA_SASL_SSL=localhost:%s\nKAFKA_MTLS=localhost:%s\n' "$SASL_PORT" "$MTLS_PORT"; fi
+  } | write_file "$ENV_FILE"
+}
 running() { is_ours "$KAFKA_PID" "$HOME_DIR" && port_answers "$PORT"; }
 ready() { tail -c +"$LOG_FROM" "$LOG" | grep -q 'Kafka Server started' && port_answers "$PORT"; }
 java_jars() { env -u LD_LIBRARY_PATH java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$JARS/*" "$@"; }
+
+# Names are checked by clients: the certificate is localhost's.
+secure() {
+  [ -d "$SECURED" ] || return 0
+  if [ ! -f "$HOME_DIR/secured-ports" ]; then echo "$(free_port) $(free_port)" | write_file "$HOME_DIR/secured-ports"; fi
+  read -r SASL_PORT MTLS_PORT <"$HOME_DIR/secured-ports"
+  LISTENERS=,SASL_SSL://127.0.0.1:$SASL_PORT,MTLS://127.0.0.1:$MTLS_PORT
+  ADVERTISED=,SASL_SSL://localhost:$SASL_PORT,MTLS://localhost:$MTLS_PORT
+  PROTOCOLS=,SASL_SSL:SASL_SSL,MTLS:SSL
+  local password mechanism
+  password=$(<"$SECURED/password")
+  for mechanism in SCRAM-SHA-256 SCRAM-SHA-512; do SCRAM+=(--add-scram "$mechanism=[name=astromech,password=$password]"); done
+}
+secured_properties() {
+  [ -d "$SECURED" ] || return 0
+  local security=org.apache.kafka.common.security
+  cat <<EOP
+ssl.keystore.type=PEM
+ssl.keystore.location=$SECURED/server.pem
+ssl.truststore.type=PEM
+ssl.truststore.location=$SECURED/ca.pem
+listener.name.mtls.ssl.client.auth=required
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.sasl_ssl.plain.sasl.jaas.config=$security.plain.PlainLoginModule required user_astromech="$(<"$SECURED/password")";
+listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=$security.scram.ScramLoginModule required;
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=$security.scram.ScramLoginModule required;
+EOP
+}
 
 write_properties() {
   # Limits: records to 16 MiB (inline pictures); retention off, because tests carry old timestamps; sessions from 1 s, so that a rebalance is quick;
@@ -47,10 +82,10 @@ node.id=$NODE_ID
 $(if [ -n "$VOTERS" ]; then echo "controller.quorum.voters=$VOTERS"; else echo "controller.quorum.bootstrap.servers=127.0.0.1:$CONTROLLER_PORT"; fi)
 default.replication.factor=$REPLICAS
 min.insync.replicas=$ISR_MIN
-listeners=PLAINTEXT://127.0.0.1:$PORT,CONTROLLER://127.0.0.1:$CONTROLLER_PORT
-advertised.listeners=PLAINTEXT://127.0.0.1:$PORT,CONTROLLER://127.0.0.1:$CONTROLLER_PORT
+listeners=PLAINTEXT://127.0.0.1:$PORT,CONTROLLER://127.0.0.1:$CONTROLLER_PORT$LISTENERS
+advertised.listeners=PLAINTEXT://127.0.0.1:$PORT,CONTROLLER://127.0.0.1:$CONTROLLER_PORT$ADVERTISED
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT$PROTOCOLS
 inter.broker.listener.name=PLAINTEXT
 log.dirs=$HOME_DIR/data
 auto.create.topics.enable=false
@@ -70,6 +105,7 @@ group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
+$(secured_properties)
 EOP
 }
 
@@ -79,11 +115,12 @@ format_once() {
   local standalone=(--standalone)
   id=$CLUSTER_ID
   if [ -n "$VOTERS" ]; then standalone=(); else id=$(java_jars kafka.tools.StorageTool random-uuid 2>/dev/null); fi
-  out=$(java_jars kafka.tools.StorageTool format "${standalone[@]}" -t "$id" -c "$HOME_DIR/server.properties" 2>&1) ||
+  out=$(java_jars kafka.tools.StorageTool format "${standalone[@]}" "${SCRAM[@]}" -t "$id" -c "$HOME_DIR/server.properties" 2>&1) ||
     die "Kafka could not prepare $HOME_DIR/data: $out" "is the disk full, or the folder of another version? remove $HOME_DIR"
 }
 
 launch() {
+  secure
   write_properties
   format_once
   touch "$LOG"
@@ -120,7 +157,7 @@ start() {
     stop_process Kafka "$KAFKA_PID" "$HOME_DIR"
     # Another process took the port between our look and the bind: new ports, where no client knows the old ones yet.
     if [ -n "$VOTERS" ] || [ -f "$ENV_FILE" ] || ! tail -c +"$LOG_FROM" "$LOG" | grep -q 'Address already in use'; then break; fi
-    rm -rf "$HOME_DIR/ports" "$HOME_DIR/data" # the ports are in the formatted data
+    rm -rf "$HOME_DIR/ports" "$HOME_DIR/secured-ports" "$HOME_DIR/data" # the ports are in the formatted data
   done
   if port_answers "$PORT"; then die "Kafka did not start: another process holds its port $PORT" "end that process, or remove $DIR to start afresh on other ports"; fi
   die "Kafka did not start (attempt $attempt)" "read $LOG; Java 17 or newer is needed: $(java -version 2>&1 | head -n 1)"

@@ -3,16 +3,18 @@
 #   qdrant.sh start DIR            writes DIR/qdrant.env: QDRANT_URL (gRPC), QDRANT_HTTP, QDRANT_PID; again on the same DIR: same ports, same data
 #   qdrant.sh stop DIR | kill DIR  graceful, or at once with SIGKILL
 #   qdrant.sh status DIR           exit 0 when it is ready
+# With DIR/secured/{certificate.pem,key.pem,api-key} it speaks TLS only and wants the key.
 # With ASTROMECH_OWNER_PID set, the server stops once that process is gone.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 BINARY=$ASTROMECH_CACHE/qdrant/$QDRANT_VERSION/bin/qdrant
 
-usage() { sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+usage() { sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 [ $# -eq 2 ] || usage
 verb=$1
 mkdir -p "$2"
 DIR=$(cd "$2" && pwd)
+SECURED=$DIR/secured
 HOME_DIR=$DIR/qdrant ENV_FILE=$DIR/qdrant.env LOG=$DIR/qdrant.log
 
 QDRANT_PID='' HTTP_PORT='' GRPC_PORT=''
@@ -21,18 +23,26 @@ load_state() {
   if [ -f "$HOME_DIR/ports" ]; then read -r HTTP_PORT GRPC_PORT <"$HOME_DIR/ports"; fi
 }
 write_env() {
-  printf 'QDRANT_URL=http://127.0.0.1:%s\nQDRANT_HTTP=http://127.0.0.1:%s\nQDRANT_PID=%s\n' "$GRPC_PORT" "$HTTP_PORT" "$1" | write_file "$ENV_FILE"
+  local at=http://127.0.0.1
+  if [ -d "$SECURED" ]; then at=https://localhost; fi
+  printf 'QDRANT_URL=%s:%s\nQDRANT_HTTP=%s:%s\nQDRANT_PID=%s\n' "$at" "$GRPC_PORT" "$at" "$HTTP_PORT" "$1" | write_file "$ENV_FILE"
 }
-ready() { http_ok "$HTTP_PORT" /readyz && port_answers "$GRPC_PORT"; }
+# By TLS bash can ask for nothing: then open ports have to do.
+ready() { if [ -d "$SECURED" ]; then port_answers "$HTTP_PORT"; else http_ok "$HTTP_PORT" /readyz; fi && port_answers "$GRPC_PORT"; }
 running() { is_ours "$QDRANT_PID" "$HOME_DIR" && ready; }
 
 launch() {
   touch "$LOG"
+  local secured=()
+  if [ -d "$SECURED" ]; then
+    secured=(QDRANT__SERVICE__ENABLE_TLS=true QDRANT__TLS__CERT="$SECURED/certificate.pem" QDRANT__TLS__KEY="$SECURED/key.pem"
+      QDRANT__SERVICE__API_KEY="$(<"$SECURED/api-key")")
+  fi
   LOG_FROM=$(($(stat -c %s "$LOG") + 1))
   spawn "$HOME_DIR" "$LOG" env -C "$HOME_DIR" \
     QDRANT__SERVICE__HOST=127.0.0.1 QDRANT__SERVICE__HTTP_PORT="$HTTP_PORT" QDRANT__SERVICE__GRPC_PORT="$GRPC_PORT" \
     QDRANT__STORAGE__STORAGE_PATH="$HOME_DIR/storage" QDRANT__STORAGE__SNAPSHOTS_PATH="$HOME_DIR/snapshots" \
-    QDRANT__TELEMETRY_DISABLED=true QDRANT__LOG_LEVEL=INFO "$BINARY"
+    QDRANT__TELEMETRY_DISABLED=true QDRANT__LOG_LEVEL=INFO "${secured[@]}" "$BINARY"
   QDRANT_PID=$SPAWNED
   wait_ready Qdrant "$QDRANT_PID" "$LOG" ready
 }

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
-use super::Limits;
+use super::{Limits, Tls};
 
 /// Most bytes of a request's line and headers; also what is read of a body at once.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -51,7 +51,13 @@ impl Peer {
 ///
 /// # Errors
 /// The listening socket failed.
-pub(super) async fn serve(listener: TcpListener, router: Router, limits: &Limits, stop: CancellationToken) -> io::Result<()> {
+pub(super) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: &Limits,
+    tls: Option<Arc<Tls>>,
+    stop: CancellationToken,
+) -> io::Result<()> {
     let permits = Arc::new(Semaphore::new(limits.connections_max));
     let (connections, cut) = (TaskTracker::new(), CancellationToken::new());
     let _cut_when_dropped = cut.clone().drop_guard();
@@ -64,8 +70,17 @@ pub(super) async fn serve(listener: TcpListener, router: Router, limits: &Limits
         // Answers are small: don't let Nagle's algorithm hold them back.
         let _ = stream.set_nodelay(true);
         let connection = Connection::new(stream, limits.idle_timeout, permit);
-        let answering = answer(connection, Peer(peer.ip()), router.clone(), limits.read_timeout, stop.clone());
-        let cut = cut.clone();
+        let (peer, router, read_timeout) = (Peer(peer.ip()), router.clone(), limits.read_timeout);
+        let (acceptor, stop, cut) = (tls.as_ref().map(|tls| tls.acceptor()), stop.clone(), cut.clone());
+        let answering = async move {
+            let Some(acceptor) = acceptor else { return answer(connection, peer, router, read_timeout, stop).await };
+            // As long as the headers of a request may take: who connects and says nothing is cut off either way.
+            match tokio::time::timeout(read_timeout, acceptor.accept(connection)).await {
+                Ok(Ok(connection)) => answer(connection, peer, router, read_timeout, stop).await,
+                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                Err(_) => tracing::debug!("a TLS handshake took too long"),
+            }
+        };
         connections.spawn(async move { cut.run_until_cancelled(answering).await });
     }
     drop(listener);
@@ -96,7 +111,13 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 /// Answers the requests of one connection, the one under way to its end when `stop` is cancelled.
-async fn answer(connection: Connection, peer: Peer, router: Router, read_timeout: Duration, stop: CancellationToken) {
+async fn answer(
+    connection: impl AsyncRead + AsyncWrite + Unpin,
+    peer: Peer,
+    router: Router,
+    read_timeout: Duration,
+    stop: CancellationToken,
+) {
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);

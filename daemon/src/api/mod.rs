@@ -18,6 +18,7 @@ mod problem;
 mod rerank;
 mod rescore;
 mod search;
+mod tls;
 mod trace;
 
 use std::path::PathBuf;
@@ -30,12 +31,14 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 pub use auth::Access;
 pub use health::Info;
 pub use openapi::openapi_document;
 pub(crate) use problem::Problem;
 pub use search::{SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX, SEARCH_RESCORE_MAX, SearchError, search};
+pub use tls::{Tls, TlsError};
 
 use crate::config::Role;
 use crate::generation::{Generations, Live, Serving};
@@ -102,6 +105,8 @@ pub struct AppState {
     pub limits: Limits,
     /// Who may call, and how often.
     pub access: Access,
+    /// The certificate to serve with; `None` serves plain HTTP.
+    pub tls: Option<Arc<Tls>>,
     /// Queries that the page proposes; none where empty.
     pub examples: Vec<String>,
 }
@@ -128,8 +133,9 @@ pub enum ApiError {
 /// The listening socket failed.
 pub async fn serve(listener: TcpListener, state: Arc<AppState>, shutdown: CancellationToken) -> Result<(), ApiError> {
     let drain_max = state.limits.timeout + Duration::from_secs(1);
-    let limits = state.limits.clone();
-    let server = listener::serve(listener, router(state), &limits, shutdown.clone());
+    let (limits, tls) = (state.limits.clone(), state.tls.clone());
+    let _watching = tls.clone().map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.watch())));
+    let server = listener::serve(listener, router(state), &limits, tls, shutdown.clone());
     tokio::pin!(server);
     tokio::select! {
         result = &mut server => return Ok(result?),

@@ -22,7 +22,9 @@ use super::index::{Indexing, index_file};
 use super::signals::stop_on_signals;
 use super::{ConfigArg, output};
 use crate::api::{self, AppState};
-use crate::assemble::{api_access, api_limits, api_media, open_disk, open_index, start_rescorer, start_towers, warm_cache};
+use crate::assemble::{
+    api_access, api_limits, api_media, api_tls, open_disk, open_index, start_rescorer, start_towers, warm_cache,
+};
 use crate::config::Config;
 use crate::generation::{Live, Serving};
 use crate::index::Index;
@@ -206,10 +208,11 @@ impl Demo {
             media: api_media(&self.config),
             limits: api_limits(&self.config),
             access: api_access(&self.config),
+            tls: api_tls(&self.config).context("no HTTPS")?,
             examples: EXAMPLES.map(str::to_owned).into(),
         };
         let shown = if address.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], address.port())) } else { address };
-        let url = format!("http://{shown}/");
+        let url = format!("{}://{shown}/", if self.config.http.tls.is_some() { "https" } else { "http" });
         output::data(&format!("search page: {url}   (Ctrl-C ends)"));
         open_browser(&url);
         api::serve(listener, Arc::new(state), stop).await.context("http ended")

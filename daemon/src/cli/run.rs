@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::failure::{Usage, hinted};
 use super::signals::stop_on_signals;
 use crate::api::{self, AppState};
-use crate::assemble::{api_access, api_limits, api_media, open_disk, open_index, start_rescorer, start_towers};
+use crate::assemble::{api_access, api_limits, api_media, api_tls, open_disk, open_index, start_rescorer, start_towers};
 use crate::config::{Config, KafkaConfig, TopicConfig, VersionSource};
 use crate::door::{self, DoorParts};
 use crate::generation::{self, Ingest, Live, Reading, Serving, StartParts, Started};
@@ -47,6 +47,7 @@ async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
     };
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone()).context("no signal handler")?;
+    let tls = api_tls(&config).context("no HTTPS")?;
     let listener = bind(&config).await?;
     let mut conditions = vec![Condition::Bundle, Condition::Index, Condition::Kafka];
     conditions.extend(config.rescore.topics.as_ref().map(|_| Condition::RescoreTopic));
@@ -67,6 +68,7 @@ async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
         media: api_media(&config),
         limits: api_limits(&config),
         access: api_access(&config),
+        tls,
         examples: Vec::new(),
     });
     let served = CancellationToken::new();

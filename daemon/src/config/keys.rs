@@ -396,6 +396,7 @@ pub const SECTIONS: &[Section] = &[
     rollout::S3,
     http::SERVER,
     http::RATE,
+    http::TLS,
     http::AUTH,
     http::READ_KEYS,
     http::WRITE_KEYS,

@@ -24,8 +24,8 @@ pub use reference::reference_toml;
 pub use types::{
     AuthConfig, BackfillSource, BundleConfig, CacheConfig, Config, DiskConfig, EngineConfig, HttpConfig, IndexConfig,
     KafkaConfig, KeyConfig, LogConfig, MediaConfig, PipelineConfig, ProviderKind, RateConfig, RegistryConfig, RescoreConfig,
-    RescoreTopics, ResultsConfig, Role, RolloutConfig, RuntimeConfig, Secret, StatesForm, TelemetryConfig, TopicConfig,
-    TowerLimits, TowersSection, VersionSource, WeightsConfig,
+    RescoreTopics, ResultsConfig, Role, RolloutConfig, RuntimeConfig, Secret, StatesForm, TelemetryConfig, TlsConfig,
+    TopicConfig, TowerLimits, TowersSection, VersionSource, WeightsConfig,
 };
 
 /// Environment variables that the program itself reads; the configuration may name any others in `${…}`.

@@ -456,6 +456,15 @@ pub(super) fn probe(raw: &RawConfig, config: &Config, errors: &mut Vec<ConfigErr
         let problem = format!("{} is not there", manifest.display());
         missing("bundle", "path", problem, "name the folder of a bundle, relative to this file's folder");
     }
+    if let Some(tls) = &config.http.tls {
+        let files = [("certificate_file", Some(&tls.certificate_file)), ("key_file", Some(&tls.key_file))];
+        for (key, file) in files.into_iter().chain([("client_ca_file", tls.client_ca_file.as_ref())]) {
+            if let Some(Err(e)) = file.map(std::fs::File::open) {
+                let problem = format!("{} can't be read: {e}", file.map_or_else(String::new, |file| file.display().to_string()));
+                missing("http.tls", key, problem, "name a file that this user may read");
+            }
+        }
+    }
     for root in config.media.file_roots.iter().filter(|root| !root.is_dir()) {
         missing("media", "file_roots", format!("{} is no folder", root.display()), "create it or take it out");
     }

@@ -447,6 +447,17 @@ pub struct RateConfig {
     pub callers_max: usize,
 }
 
+/// `[http.tls]`, where it names a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The certificate and those that vouch for it, PEM.
+    pub certificate_file: PathBuf,
+    /// Its private key, PEM.
+    pub key_file: PathBuf,
+    /// Certificates that vouch for clients, PEM; `None` asks clients for none.
+    pub client_ca_file: Option<PathBuf>,
+}
+
 /// `[http]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct HttpConfig {
@@ -464,6 +475,8 @@ pub struct HttpConfig {
     pub rate: Option<RateConfig>,
     /// Who may call.
     pub auth: AuthConfig,
+    /// The certificate to serve with; `None` serves plain HTTP.
+    pub tls: Option<TlsConfig>,
 }
 
 /// `[telemetry]`, where it names a collector.

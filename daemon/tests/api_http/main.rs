@@ -15,4 +15,5 @@ mod rescore_limits;
 mod search;
 mod service;
 mod support;
+mod tls;
 mod videos;

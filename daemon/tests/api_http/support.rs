@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use astromech::api::{AppState, Limits, MediaRoots, serve};
-use astromech::assemble::{api_access, open_disk, start_rescorer};
+use astromech::api::{AppState, Limits, MediaRoots, Tls, serve};
+use astromech::assemble::{api_access, api_tls, open_disk, start_rescorer};
 use astromech::config::Config;
 use astromech::generation::{Live, Serving};
 use astromech::index::{Change, ChangeBody, Index, IndexOptions, Space, open};
@@ -69,6 +69,7 @@ pub struct Server {
     pub index: Arc<dyn Index>,
     pub rescorer: Option<Arc<Rescorer>>,
     pub config: Config,
+    pub tls: Option<Arc<Tls>>,
     pub readiness: Arc<Readiness>,
     pub metrics: Arc<Metrics>,
     pub stop: CancellationToken,
@@ -105,6 +106,7 @@ impl Server {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config = config(folder.path(), settings);
         let rescorer = start_rescorer(&config, &towers, &index, open_disk(&config, &metrics).await, &metrics).unwrap();
+        let tls = api_tls(&config).unwrap();
         let state = AppState {
             live: Arc::new(Live::new(Serving { towers: towers.clone(), index: Arc::clone(&index), rescorer: rescorer.clone() })),
             generations: None,
@@ -113,6 +115,7 @@ impl Server {
             media: MediaRoots { file_roots: vec![folder.path().join("root")], bytes_max: 100_000 },
             limits,
             access: api_access(&config),
+            tls: tls.clone(),
             examples: vec!["红色的汽车".to_owned()],
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -123,7 +126,7 @@ impl Server {
             async move { serve(listener, Arc::new(state), stop).await.unwrap() }
         });
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-        Self { address, client, towers, index, rescorer, config, readiness, metrics, stop, served, folder }
+        Self { address, client, towers, index, rescorer, config, tls, readiness, metrics, stop, served, folder }
     }
 
     pub fn root(&self) -> PathBuf {

@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 use astromech_e2e::daemon::run_to_end;
 use astromech_e2e::kafka::Progress;
 use astromech_e2e::world::scratch;
-use astromech_e2e::{Daemon, block_on, world};
+use astromech_e2e::{Daemon, block_on, wait_until, world};
 use astromech_schemas::Kind;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -130,6 +130,10 @@ fn groups_of_generations_are_shown_and_a_reset_names_the_one_it_means() {
 
 /// Everything that a plan could change by mistake.
 fn outside(scenario: &Scenario<'_>) -> Vec<String> {
+    // A broker's first question about a group makes its topic of offsets: the question is ours, not the plan's.
+    let progress = wait_until("the group's coordinator answers", STREAM_DEADLINE, || {
+        scenario.world.client.progress(&scenario.topics.changes, &scenario.config.group)
+    });
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &scenario.config.brokers);
     let consumer: BaseConsumer = config.create().expect("a consumer is made");
@@ -138,7 +142,6 @@ fn outside(scenario: &Scenario<'_>) -> Vec<String> {
         metadata.topics().iter().map(|topic| format!("topic {} {}", topic.name(), topic.partitions().len())).collect();
     let groups = consumer.fetch_group_list(None, STREAM_DEADLINE).expect("the broker answers");
     state.extend(groups.groups().iter().map(|group| format!("group {} {}", group.name(), group.members().len())));
-    let progress = scenario.world.client.progress(&scenario.topics.changes, &scenario.config.group);
     state.push(format!("{progress:?}"));
     let client = scenario.world.points.client();
     let (collections, aliases) = block_on(async { (client.list_collections().await, client.list_aliases().await) });

@@ -55,6 +55,28 @@ pub(super) const RATE: Section = Section {
     ]),
 };
 
+/// `[http.tls]`
+pub(super) const TLS: Section = Section {
+    name: "http.tls",
+    doc: "The certificate to serve HTTPS with; without it HTTP is plain. The files are read again when they change.",
+    form: SectionForm::Table(&[
+        key(
+            "certificate_file",
+            Text,
+            Default("\"\""),
+            "File of the certificate, then of those that vouch for it, in PEM; empty serves plain HTTP.",
+        ),
+        key("key_file", Text, Default("\"\""), "File of its private key, unencrypted, in PEM."),
+        key(
+            "client_ca_file",
+            Text,
+            Default("\"\""),
+            "File of the certificates in PEM that vouch for clients: who shows none of theirs is cut off, health checks included. Empty \
+             asks for none.",
+        ),
+    ]),
+};
+
 /// `[http.auth]`
 pub(super) const AUTH: Section = Section {
     name: "http.auth",

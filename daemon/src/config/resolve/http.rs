@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use super::{Resolver, View};
-use crate::config::types::{AuthConfig, HttpConfig, KeyConfig, RateConfig, Role, Secret};
+use crate::config::types::{AuthConfig, HttpConfig, KeyConfig, RateConfig, Role, Secret, TlsConfig};
 
 /// Shortest API key, characters: what is shorter could be guessed.
 const KEY_CHARS_MIN: usize = 16;
@@ -28,7 +28,31 @@ impl Resolver<'_> {
             read_timeout: view.millis("read_timeout_ms"),
             rate: self.http_rate(),
             auth: AuthConfig { keys: self.http_keys(), metrics_open: self.view("http.auth").flag("metrics_open") },
+            tls: self.http_tls(),
         }
+    }
+
+    fn http_tls(&mut self) -> Option<TlsConfig> {
+        let view = self.view("http.tls");
+        let file = |key: &str| Some(view.text(key)).filter(|text| !text.is_empty()).map(|text| self.join(text));
+        let (certificate, key, client_ca) = (file("certificate_file"), file("key_file"), file("client_ca_file"));
+        match (certificate, key) {
+            (Some(certificate_file), Some(key_file)) => {
+                return Some(TlsConfig { certificate_file, key_file, client_ca_file: client_ca });
+            }
+            (Some(_), None) => {
+                self.error(view, "key_file", "missing beside certificate_file", "name the file of its private key")
+            }
+            (None, Some(_)) => {
+                self.error(view, "certificate_file", "missing beside key_file", "name the file of the key's certificate");
+            }
+            (None, None) if client_ca.is_some() => {
+                let problem = "clients show certificates over TLS only, and there is none";
+                self.error(view, "client_ca_file", problem, "name certificate_file and key_file too");
+            }
+            (None, None) => {}
+        }
+        None
     }
 
     fn http_rate(&self) -> Option<RateConfig> {

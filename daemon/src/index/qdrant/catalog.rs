@@ -164,7 +164,7 @@ impl QdrantCatalog {
         if options.url.starts_with("https") {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(unusable)?;
         }
-        let key = options.api_key.as_ref().map(|key| key.parse().map_err(|_| self.no_key())).transpose()?;
+        let key = options.api_key.as_ref().map(|key| key.reveal().parse().map_err(|_| self.no_key())).transpose()?;
         let channel = endpoint.connect().await.map_err(unusable)?;
         Ok(CollectionsClient::with_interceptor(channel, ApiKey(key)))
     }

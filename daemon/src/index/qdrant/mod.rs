@@ -30,6 +30,7 @@ use super::guard::{Condition, check, live};
 use super::payload::{FIELD_VIDEO, is_tombstone};
 use super::video::{self, Points};
 use super::{Change, Finding, Index, IndexError, Page, Query, Scope, Space, Stored, VECTOR_IMAGE};
+use crate::config::Secret;
 use crate::generation::collection_name;
 
 /// Most bytes of one write request, about. The server itself sets no limit to a gRPC message; a proxy before it may.
@@ -43,7 +44,7 @@ pub struct QdrantOptions {
     /// gRPC address, for example `http://127.0.0.1:6334`; `https` for TLS with the system's roots.
     pub url: String,
     /// API key, if the server wants one.
-    pub api_key: Option<String>,
+    pub api_key: Option<Secret>,
     /// Longest time for one request.
     pub timeout: Duration,
     /// Longest time to connect.
@@ -68,7 +69,7 @@ impl QdrantOptions {
 /// A client for the server; nothing is asked yet.
 fn client(options: &QdrantOptions) -> Result<Qdrant, IndexError> {
     Qdrant::from_url(&options.url)
-        .api_key(options.api_key.clone())
+        .api_key(options.api_key.as_ref().map(Secret::reveal))
         .timeout(options.timeout)
         .connect_timeout(options.connect_timeout)
         .skip_compatibility_check()
