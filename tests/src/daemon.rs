@@ -48,6 +48,12 @@ pub struct DaemonConfig {
     pub session_timeout_ms: u32,
     /// More keys of `[index]`, lines of TOML.
     pub index_keys: String,
+    /// More keys of `[index.qdrant]`, lines of TOML.
+    pub qdrant_keys: String,
+    /// More keys of `[kafka.properties]`, lines of TOML.
+    pub kafka_properties: String,
+    /// Environment beside the harness's own.
+    pub env: Vec<(String, String)>,
     /// More TOML, appended as it is: whole tables.
     pub extra: String,
 }
@@ -69,6 +75,9 @@ impl DaemonConfig {
             allow_private_networks: true,
             session_timeout_ms: 6000,
             index_keys: String::new(),
+            qdrant_keys: String::new(),
+            kafka_properties: String::new(),
+            env: Vec::new(),
             extra: String::new(),
         }
     }
@@ -89,14 +98,18 @@ impl DaemonConfig {
              [index]\n{index}\n{engine}\n\
              [kafka]\nbrokers = {brokers}\ngroup = {group}\nresults_topic = {results}\ndead_letter_topic = {dead}\n\
              session_timeout_ms = {session}\ndrain_timeout_ms = {drain}\ncommit_interval_ms = 200\n\
-             [kafka.properties]\n\"heartbeat.interval.ms\" = \"500\"\n\"reconnect.backoff.max.ms\" = \"1000\"\n\
+             [kafka.properties]\n\"heartbeat.interval.ms\" = \"500\"\n\"reconnect.backoff.max.ms\" = \"1000\"\n{properties}\n\
              [[kafka.topics]]\nname = {changes}\nversion = \"field\"\n\
              [media]\nfile_roots = {roots}\nhttp_hosts = {hosts}\nallow_private_networks = {private}\n\
              [http]\nlisten = \"127.0.0.1:{port}\"\n{extra}",
             bundle = path(&self.bundle),
             provider = quote(&self.provider),
             engine = self.embedded.as_ref().map_or_else(
-                || format!("engine = \"qdrant\"\n[index.qdrant]\nurl = {}\ntimeout_ms = 3000", quote(&self.qdrant_url)),
+                || format!(
+                    "engine = \"qdrant\"\n[index.qdrant]\nurl = {}\ntimeout_ms = 3000\n{}",
+                    quote(&self.qdrant_url),
+                    self.qdrant_keys
+                ),
                 |folder| format!("engine = \"embedded\"\n[index.embedded]\npath = {}", path(folder)),
             ),
             brokers = quote(&self.brokers),
@@ -105,6 +118,7 @@ impl DaemonConfig {
             dead = quote(&self.topics.dead_letters),
             changes = quote(&self.topics.changes),
             index = self.index_keys,
+            properties = self.kafka_properties,
             session = self.session_timeout_ms,
             drain = self.session_timeout_ms / 3 * 2,
             private = self.allow_private_networks,
@@ -139,6 +153,7 @@ impl Daemon {
         let error = out.try_clone().expect("a second handle of the log");
         let mut command = outlived_by_nobody(paths::daemon_binary());
         command.arg("run").arg("--config").arg(&file).stdin(Stdio::null()).stdout(out).stderr(error);
+        command.envs(config.env.iter().cloned());
         command.envs(config.kill_at.map(|point| ("ASTROMECH_KILL_AT", point)));
         let child = command.spawn().unwrap_or_else(|e| panic!("{}: {e}", paths::daemon_binary().display()));
         Self { child, port, log }
@@ -281,7 +296,12 @@ impl Drop for Daemon {
 
 /// The daemon's command with `args`, run to its end: status and everything printed.
 pub fn run_to_end(args: &[&str]) -> (ExitStatus, String) {
-    let output = Command::new(paths::daemon_binary()).args(args).output();
+    run_to_end_with(args, &[])
+}
+
+/// As [`run_to_end`], with environment beside the harness's own.
+pub fn run_to_end_with(args: &[&str], env: &[(String, String)]) -> (ExitStatus, String) {
+    let output = Command::new(paths::daemon_binary()).args(args).envs(env.iter().cloned()).output();
     let output = output.unwrap_or_else(|e| panic!("{}: {e}", paths::daemon_binary().display()));
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     (output.status, text)

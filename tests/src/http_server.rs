@@ -5,10 +5,13 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
+use crate::authority::Certified;
 use crate::wait::{block_on, spawn};
 
 /// Longest head of a request, bytes.
@@ -25,13 +28,23 @@ struct Files {
 pub struct PictureHost {
     address: SocketAddr,
     files: Arc<Files>,
+    tls: Option<Arc<ServerConfig>>,
     accept: Option<JoinHandle<()>>,
 }
 
 impl PictureHost {
     /// A server on a free port of 127.0.0.1, answering.
     pub fn start() -> Self {
-        let mut host = Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), files: Arc::default(), accept: None };
+        Self::serving(None)
+    }
+
+    /// As [`PictureHost::start`], by TLS only, with this certificate.
+    pub fn start_tls(certificate: &Certified) -> Self {
+        Self::serving(Some(certificate.server_config()))
+    }
+
+    fn serving(tls: Option<Arc<ServerConfig>>) -> Self {
+        let mut host = Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), files: Arc::default(), tls, accept: None };
         host.up();
         host
     }
@@ -41,12 +54,21 @@ impl PictureHost {
         assert!(self.accept.is_none(), "the host is up already");
         let listener = block_on(TcpListener::bind(self.address)).unwrap_or_else(|e| panic!("{}: {e}", self.address));
         self.address = listener.local_addr().expect("a bound socket has an address");
-        let files = Arc::clone(&self.files);
+        let (files, acceptor) = (Arc::clone(&self.files), self.tls.clone().map(TlsAcceptor::from));
         self.accept = Some(spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let files = Arc::clone(&files);
+                let (files, acceptor) = (Arc::clone(&files), acceptor.clone());
                 // A client that goes away is its own matter.
-                tokio::spawn(async move { drop(answer(stream, &files).await) });
+                tokio::spawn(async move {
+                    match acceptor {
+                        None => drop(answer(stream, &files).await),
+                        Some(acceptor) => {
+                            if let Ok(stream) = acceptor.accept(stream).await {
+                                drop(answer(stream, &files).await);
+                            }
+                        }
+                    }
+                });
             }
         }));
     }
@@ -68,7 +90,8 @@ impl PictureHost {
 
     /// Address of `path`.
     pub fn url(&self, path: &str) -> String {
-        format!("http://localhost:{}{path}", self.address.port())
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://localhost:{}{path}", self.address.port())
     }
 
     /// The port.
@@ -89,7 +112,7 @@ impl Drop for PictureHost {
 }
 
 /// One request, one answer, then the connection closes.
-async fn answer(mut stream: TcpStream, files: &Files) -> std::io::Result<()> {
+async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, files: &Files) -> std::io::Result<()> {
     let mut head = Vec::new();
     while !head.windows(4).any(|window| window == b"\r\n\r\n") {
         if head.len() > HEAD_BYTES_MAX || stream.read_buf(&mut head).await? == 0 {

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod authority;
 pub mod browser;
 pub mod bundle;
 pub mod checks;
@@ -18,6 +19,7 @@ pub mod kafka;
 pub mod paths;
 pub mod points;
 pub mod refresh;
+pub mod secured;
 pub mod servers;
 pub mod slow_proxy;
 pub mod tally;

@@ -44,7 +44,7 @@ pub(crate) fn signal_pid(pid: &str, frozen: bool) {
 /// A broker (KRaft, one node) with its data in a folder. Stopped when dropped.
 #[derive(Debug)]
 pub struct Kafka {
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// `host:port` for clients.
     pub bootstrap: String,
 }

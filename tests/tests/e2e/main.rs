@@ -26,6 +26,7 @@ mod rescore_parity;
 mod rescore_topic;
 mod results;
 mod scenario;
+mod secured;
 mod slice;
 mod supply_chain;
 mod telemetry;
