@@ -224,7 +224,9 @@ fn refused(id: u32, url: &Url, status: StatusCode, body: &[u8]) -> AvroError {
             let hint = "check kafka.schema_registry.username and password_file";
             AvroError::Transient(format!("{url} answered {status}: {hint}"))
         }
-        (StatusCode::NOT_FOUND, _) => AvroError::Transient(format!("{url} answered {status}, not as a registry does; {URL_HINT}")),
+        (StatusCode::NOT_FOUND, _) => {
+            AvroError::Transient(format!("{url} answered {status}, not as a registry does; {URL_HINT}"))
+        }
         _ => AvroError::Transient(format!("{url} answered {status}")),
     }
 }

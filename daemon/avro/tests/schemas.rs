@@ -73,13 +73,8 @@ fn an_image_written_with_the_schema_to_register_is_read_as_an_image() {
 
 #[test]
 fn an_ad_written_with_the_schema_to_register_is_read_as_an_ad() {
-    let fields = [
-        ("kind", kind(Kind::Ad)),
-        ("title", "好".into()),
-        ("body", none()),
-        ("image", none()),
-        ("advertiser", some("Acme")),
-    ];
+    let fields =
+        [("kind", kind(Kind::Ad)), ("title", "好".into()), ("body", none()), ("image", none()), ("advertiser", some("Acme"))];
     let Item::Ad(ad) = item("ad", &fields) else { panic!("no ad") };
     assert_eq!((ad.title.as_str(), ad.body, ad.advertiser.as_deref()), ("好", None, Some("Acme")));
 }
