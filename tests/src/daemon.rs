@@ -48,6 +48,8 @@ pub struct DaemonConfig {
     pub session_timeout_ms: u32,
     /// More keys of `[index]`, lines of TOML.
     pub index_keys: String,
+    /// More keys of `[[kafka.topics]]`, lines of TOML.
+    pub topic_keys: String,
     /// More TOML, appended as it is: whole tables.
     pub extra: String,
 }
@@ -69,6 +71,7 @@ impl DaemonConfig {
             allow_private_networks: true,
             session_timeout_ms: 6000,
             index_keys: String::new(),
+            topic_keys: String::new(),
             extra: String::new(),
         }
     }
@@ -90,7 +93,7 @@ impl DaemonConfig {
              [kafka]\nbrokers = {brokers}\ngroup = {group}\nresults_topic = {results}\ndead_letter_topic = {dead}\n\
              session_timeout_ms = {session}\ndrain_timeout_ms = {drain}\ncommit_interval_ms = 200\n\
              [kafka.properties]\n\"heartbeat.interval.ms\" = \"500\"\n\"reconnect.backoff.max.ms\" = \"1000\"\n\
-             [[kafka.topics]]\nname = {changes}\nversion = \"field\"\n\
+             [[kafka.topics]]\nname = {changes}\nversion = \"field\"\n{topic}\
              [media]\nfile_roots = {roots}\nhttp_hosts = {hosts}\nallow_private_networks = {private}\n\
              [http]\nlisten = \"127.0.0.1:{port}\"\n{extra}",
             bundle = path(&self.bundle),
@@ -105,6 +108,7 @@ impl DaemonConfig {
             dead = quote(&self.topics.dead_letters),
             changes = quote(&self.topics.changes),
             index = self.index_keys,
+            topic = self.topic_keys,
             session = self.session_timeout_ms,
             drain = self.session_timeout_ms / 3 * 2,
             private = self.allow_private_networks,

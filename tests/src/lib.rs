@@ -18,6 +18,7 @@ pub mod kafka;
 pub mod paths;
 pub mod points;
 pub mod refresh;
+pub mod schema_registry;
 pub mod servers;
 pub mod slow_proxy;
 pub mod tally;
