@@ -10,19 +10,24 @@ use std::time::Duration;
 use astromech_avro::{AvroError, Registry, RegistryOptions, SCHEMA_BYTES_MAX, SCHEMAS_MAX, StartError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 const TIMEOUT: Duration = Duration::from_millis(500);
 const UNKNOWN: (u16, &str) = (404, r#"{"error_code":40403,"message":"Schema not found"}"#);
 
 /// Answers by path; paths it does not know are unknown ids.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Answers {
     by_path: Arc<Mutex<HashMap<String, (u16, String)>>>,
     asked: Arc<AtomicUsize>,
     last: Arc<Mutex<String>>,
     under_way: Arc<AtomicUsize>,
     most_under_way: Arc<AtomicUsize>,
+    /// Held while answers are held back.
+    gate: Arc<Semaphore>,
 }
+
+const GATE: u32 = 1000;
 
 impl Answers {
     fn set(&self, path: &str, status: u16, body: impl Into<String>) {
@@ -48,12 +53,13 @@ impl Answers {
         self.most_under_way.fetch_max(self.under_way.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
         let found = self.by_path.lock().unwrap().get(&path).cloned();
         let (status, body) = found.unwrap_or((UNKNOWN.0, UNKNOWN.1.to_owned()));
+        drop(self.gate.acquire().await.unwrap());
         if status == 0 {
             // Never: the client gives up first, and closes.
             let _ = stream.read(&mut chunk).await;
-            self.under_way.fetch_sub(1, Ordering::SeqCst);
             return;
         }
+        // Before the client can know and send the next one.
         self.under_way.fetch_sub(1, Ordering::SeqCst);
         let text = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
         let _ = stream.write_all(text.as_bytes()).await;
@@ -61,9 +67,20 @@ impl Answers {
 }
 
 async fn registry() -> (Answers, Registry) {
+    registry_within(TIMEOUT).await
+}
+
+async fn registry_within(timeout: Duration) -> (Answers, Registry) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/api/", listener.local_addr().unwrap()).parse().unwrap();
-    let answers = Answers::default();
+    let answers = Answers {
+        by_path: Arc::default(),
+        asked: Arc::default(),
+        last: Arc::default(),
+        under_way: Arc::default(),
+        most_under_way: Arc::default(),
+        gate: Arc::new(Semaphore::new(GATE as usize)),
+    };
     let served = answers.clone();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -71,7 +88,7 @@ async fn registry() -> (Answers, Registry) {
         }
     });
     let login = Some(("astro".to_owned(), "mech".to_owned()));
-    (answers, Registry::new(RegistryOptions { url, login, ca: None, timeout: TIMEOUT }).unwrap())
+    (answers, Registry::new(RegistryOptions { url, login, ca: None, timeout }).unwrap())
 }
 
 fn schema(text: &str) -> String {
@@ -141,19 +158,23 @@ async fn what_may_pass_is_never_unknown_and_is_asked_again() {
 
 #[tokio::test]
 async fn no_more_than_eight_requests_are_under_way_at_once() {
-    let (answers, registry) = registry().await;
+    let (answers, registry) = registry_within(Duration::from_secs(30)).await;
+    let shut = answers.gate.acquire_many(GATE).await.unwrap();
     let registry = Arc::new(registry);
     let callers: Vec<_> = (0..24)
         .map(|id| {
-            answers.set(&format!("/api/schemas/ids/{id}"), 0, "");
             let registry = Arc::clone(&registry);
             tokio::spawn(async move { registry.schema(id).await.map(drop) })
         })
         .collect();
-    for caller in callers {
-        assert!(matches!(caller.await.unwrap(), Err(AvroError::Transient(_))));
+    while answers.under_way.load(Ordering::SeqCst) < 8 {
+        tokio::task::yield_now().await;
     }
-    assert_eq!(answers.most_under_way.load(Ordering::SeqCst), 8);
+    drop(shut);
+    for caller in callers {
+        assert!(matches!(caller.await.unwrap(), Err(AvroError::Unknown { .. })));
+    }
+    assert_eq!((answers.asked(), answers.most_under_way.load(Ordering::SeqCst)), (24, 8));
 }
 
 #[tokio::test]
