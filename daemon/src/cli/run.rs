@@ -13,7 +13,7 @@ use super::failure::{Usage, hinted};
 use super::signals::stop_on_signals;
 use crate::api::{self, AppState};
 use crate::assemble::{api_access, api_limits, api_media, api_tls, open_disk, open_index, start_rescorer, start_towers};
-use crate::config::{Config, KafkaConfig, TopicConfig, VersionSource};
+use crate::config::{Config, KafkaConfig, RecordFormat, TopicConfig, VersionSource};
 use crate::door::{self, DoorParts};
 use crate::generation::{self, Ingest, Live, Reading, Serving, StartParts, Started};
 use crate::index::IndexError;
@@ -249,7 +249,8 @@ impl Reader {
             backoff: BackoffLimits::from(limits),
         };
         let (intake, pipeline) = door::start(topics, limits.bytes_in_flight_max, parts);
-        let topic = TopicConfig { name: topics.request.clone(), kind: None, version: VersionSource::Offset };
+        let topic =
+            TopicConfig { name: topics.request.clone(), kind: None, format: RecordFormat::Json, version: VersionSource::Offset };
         let kafka = KafkaConfig { group: topics.group.clone(), topics: vec![topic], ..self.kafka.clone() };
         let deps = SourceDeps {
             intake,

@@ -3,6 +3,7 @@
 mod http;
 mod rescore;
 mod rollout;
+mod schema_registry;
 
 /// What a key's value may be.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -255,6 +256,7 @@ pub const SECTIONS: &[Section] = &[
         doc: "As kafka.properties, each value read from the file that is named: the place for passwords.",
         form: SectionForm::Map("\"sasl.password\" = \"/run/secrets/kafka-password\""),
     },
+    schema_registry::SCHEMA_REGISTRY,
     Section {
         name: "kafka.topics",
         doc: "One for each topic to consume; at least one.",
@@ -265,6 +267,12 @@ pub const SECTIONS: &[Section] = &[
                 Choice(&["", "article", "image", "ad", "video"]),
                 Default("\"\""),
                 "Kind of every item in it; empty where each message carries its own (a delete: in the header astromech-kind).",
+            ),
+            key(
+                "format",
+                Choice(&["json", "avro"]),
+                Default("\"json\""),
+                "What values are. avro: Confluent's wire format, with schemas from kafka.schema_registry. A key is text in both.",
             ),
             key(
                 "version",

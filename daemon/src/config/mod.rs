@@ -14,6 +14,7 @@ pub mod keys;
 pub mod raw;
 mod reference;
 mod resolve;
+mod schema_registry;
 mod types;
 
 use std::path::Path;
@@ -21,6 +22,7 @@ use std::path::Path;
 pub use allowed_host::AllowedHost;
 pub use error::{ConfigError, ConfigErrors};
 pub use reference::reference_toml;
+pub use schema_registry::{RecordFormat, SchemaRegistryConfig};
 pub use types::{
     AuthConfig, BackfillSource, BundleConfig, CacheConfig, Config, DiskConfig, EngineConfig, HttpConfig, IndexConfig,
     KafkaConfig, KeyConfig, LogConfig, MediaConfig, PipelineConfig, ProviderKind, RateConfig, RegistryConfig, RescoreConfig,

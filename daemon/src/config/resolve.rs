@@ -3,6 +3,7 @@
 mod http;
 mod media;
 mod rollout;
+mod schema_registry;
 mod telemetry;
 
 use std::collections::BTreeMap;
@@ -232,7 +233,7 @@ impl<'a> Resolver<'a> {
 
     fn kafka(&mut self) -> Option<KafkaConfig> {
         let view = self.view("kafka");
-        let written = ["kafka", "kafka.results", "kafka.properties", "kafka.properties_files"]
+        let written = ["kafka", "kafka.results", "kafka.properties", "kafka.properties_files", "kafka.schema_registry"]
             .iter()
             .any(|name| self.raw.tables[name].line > 0);
         let topics = self.raw.arrays.get("kafka.topics").map_or(&[][..], Vec::as_slice);
@@ -255,6 +256,7 @@ impl<'a> Resolver<'a> {
             window_records_max: view.size("window_records_max"),
             properties: self.properties(),
             secret_properties: self.secret_properties(),
+            schema_registry: self.schema_registry(),
         };
         if config.drain_timeout >= config.session_timeout {
             let problem = format!(
@@ -290,6 +292,7 @@ impl<'a> Resolver<'a> {
             topics.push(TopicConfig {
                 name,
                 kind: view.text("kind").parse().ok(),
+                format: self.record_format(view),
                 version: match view.text("version") {
                     "timestamp" => VersionSource::Timestamp,
                     "offset" => VersionSource::Offset,

@@ -8,6 +8,7 @@ use astromech_schemas::manifest::Precision;
 use astromech_schemas::{Kind, RecordLimits};
 
 use super::allowed_host::AllowedHost;
+use super::schema_registry::{RecordFormat, SchemaRegistryConfig};
 use crate::telemetry::LogFormat;
 
 /// The whole configuration.
@@ -166,6 +167,8 @@ pub struct TopicConfig {
     pub name: String,
     /// Kind of every item in it; `None` where each message names its own.
     pub kind: Option<Kind>,
+    /// What its values are.
+    pub format: RecordFormat,
     /// Where versions come from.
     pub version: VersionSource,
 }
@@ -206,6 +209,8 @@ pub struct KafkaConfig {
     pub properties: BTreeMap<String, String>,
     /// Passed on to librdkafka, read from files.
     pub secret_properties: BTreeMap<String, Secret>,
+    /// Where the schemas of topics in Avro are.
+    pub schema_registry: Option<SchemaRegistryConfig>,
 }
 
 /// `[media]`

@@ -14,7 +14,7 @@ use super::throttle::Throttle;
 use crate::assemble::warm_cache;
 use crate::config::{Config, KafkaConfig};
 use crate::media::Media;
-use crate::pipeline::{self, Halt, KafkaOutlet, PipelineParts, PoisonBreaker, Refiller, TopicRules};
+use crate::pipeline::{self, AvroTopics, Halt, KafkaOutlet, PipelineParts, PoisonBreaker, Refiller, TopicRules};
 use crate::source::{self, Drained, SourceDeps, SourceError};
 use crate::telemetry::{Condition, Metrics, Readiness};
 
@@ -66,6 +66,7 @@ impl Ingest<'_> {
             readiness: Arc::clone(&self.readiness),
             halt: self.halt.clone(),
             rules: self.kafka.topics.iter().map(|topic| (Arc::from(topic.name.as_str()), TopicRules::from(topic))).collect(),
+            avro: AvroTopics::new(&self.kafka)?,
             poison: Some(PoisonBreaker::new(limits.poison_window, limits.poison_share_max)),
             results: self.kafka.results,
             warm,

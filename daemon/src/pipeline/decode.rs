@@ -61,7 +61,17 @@ pub struct Decoded {
 /// # Errors
 /// A [`Fault`] that names the field, the problem and the fix.
 pub fn decode(record: &Record, rules: TopicRules, limits: &RecordLimits) -> Result<Decoded, Fault> {
-    let Some(value) = &record.value else {
+    decode_value(record, record.value.as_deref(), rules, limits)
+}
+
+/// As [`decode`], with the JSON that the record's value stands for.
+pub(super) fn decode_value(
+    record: &Record,
+    value: Option<&[u8]>,
+    rules: TopicRules,
+    limits: &RecordLimits,
+) -> Result<Decoded, Fault> {
+    let Some(value) = value else {
         return decode_delete(record, rules, limits);
     };
     let item = decode_item(value, rules.kind, limits).map_err(|e| Fault::of_error(reason_of(&e), &e))?;

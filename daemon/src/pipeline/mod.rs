@@ -9,6 +9,7 @@
 //! Every wait in a task is one of three: for room, for something that may pass (tried for ever, with backoff), or for an answer that the
 //! fence or the halt ends. The writer alone writes to the index.
 
+mod avro;
 mod backoff;
 mod decode;
 mod enrich;
@@ -34,6 +35,7 @@ use astromech_towers::Towers;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+pub use avro::AvroTopics;
 pub use backoff::{Backoff, BackoffLimits};
 use enrich::Enricher;
 
@@ -76,6 +78,8 @@ pub struct PipelineParts {
     pub halt: Halt,
     /// How each topic's records are read.
     pub rules: HashMap<Arc<str>, TopicRules>,
+    /// Which topics are in Avro; `None` where none is.
+    pub avro: Option<Arc<AvroTopics>>,
     /// Whether to stop when most records are poison.
     pub poison: Option<PoisonBreaker>,
     /// What results carry.
@@ -125,6 +129,7 @@ pub fn start_refillable(config: &Config, parts: PipelineParts) -> (Intake, Refil
         throttle: parts.throttle,
         halt: parts.halt,
         rules: parts.rules,
+        avro: parts.avro,
         limits: config.record,
         backoff,
     });

@@ -11,8 +11,9 @@ use astromech_towers::{PreparedImage, PreparedText, Towers, TowersError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{Instrument as _, Span, debug, warn};
 
+use super::avro::{AvroTopics, decode_with};
 use super::backoff::{Backoff, BackoffLimits};
-use super::decode::{Decoded, TopicRules, decode};
+use super::decode::{Decoded, TopicRules};
 use super::enrich::Enricher;
 use super::fault::Fault;
 use super::halt::{Halt, HaltCause};
@@ -53,6 +54,7 @@ pub(super) struct Shared {
     pub(super) throttle: Option<Arc<Throttle>>,
     pub(super) halt: Halt,
     pub(super) rules: HashMap<Arc<str>, TopicRules>,
+    pub(super) avro: Option<Arc<AvroTopics>>,
     pub(super) limits: RecordLimits,
     pub(super) backoff: BackoffLimits,
 }
@@ -205,12 +207,13 @@ impl Shared {
         let Some(rules) = self.rules.get(&record.topic).copied() else {
             return Err(NotEmbedded::Left(Left::Halted));
         };
+        let schema = self.writer_schema(record).await?;
         let limits = self.limits;
         if record.bytes() <= INLINE_DECODE_BYTES_MAX {
-            return Ok(decode(record, rules, &limits)?);
+            return Ok(decode_with(schema.as_deref(), record, rules, &limits)?);
         }
         let record = Arc::clone(record);
-        let decoded = tokio::task::spawn_blocking(move || decode(&record, rules, &limits)).await;
+        let decoded = tokio::task::spawn_blocking(move || decode_with(schema.as_deref(), &record, rules, &limits)).await;
         let failed = |_| Fault::new(Reason::InvalidRecord, ".: the decoder failed on this record");
         Ok(decoded.map_err(failed)??)
     }

@@ -1,6 +1,7 @@
 //! The daemon end to end: one binary, so that all its tests share one real broker and one real Qdrant. They take turns: see
 //! `astromech_e2e::world`.
 
+mod avro;
 mod command_line;
 mod configuration;
 mod dead_letters;

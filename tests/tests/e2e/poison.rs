@@ -6,7 +6,7 @@ use astromech_e2e::checks::{assert_stored, header};
 use astromech_e2e::items::{Expected, Item};
 use astromech_e2e::kafka::PARTITIONS;
 use astromech_e2e::world::scratch;
-use astromech_e2e::{Daemon, Record, bundle, wait_until, world};
+use astromech_e2e::{Daemon, Record, Sent, bundle, wait_until, world};
 use astromech_schemas::dead_letter::{HEADER_DETAIL, HEADER_REASON, HEADER_VERSION};
 use base64::Engine as _;
 use serde_json::{Value, json};
@@ -120,9 +120,21 @@ pub fn assert_dead_letters(scenario: &mut Scenario, bad: &[Bad], odd: Vec<Item>)
     let sent = scenario.world.client.produce(&scenario.topics.changes, records);
     let mut daemon = Daemon::start(&scenario.config);
     scenario.wait_done(&mut daemon);
+    assert_buried(scenario, &daemon, bad, &Expected::of(&good), &sent);
+    daemon
+}
 
+/// Of what was `sent`, exactly `bad` is in the dead letters, byte-identical and with the right reasons, and `expected` is stored. Returns
+/// what each letter says.
+pub fn assert_buried(
+    scenario: &Scenario,
+    daemon: &Daemon,
+    bad: &[Bad],
+    expected: &Expected,
+    sent: &[Sent],
+) -> BTreeMap<&'static str, String> {
     let answers = scenario.answers();
-    answers.assert_nothing_lost(&sent);
+    answers.assert_nothing_lost(sent);
     assert_eq!(answers.repeats(), 0);
     let at: BTreeMap<_, _> = sent.iter().map(|s| ((s.partition, s.offset), s)).collect();
     let mut letters = BTreeMap::new();
@@ -137,7 +149,7 @@ pub fn assert_dead_letters(scenario: &mut Scenario, bad: &[Bad], odd: Vec<Item>)
         assert!(!header(letter, HEADER_DETAIL).is_empty());
         letters.insert(*position, (header(letter, HEADER_REASON), header(letter, HEADER_DETAIL)));
     }
-    let mut wrong = Vec::new();
+    let (mut wrong, mut details) = (Vec::new(), BTreeMap::new());
     for bad in bad {
         let (position, _) = at
             .iter()
@@ -148,16 +160,16 @@ pub fn assert_dead_letters(scenario: &mut Scenario, bad: &[Bad], odd: Vec<Item>)
             })
             .expect("it was sent");
         match letters.remove(position) {
-            Some((reason, _)) if reason == bad.reason => {}
+            Some((reason, detail)) if reason == bad.reason => drop(details.insert(bad.what, detail)),
             other => wrong.push(format!("{}: expected {}, found {other:?}", bad.what, bad.reason)),
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(letters.is_empty(), "dead letters of good records: {letters:?}");
-    assert_stored(&scenario.snapshot(), &Expected::of(&good), &bundle::manifest());
+    assert_stored(&scenario.snapshot(), expected, &bundle::manifest());
     let counted = daemon.metric("astromech_dead_letters_total", &[]);
     assert!((counted - bad.len() as f64).abs() < 0.5, "the metric counts {counted} dead letters");
-    daemon
+    details
 }
 
 #[test]

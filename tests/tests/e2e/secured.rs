@@ -57,6 +57,7 @@ fn config(secured: &Secured, topics: &Topics, brokers: &str, properties: &[(&str
         allow_private_networks: true,
         session_timeout_ms: 6000,
         index_keys: String::new(),
+        topic_keys: String::new(),
         qdrant_keys: format!("api_key_file = {}", quote(&secured.file("api-key"))),
         kafka_properties: lines,
         env: vec![("SSL_CERT_FILE".to_owned(), ca)],
