@@ -18,7 +18,7 @@ use crate::schema::WriterSchema;
 
 /// Most schemas that are remembered, and most unknown ids.
 pub const SCHEMAS_MAX: usize = 1000;
-/// How long an id stays unknown before the registry is asked again.
+/// How long an id stays unknown in the daemon.
 pub const UNKNOWN_FOR: Duration = Duration::from_secs(10);
 /// Largest answer of the registry, bytes.
 pub const SCHEMA_BYTES_MAX: usize = 1024 * 1024;
@@ -41,6 +41,8 @@ pub struct RegistryOptions {
     pub ca: Option<Vec<u8>>,
     /// Longest time for one request.
     pub timeout: Duration,
+    /// How long an id stays unknown before the registry is asked again: [`UNKNOWN_FOR`].
+    pub unknown_for: Duration,
 }
 
 type Known = Result<Arc<WriterSchema>, Invalid>;
@@ -51,6 +53,7 @@ pub struct Registry {
     url: Url,
     login: Option<(String, String)>,
     timeout: Duration,
+    unknown_for: Duration,
     requests: Semaphore,
     /// Schemas, and why the others can't be read: an id stands for the same schema for ever.
     known: Cache<u32, Known>,
@@ -104,6 +107,7 @@ impl Registry {
             url: options.url,
             login: options.login,
             timeout: options.timeout,
+            unknown_for: options.unknown_for,
             requests: Semaphore::new(REQUESTS_MAX),
             known: Cache::new(SCHEMAS_MAX),
             unknown: Cache::new(SCHEMAS_MAX),
@@ -118,7 +122,7 @@ impl Registry {
     pub async fn schema(&self, id: u32) -> Result<Arc<WriterSchema>, AvroError> {
         let known = self.known.get_or_insert_async(&id, async {
             // Another caller may have asked while this one waited.
-            if self.unknown.get(&id).is_some_and(|since| since.elapsed() < UNKNOWN_FOR) {
+            if self.unknown.get(&id).is_some_and(|since| since.elapsed() < self.unknown_for) {
                 return Err(AvroError::Unknown { id, problem: "unknown to the registry a moment ago".to_owned() });
             }
             let asked = self.ask(id).await;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use astromech_avro::{AvroError, Registry, RegistryOptions, SCHEMA_BYTES_MAX, SCHEMAS_MAX, StartError};
+use astromech_avro::{AvroError, Registry, RegistryOptions, SCHEMA_BYTES_MAX, SCHEMAS_MAX, StartError, UNKNOWN_FOR};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -67,10 +67,10 @@ impl Answers {
 }
 
 async fn registry() -> (Answers, Registry) {
-    registry_within(TIMEOUT).await
+    registry_within(TIMEOUT, UNKNOWN_FOR).await
 }
 
-async fn registry_within(timeout: Duration) -> (Answers, Registry) {
+async fn registry_within(timeout: Duration, unknown_for: Duration) -> (Answers, Registry) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/api/", listener.local_addr().unwrap()).parse().unwrap();
     let answers = Answers {
@@ -88,7 +88,7 @@ async fn registry_within(timeout: Duration) -> (Answers, Registry) {
         }
     });
     let login = Some(("astro".to_owned(), "mech".to_owned()));
-    (answers, Registry::new(RegistryOptions { url, login, ca: None, timeout }).unwrap())
+    (answers, Registry::new(RegistryOptions { url, login, ca: None, timeout, unknown_for }).unwrap())
 }
 
 fn schema(text: &str) -> String {
@@ -134,6 +134,17 @@ async fn an_unknown_id_is_remembered_for_a_moment_and_pushes_no_known_schema_out
 }
 
 #[tokio::test]
+async fn an_id_that_was_unknown_is_asked_for_again_after_its_time_and_may_be_known_then() {
+    let (answers, registry) = registry_within(TIMEOUT, Duration::ZERO).await;
+    for asked in 1..4 {
+        assert!(matches!(registry.schema(8).await, Err(AvroError::Unknown { .. })));
+        assert_eq!(answers.asked(), asked);
+    }
+    answers.set("/api/schemas/ids/8", 200, schema(r#""string""#));
+    registry.schema(8).await.unwrap();
+}
+
+#[tokio::test]
 async fn what_may_pass_is_never_unknown_and_is_asked_again() {
     let (answers, registry) = registry().await;
     for (status, body, says) in [
@@ -158,7 +169,7 @@ async fn what_may_pass_is_never_unknown_and_is_asked_again() {
 
 #[tokio::test]
 async fn no_more_than_eight_requests_are_under_way_at_once() {
-    let (answers, registry) = registry_within(Duration::from_secs(30)).await;
+    let (answers, registry) = registry_within(Duration::from_secs(30), UNKNOWN_FOR).await;
     let shut = answers.gate.acquire_many(GATE).await.unwrap();
     let registry = Arc::new(registry);
     let callers: Vec<_> = (0..24)
@@ -182,7 +193,8 @@ async fn a_registry_that_is_not_there_may_come_back() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
     drop(listener);
-    let registry = Registry::new(RegistryOptions { url, login: None, ca: None, timeout: TIMEOUT }).unwrap();
+    let registry =
+        Registry::new(RegistryOptions { url, login: None, ca: None, timeout: TIMEOUT, unknown_for: UNKNOWN_FOR }).unwrap();
     assert!(matches!(registry.schema(1).await, Err(AvroError::Transient(_))));
 }
 
@@ -234,7 +246,7 @@ async fn schemas_that_a_schema_refers_to_are_fetched_through_others_too_and_only
 fn a_ca_file_without_certificates_is_refused_at_the_start() {
     for pem in ["", "no certificate"] {
         let url = "https://localhost".parse().unwrap();
-        let options = RegistryOptions { url, login: None, ca: Some(pem.into()), timeout: TIMEOUT };
+        let options = RegistryOptions { url, login: None, ca: Some(pem.into()), timeout: TIMEOUT, unknown_for: UNKNOWN_FOR };
         assert!(matches!(Registry::new(options), Err(StartError::Ca)));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use astromech_avro::{AvroError, Invalid, Registry, RegistryOptions, WriterSchema, split};
+use astromech_avro::{AvroError, Invalid, Registry, RegistryOptions, UNKNOWN_FOR, WriterSchema, split};
 use astromech_schemas::RecordLimits;
 use astromech_schemas::dead_letter::Reason;
 use tracing::warn;
@@ -40,6 +40,7 @@ impl AvroTopics {
             login: config.login.as_ref().map(|(user, password)| (user.clone(), password.reveal().to_owned())),
             ca: config.ca.as_ref().map(|pem| pem.clone().into_bytes()),
             timeout: config.timeout,
+            unknown_for: UNKNOWN_FOR,
         };
         let registry = Registry::new(options).context("the schema registry's client did not start")?;
         Ok(Some(Arc::new(Self { registry, topics })))
