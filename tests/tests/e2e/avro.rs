@@ -109,7 +109,7 @@ fn promise_5_a_registry_that_does_not_answer_is_waited_for_and_no_record_is_lost
     sent.extend(send(later, &article));
     // Records whose schema is known go on; those of the new one wait and ask again.
     scenario.wait_results(articles.len() as u64, || daemon.expect_alive());
-    wait_until("the registry is asked again", Duration::from_secs(60), || {
+    wait_until("the registry is asked again", Duration::from_mins(1), || {
         daemon.expect_alive();
         let retries = daemon.metric("astromech_retries_total", &["stage=\"decode\""]);
         if retries >= 3.0 { Ok(()) } else { Err(format!("{retries} times")) }
