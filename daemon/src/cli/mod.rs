@@ -121,7 +121,7 @@ fn dispatch(command: Command) -> Result<u8> {
     match command {
         Command::Run { config } => {
             let config = config.read()?;
-            block_on(async { run::run(config).await.map(|()| EXIT_OK) })
+            block_on(async { Box::pin(run::run(config)).await.map(|()| EXIT_OK) })
         }
         Command::Index { config, kind, file } => {
             let config = config.load()?;

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::scenario::STREAM_DEADLINE;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 const ITEMS: usize = 6;
 /// Secrets that no output may hold.
 const PASSWORD: &str = "planted-kafka-password-7d1f0c";
@@ -39,10 +39,9 @@ fn quote(text: &str) -> String {
 /// The daemon at the broker's listener `brokers`, with librdkafka's `properties` beside the authority's certificate.
 fn config(secured: &Secured, topics: &Topics, brokers: &str, properties: &[(&str, &str)]) -> DaemonConfig {
     let ca = secured.file("ca.pem");
-    let mut lines = format!("\"ssl.ca.location\" = {}\n", quote(&ca));
-    for (name, value) in properties {
-        lines.push_str(&format!("{} = {}\n", quote(name), quote(value)));
-    }
+    let trust = [("ssl.ca.location", ca.as_str())];
+    let lines: Vec<String> =
+        trust.iter().chain(properties).map(|(name, value)| format!("{} = {}\n", quote(name), quote(value))).collect();
     DaemonConfig {
         bundle: bundle::path(),
         provider: "cpu".to_owned(),
@@ -59,7 +58,7 @@ fn config(secured: &Secured, topics: &Topics, brokers: &str, properties: &[(&str
         index_keys: String::new(),
         topic_keys: String::new(),
         qdrant_keys: format!("api_key_file = {}", quote(&secured.file("api-key"))),
-        kafka_properties: lines,
+        kafka_properties: lines.concat(),
         env: vec![("SSL_CERT_FILE".to_owned(), ca)],
         extra: String::new(),
     }
@@ -210,11 +209,12 @@ fn no_secret_is_in_any_output() {
     let mut config = by_password(&secured, &topics, "PLAIN", &secured.file("password"));
     let serving = scratch("serving");
     secured.certified().write(&serving);
-    config.extra.push_str(&format!(
+    let more = format!(
         "[log]\nlevel = \"debug\"\n[http.auth.read_keys]\n\"reader\" = {}\n[http.auth.write_keys]\n\"writer\" = {}\n",
         quote(&file("read", READ_KEY)),
         quote(&file("write", WRITE_KEY)),
-    ));
+    );
+    config.extra.push_str(&more);
     let mut outputs: Vec<(String, String)> = Vec::new();
     let mut say = |what: &str, said: String| outputs.push((what.to_owned(), said));
 

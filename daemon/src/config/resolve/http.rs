@@ -41,7 +41,7 @@ impl Resolver<'_> {
                 return Some(TlsConfig { certificate_file, key_file, client_ca_file: client_ca });
             }
             (Some(_), None) => {
-                self.error(view, "key_file", "missing beside certificate_file", "name the file of its private key")
+                self.error(view, "key_file", "missing beside certificate_file", "name the file of its private key");
             }
             (None, Some(_)) => {
                 self.error(view, "certificate_file", "missing beside key_file", "name the file of the key's certificate");
