@@ -63,13 +63,18 @@ pub struct DaemonConfig {
 impl DaemonConfig {
     /// The daemon for `topics` in `world`, with a consumer group of its own.
     pub fn new(world: &World, topics: &Topics) -> Self {
+        Self::at(&world.qdrant.url, &world.kafka.bootstrap, topics)
+    }
+
+    /// As [`DaemonConfig::new`], for servers of the caller's.
+    pub fn at(qdrant_url: &str, brokers: &str, topics: &Topics) -> Self {
         Self {
             bundle: bundle::path(),
             provider: "cpu".to_owned(),
             embedded: None,
             kill_at: None,
-            qdrant_url: world.qdrant.url.clone(),
-            brokers: world.kafka.bootstrap.clone(),
+            qdrant_url: qdrant_url.to_owned(),
+            brokers: brokers.to_owned(),
             topics: topics.clone(),
             group: unique("group"),
             file_roots: Vec::new(),

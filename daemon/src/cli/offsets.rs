@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::ConfigArg;
 use super::failure::{EXIT_OK, Usage, hinted};
 use super::output;
-use crate::config::{Config, KafkaConfig, RecordFormat, TopicConfig, VersionSource};
+use crate::config::{Config, KafkaConfig};
 use crate::generation::is_group_of;
 use crate::source::groups::{Group, GroupView, Positions};
 
@@ -108,16 +108,7 @@ fn sources(config: &Config) -> Result<Vec<KafkaConfig>> {
         let hint = "add [kafka] and [[kafka.topics]]".to_owned();
         return Err(Usage { problem: "the configuration has no [kafka]".to_owned(), hint }.into());
     };
-    let requests = config.rescore.topics.as_ref().map(|topics| KafkaConfig {
-        group: topics.group.clone(),
-        topics: vec![TopicConfig {
-            name: topics.request.clone(),
-            kind: None,
-            format: RecordFormat::Json,
-            version: VersionSource::Offset,
-        }],
-        ..kafka.clone()
-    });
+    let requests = config.rescore.topics.as_ref().map(|topics| topics.source(kafka));
     Ok(std::iter::once(kafka.clone()).chain(requests).collect())
 }
 

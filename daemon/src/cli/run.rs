@@ -13,7 +13,7 @@ use super::failure::{Usage, hinted};
 use super::signals::stop_on_signals;
 use crate::api::{self, AppState};
 use crate::assemble::{api_access, api_limits, api_media, api_tls, open_disk, open_index, start_rescorer, start_towers};
-use crate::config::{Config, KafkaConfig, RecordFormat, TopicConfig, VersionSource};
+use crate::config::{Config, KafkaConfig};
 use crate::door::{self, DoorParts};
 use crate::generation::{self, Ingest, Live, Reading, Serving, StartParts, Started};
 use crate::index::IndexError;
@@ -249,9 +249,6 @@ impl Reader {
             backoff: BackoffLimits::from(limits),
         };
         let (intake, pipeline) = door::start(topics, limits.bytes_in_flight_max, parts);
-        let topic =
-            TopicConfig { name: topics.request.clone(), kind: None, format: RecordFormat::Json, version: VersionSource::Offset };
-        let kafka = KafkaConfig { group: topics.group.clone(), topics: vec![topic], ..self.kafka.clone() };
         let deps = SourceDeps {
             intake,
             metrics: Arc::clone(&self.metrics),
@@ -260,7 +257,7 @@ impl Reader {
             stop: stop.clone(),
             halt: halt.token().clone(),
         };
-        let source = source::start(&kafka, deps).context("reading re-scoring requests did not start")?;
+        let source = source::start(&topics.source(&self.kafka), deps).context("reading re-scoring requests did not start")?;
         Ok(Some(Reading { source, pipeline }))
     }
 }

@@ -343,6 +343,15 @@ pub struct RescoreTopics {
     pub requests_in_flight_max: usize,
 }
 
+impl RescoreTopics {
+    /// What reads the requests: the brokers of `kafka`, a group and a topic of their own.
+    pub fn source(&self, kafka: &KafkaConfig) -> KafkaConfig {
+        let request =
+            TopicConfig { name: self.request.clone(), kind: None, format: RecordFormat::Json, version: VersionSource::Offset };
+        KafkaConfig { group: self.group.clone(), topics: vec![request], ..kafka.clone() }
+    }
+}
+
 /// Where bundles are published: `rollout.registry` and `[rollout.s3]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryConfig {

@@ -10,8 +10,8 @@ use astromech_e2e::daemon::run_to_end_with;
 use astromech_e2e::http_server::PictureHost;
 use astromech_e2e::items::{Item, article, image};
 use astromech_e2e::secured::Secured;
-use astromech_e2e::world::{scratch, unique};
-use astromech_e2e::{Daemon, DaemonConfig, Topics, bundle, wait_until};
+use astromech_e2e::world::scratch;
+use astromech_e2e::{Daemon, DaemonConfig, Topics, wait_until};
 use astromech_schemas::ImageSource;
 use serde_json::json;
 
@@ -43,24 +43,11 @@ fn config(secured: &Secured, topics: &Topics, brokers: &str, properties: &[(&str
     let lines: Vec<String> =
         trust.iter().chain(properties).map(|(name, value)| format!("{} = {}\n", quote(name), quote(value))).collect();
     DaemonConfig {
-        bundle: bundle::path(),
-        provider: "cpu".to_owned(),
-        embedded: None,
-        kill_at: None,
-        qdrant_url: secured.qdrant.url.clone(),
-        brokers: brokers.to_owned(),
-        topics: topics.clone(),
-        group: unique("secured"),
-        file_roots: Vec::new(),
         http_hosts: vec!["localhost:*".to_owned()],
-        allow_private_networks: true,
-        session_timeout_ms: 6000,
-        index_keys: String::new(),
-        topic_keys: String::new(),
         qdrant_keys: format!("api_key_file = {}", quote(&secured.file("api-key"))),
         kafka_properties: lines.concat(),
         env: vec![("SSL_CERT_FILE".to_owned(), ca)],
-        extra: String::new(),
+        ..DaemonConfig::at(&secured.qdrant.url, brokers, topics)
     }
 }
 

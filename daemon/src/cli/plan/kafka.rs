@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 
 use super::super::failure::hinted;
-use crate::config::{Config, KafkaConfig, RecordFormat, TopicConfig, VersionSource};
+use crate::config::{Config, KafkaConfig};
 use crate::index::{Finding, Verdict};
 use crate::source::groups::{GroupView, Position, Positions};
 
@@ -19,11 +19,8 @@ pub(super) fn survey(config: &Config, group: Option<String>) -> Result<Vec<Findi
     let unanswered = || hinted("kafka was not looked at", HINT);
     let mut findings = of(&kafka, &[&kafka.results_topic, &kafka.dead_letter_topic]).with_context(unanswered)?;
     if let Some(topics) = config.rescore.topics.as_ref().filter(|_| config.rescore.enabled) {
-        let request =
-            TopicConfig { name: topics.request.clone(), kind: None, format: RecordFormat::Json, version: VersionSource::Offset };
-        let kafka = KafkaConfig { group: topics.group.clone(), topics: vec![request], ..kafka.clone() };
         let replies: Vec<&String> = std::iter::once(&topics.reply).chain(&topics.reply_to).collect();
-        findings.extend(of(&kafka, &replies).with_context(unanswered)?);
+        findings.extend(of(&topics.source(&kafka), &replies).with_context(unanswered)?);
     }
     Ok(findings)
 }
