@@ -177,7 +177,7 @@ pub fn start_rescorer(
     let parts = RescoreParts {
         towers: towers.clone(),
         index: Arc::clone(index),
-        media: Arc::new(Media::new(&config.media)?),
+        media: Arc::new(Media::new(&config.media)?.measured(metrics)),
         cache: Arc::new(cache),
         metrics: Arc::clone(metrics),
     };

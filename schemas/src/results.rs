@@ -87,5 +87,8 @@ pub struct ResultMessage {
     pub source: RecordPosition,
 }
 
+/// [`ResultMessage`] as a schema of Avro.
+pub const RESULT_AVRO_SCHEMA: &str = include_str!("../avro/result.avsc");
+
 /// Current [`ResultMessage::schema`].
 pub const RESULT_SCHEMA: u32 = 1;

@@ -25,10 +25,16 @@ pub struct Answers {
 impl Answers {
     /// Reads both topics to their ends.
     pub fn read(client: &KafkaClient, topics: &Topics) -> Self {
+        let from_json = |value: &[u8]| astromech_schemas::error::from_json(value).unwrap_or_else(|e| panic!("result: {e}"));
+        Self::read_as(client, topics, from_json)
+    }
+
+    /// As [`Answers::read`], with results that are not JSON.
+    pub fn read_as(client: &KafkaClient, topics: &Topics, from: impl Fn(&[u8]) -> ResultMessage) -> Self {
         let mut answers = Self::default();
         for sent in client.read_all(&topics.results) {
             let value = sent.record.value.as_deref().expect("a result has a value");
-            let result: ResultMessage = astromech_schemas::error::from_json(value).unwrap_or_else(|e| panic!("result: {e}"));
+            let result = from(value);
             assert_eq!(result.source.topic, topics.changes, "{result:?}");
             assert_eq!(sent.record.key.as_deref(), Some(result.id.as_bytes()), "a result's key is the item's id");
             answers.results.entry((result.source.partition, result.source.offset)).or_default().push(result);

@@ -252,6 +252,14 @@ impl Daemon {
         block_on(get(&self.url(path))).unwrap_or_else(|e| panic!("GET {path}: {e}"))
     }
 
+    /// As [`Daemon::get`], of a daemon that may not listen yet.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub fn get_when_up(&self, path: &str) -> Result<(u16, String), String> {
+        block_on(get(&self.url(path)))
+    }
+
     /// POST of JSON: status and body.
     pub fn post(&self, path: &str, body: &serde_json::Value) -> (u16, serde_json::Value) {
         let answer = block_on(async {

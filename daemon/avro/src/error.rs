@@ -68,6 +68,9 @@ pub enum StartError {
     /// The CA file holds no certificate.
     #[error("kafka.schema_registry.ca_file holds no certificate in PEM; fix: name a file with -----BEGIN CERTIFICATE-----")]
     Ca,
+    /// The schema that is to be written with can't be used.
+    #[error("the schema to write with: {0}")]
+    Schema(String),
     /// The HTTP client was not made.
     #[error("the client of kafka.schema_registry.url was not made")]
     Client(#[source] reqwest::Error),

@@ -1,12 +1,12 @@
 //! Records in Avro with a schema registry: Confluent's wire format (byte 0, the schema's id in four bytes, the datum) becomes JSON text
-//! of the shape that `astromech-schemas` reads. The daemon goes on from there as with any JSON record.
+//! of the shape that `astromech-schemas` reads. The daemon goes on from there as with any JSON record. [`Writer`] goes the other way, for results.
 //!
 //! `apache-avro` parses schemas; what it reads of a datum is not strict enough for a daemon that must not take half a record for a whole
 //! one. Its decoder takes a string, a boolean or a union that is cut off for null, tells nobody of bytes behind the datum, follows
 //! a recursive schema as deep as the data likes, and bounds each array by itself but not all of them together. So [`WriterSchema`]
 //! walks the data itself: see `json.rs`.
 //!
-//! The two calls to the registry are made with reqwest and not with `schema_registry_converter`: that one keeps every schema it ever saw,
+//! The calls to the registry are made with reqwest and not with `schema_registry_converter`: that one keeps every schema it ever saw,
 //! keeps errors until it is told to forget them, and says in the text of an error only whether an id is unknown (a dead letter) or the
 //! registry won't answer (which is waited for).
 
@@ -16,11 +16,15 @@ mod error;
 mod json;
 mod registry;
 mod schema;
+mod subjects;
+mod writer;
 
 pub use error::{AvroError, Invalid, StartError};
 pub use json::{DEPTH_MAX, json_bytes_max};
 pub use registry::{REFERENCES_MAX, Registry, RegistryOptions, SCHEMA_BYTES_MAX, SCHEMAS_MAX, UNKNOWN_FOR};
 pub use schema::WriterSchema;
+pub use subjects::{Standing, Subject};
+pub use writer::{SubjectNameStrategy, Writer};
 
 /// Bytes before the datum: 0 and the id.
 pub const HEADER_BYTES: usize = 5;

@@ -1,4 +1,4 @@
-//! The registry: two calls, and what is remembered of their answers.
+//! The registry: how it is called, and the schemas that records were written with, which are remembered.
 
 use std::collections::HashSet;
 use std::error::Error as _;
@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
-use reqwest::header::ACCEPT;
-use reqwest::{Certificate, Client, StatusCode, redirect};
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::{Certificate, Client, Method, StatusCode, redirect};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use url::Url;
 
@@ -27,6 +28,7 @@ pub const REFERENCES_MAX: usize = 64;
 /// Most requests at once.
 const REQUESTS_MAX: usize = 8;
 const REDIRECTS_MAX: usize = 3;
+const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 const MEDIA_TYPES: &str = "application/vnd.schemaregistry.v1+json, application/json";
 const INVALID_FIX: &str = "register a schema in Avro that can be read, and write with that";
 
@@ -75,11 +77,32 @@ struct Reference {
     version: u32,
 }
 
+/// A registry's own error.
 #[derive(Deserialize)]
-struct Refusal {
+pub(crate) struct Refusal {
     error_code: u32,
     message: Option<String>,
 }
+
+impl Refusal {
+    pub(crate) fn of(body: &Body) -> Option<Self> {
+        serde_json::from_slice(body.as_deref()?).ok()
+    }
+
+    /// Whether there is no such schema or subject. A 404 of a proxy, or of a wrong path, says no such thing, and must not turn whole topics
+    /// into dead letters.
+    pub(crate) fn is_unknown(&self) -> bool {
+        (40400..=40499).contains(&self.error_code)
+    }
+
+    /// Its words, shortened.
+    pub(crate) fn words(&self) -> String {
+        self.message.as_deref().unwrap_or_default().chars().take(200).collect()
+    }
+}
+
+/// What an answer says; `None` where it is over [`SCHEMA_BYTES_MAX`].
+pub(crate) type Body = Option<Vec<u8>>;
 
 impl Registry {
     /// A client; the registry is not asked yet.
@@ -165,38 +188,59 @@ impl Registry {
         WriterSchema::parse(&answer.schema, &texts).map_err(|problem| unreadable(problem).into())
     }
 
-    /// One request. `id` is what the caller wants in the end.
+    /// One request for a schema. `id` is what the caller wants in the end.
     async fn get<T: DeserializeOwned>(&self, id: u32, path: &[&str]) -> Result<T, AvroError> {
-        let mut url = self.url.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(path);
-        }
+        let mut url = self.address(path);
         if path[0] == "subjects" {
             // A version that is marked deleted is still what others were written with.
             url.set_query(Some("deleted=true"));
         }
-        let _place = self.requests.acquire().await.map_err(|e| AvroError::Transient(e.to_string()))?;
-        let request = self.client.get(url.clone()).header(ACCEPT, MEDIA_TYPES);
-        let request = match &self.login {
-            Some((user, password)) => request.basic_auth(user, Some(password)),
-            None => request,
+        let (status, body) = self.call(Method::GET, &url, None).await?;
+        if let Some(refusal) = Refusal::of(&body).filter(|refusal| status == StatusCode::NOT_FOUND && refusal.is_unknown()) {
+            return Err(AvroError::Unknown { id, problem: format!("the registry does not know it ({})", refusal.words()) });
+        }
+        let Some(text) = &body else {
+            let problem = format!("the schema of id {id}: an answer of more than {SCHEMA_BYTES_MAX} bytes");
+            return Err(Invalid::new(problem, INVALID_FIX).into());
         };
-        let failed = |e: &reqwest::Error| AvroError::Transient(self.failed(&url, e));
+        if status != StatusCode::OK {
+            return Err(refused(&url, status, &body));
+        }
+        serde_json::from_slice(text).map_err(|e| AvroError::Transient(format!("{url} answered with no schema: {e}; {URL_HINT}")))
+    }
+
+    /// The address of a resource.
+    pub(crate) fn address(&self, path: &[&str]) -> Url {
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        url
+    }
+
+    /// One request; its answer is read up to [`SCHEMA_BYTES_MAX`].
+    ///
+    /// # Errors
+    /// [`AvroError::Transient`]: no answer.
+    pub(crate) async fn call(&self, method: Method, url: &Url, said: Option<&Value>) -> Result<(StatusCode, Body), AvroError> {
+        let failed = |e: &reqwest::Error| AvroError::Transient(self.failed(url, e));
+        let _place = self.requests.acquire().await.map_err(|e| AvroError::Transient(e.to_string()))?;
+        let mut request = self.client.request(method, url.clone()).header(ACCEPT, MEDIA_TYPES);
+        if let Some((user, password)) = &self.login {
+            request = request.basic_auth(user, Some(password));
+        }
+        if let Some(said) = said {
+            request = request.header(CONTENT_TYPE, MEDIA_TYPE).body(said.to_string());
+        }
         let mut response = request.send().await.map_err(|e| failed(&e))?;
-        let status = response.status();
-        let mut body = Vec::new();
+        let (status, mut body) = (response.status(), Vec::new());
         while let Some(chunk) = response.chunk().await.map_err(|e| failed(&e))? {
             if body.len() + chunk.len() > SCHEMA_BYTES_MAX {
-                let problem = format!("the schema of id {id}: an answer of more than {SCHEMA_BYTES_MAX} bytes");
-                return Err(Invalid::new(problem, INVALID_FIX).into());
+                return Ok((status, None));
             }
             body.extend_from_slice(&chunk);
         }
-        if status == StatusCode::OK {
-            let said = serde_json::from_slice(&body);
-            return said.map_err(|e| AvroError::Transient(format!("{url} answered with no schema: {e}; {URL_HINT}")));
-        }
-        Err(refused(id, &url, status, &body))
+        Ok((status, Some(body)))
     }
 
     fn failed(&self, url: &Url, error: &reqwest::Error) -> String {
@@ -213,24 +257,14 @@ impl Registry {
     }
 }
 
-const URL_HINT: &str = "is kafka.schema_registry.url the root of Confluent's API?";
+pub(crate) const URL_HINT: &str = "is kafka.schema_registry.url the root of Confluent's API?";
 
-/// What an answer other than 200 means. A 404 counts only where the registry itself says it: one of a proxy, or of a wrong path, must
-/// not turn whole topics into dead letters.
-fn refused(id: u32, url: &Url, status: StatusCode, body: &[u8]) -> AvroError {
-    let refusal = serde_json::from_slice::<Refusal>(body).ok();
-    match (status, refusal) {
-        (StatusCode::NOT_FOUND, Some(Refusal { error_code: 40400..=40499, message })) => {
-            let said: String = message.unwrap_or_default().chars().take(200).collect();
-            AvroError::Unknown { id, problem: format!("the registry does not know it ({said})") }
-        }
-        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => {
-            let hint = "check kafka.schema_registry.username and password_file";
-            AvroError::Transient(format!("{url} answered {status}: {hint}"))
-        }
-        (StatusCode::NOT_FOUND, _) => {
-            AvroError::Transient(format!("{url} answered {status}, not as a registry does; {URL_HINT}"))
-        }
-        _ => AvroError::Transient(format!("{url} answered {status}")),
-    }
+/// What an answer that nobody asked for means.
+pub(crate) fn refused(url: &Url, status: StatusCode, body: &Body) -> AvroError {
+    let hint = match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ": check kafka.schema_registry.username and password_file".to_owned(),
+        StatusCode::NOT_FOUND => format!(", not as a registry does; {URL_HINT}"),
+        _ => Refusal::of(body).map(|refusal| format!(": {}", refusal.words())).unwrap_or_default(),
+    };
+    AvroError::Transient(format!("{url} answered {status}{hint}"))
 }

@@ -7,7 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use astromech_avro::{AvroError, Registry, RegistryOptions, SCHEMA_BYTES_MAX, SCHEMAS_MAX, StartError, UNKNOWN_FOR};
+use astromech_avro::{
+    AvroError, Registry, RegistryOptions, SCHEMA_BYTES_MAX, SCHEMAS_MAX, Standing, StartError, SubjectNameStrategy, UNKNOWN_FOR,
+    Writer, WriterSchema, split,
+};
+use astromech_schemas::results::{
+    FrameResult, Neighbour, Operation, RESULT_AVRO_SCHEMA, RESULT_SCHEMA, RecordPosition, ResultMessage,
+};
+use astromech_schemas::{Fingerprint, Kind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -249,4 +256,108 @@ fn a_ca_file_without_certificates_is_refused_at_the_start() {
         let options = RegistryOptions { url, login: None, ca: Some(pem.into()), timeout: TIMEOUT, unknown_for: UNKNOWN_FOR };
         assert!(matches!(Registry::new(options), Err(StartError::Ca)));
     }
+}
+
+const SUBJECT: &str = "/api/subjects/results-value";
+const VERSIONS: &str = "/api/subjects/results-value/versions";
+
+fn writer(registers: bool) -> Writer {
+    Writer::new(RESULT_AVRO_SCHEMA, "results", SubjectNameStrategy::TopicName, registers).unwrap()
+}
+
+fn full_result() -> ResultMessage {
+    ResultMessage {
+        schema: RESULT_SCHEMA,
+        kind: Kind::Video,
+        id: "视频-1".to_owned(),
+        version: i64::MAX as u64,
+        operation: Operation::Upsert,
+        point_id: "p".to_owned(),
+        collection: "videos-x".to_owned(),
+        fingerprint: Fingerprint::try_from("0".repeat(64)).unwrap(),
+        vectors: vec!["text".to_owned(), "image".to_owned()],
+        embeddings: [("text".to_owned(), vec![0.1, -0.7, f32::MIN_POSITIVE])].into(),
+        neighbours: [(Kind::Ad, vec![Neighbour { id: "a".to_owned(), version: 3, score: 0.3 }])].into(),
+        frames: vec![FrameResult { time_ms: 40, point_id: "f".to_owned(), embedding: vec![1.0, 0.0] }],
+        source: RecordPosition { topic: "t".to_owned(), partition: 7, offset: 1 << 40 },
+    }
+}
+
+#[tokio::test]
+async fn a_result_is_written_whole_and_a_bare_one_too_and_the_schema_is_registered_once() {
+    let (answers, registry) = registry().await;
+    answers.set(VERSIONS, 200, r#"{"id":258}"#);
+    let bare = ResultMessage {
+        embeddings: std::collections::BTreeMap::new(),
+        neighbours: std::collections::BTreeMap::new(),
+        frames: Vec::new(),
+        operation: Operation::Delete,
+        ..full_result()
+    };
+    let (writer, schema) = (writer(true), WriterSchema::parse(RESULT_AVRO_SCHEMA, &[]).unwrap());
+    for message in [full_result(), bare] {
+        let value = writer.value(&registry, &message).await.unwrap();
+        let (id, datum) = split(&value).unwrap();
+        assert_eq!(id, 258);
+        let read: ResultMessage = serde_json::from_slice(&schema.to_json(datum).unwrap()).unwrap();
+        assert_eq!(read, message);
+    }
+    assert_eq!(answers.asked(), 1);
+    let asked = answers.last.lock().unwrap().clone();
+    assert!(
+        asked.starts_with("POST ") && asked.to_lowercase().contains("content-type: application/vnd.schemaregistry"),
+        "{asked}"
+    );
+}
+
+#[tokio::test]
+async fn without_auto_register_schemas_nothing_is_registered_and_a_schema_that_is_there_is_found() {
+    let (answers, registry) = registry().await;
+    let writer = writer(false);
+    let error = writer.id(&registry).await.unwrap_err();
+    assert!(matches!(error, AvroError::Transient(_)) && error.to_string().contains("auto_register_schemas"), "{error}");
+    assert!(answers.last.lock().unwrap().starts_with(&format!("POST {SUBJECT} ")));
+    answers.set(SUBJECT, 200, r#"{"subject":"results-value","id":4,"version":1,"schema":"{}"}"#);
+    assert_eq!(writer.id(&registry).await.unwrap(), 4);
+    answers.set(SUBJECT, 500, "");
+    assert_eq!(writer.id(&registry).await.unwrap(), 4, "remembered");
+}
+
+#[tokio::test]
+async fn a_subject_that_takes_no_such_schema_says_so_and_may_take_it_later() {
+    let (answers, registry) = registry().await;
+    let writer = writer(true);
+    answers.set(VERSIONS, 409, r#"{"error_code":409,"message":"READER_FIELD_MISSING_DEFAULT_VALUE"}"#);
+    let error = writer.id(&registry).await.unwrap_err();
+    let says = error.to_string();
+    assert!(matches!(error, AvroError::Transient(_)), "{says}");
+    assert!(says.contains("results-value") && says.contains("READER_FIELD_MISSING") && says.contains("fix: "), "{says}");
+    answers.set(VERSIONS, 403, "");
+    assert!(writer.id(&registry).await.unwrap_err().to_string().contains("check kafka.schema_registry.username"));
+    answers.set(VERSIONS, 200, r#"{"id":9}"#);
+    assert_eq!(writer.id(&registry).await.unwrap(), 9);
+}
+
+#[tokio::test]
+async fn a_plan_asks_what_a_subject_has_or_would_take() {
+    let (answers, registry) = registry().await;
+    let (writer, compatibility) = (writer(true), "/api/compatibility/subjects/results-value/versions/latest?verbose=true");
+    assert_eq!(registry.standing(writer.subject()).await.unwrap(), Standing::Acceptable, "there is no such subject");
+    answers.set(compatibility, 200, r#"{"is_compatible":false,"messages":["TYPE_MISMATCH","at /fields/0"]}"#);
+    let words = "TYPE_MISMATCH; at /fields/0".to_owned();
+    assert_eq!(registry.standing(writer.subject()).await.unwrap(), Standing::Incompatible(words));
+    answers.set(compatibility, 200, r#"{"is_compatible":true}"#);
+    assert_eq!(registry.standing(writer.subject()).await.unwrap(), Standing::Acceptable);
+    answers.set(SUBJECT, 200, r#"{"id":4}"#);
+    assert_eq!(registry.standing(writer.subject()).await.unwrap(), Standing::Registered(4));
+}
+
+#[tokio::test]
+async fn whether_a_registry_answers_is_asked_of_something_that_each_has() {
+    let (answers, registry) = registry().await;
+    assert!(registry.answers().await.unwrap_err().to_string().contains("not as a registry does"));
+    answers.set("/api/schemas/types", 401, "");
+    assert!(registry.answers().await.unwrap_err().to_string().contains("username and password_file"));
+    answers.set("/api/schemas/types", 200, r#"["AVRO"]"#);
+    registry.answers().await.unwrap();
 }

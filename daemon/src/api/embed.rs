@@ -126,7 +126,7 @@ pub(super) async fn handle(State(state): State<Arc<AppState>>, request: Request)
     for (index, text) in request.texts.iter().enumerate() {
         check_text(&format!("texts[{index}]"), text, &state.limits)?;
     }
-    let towers = &state.serving().towers.live();
+    let towers = &state.serving()?.towers.live();
     if !towers.manifest().similarity.is_cosine() {
         let detail = "this daemon's bundle compares items token by token, so no item has one vector; fix: search here, or serve a bundle \
                       that was exported without --similarity";

@@ -35,11 +35,14 @@ pub(super) struct Changed {
 }
 
 fn generations(state: &AppState) -> Result<&Generations, Problem> {
-    state.generations.as_ref().ok_or_else(|| {
+    let generations = state.generations.as_ref().ok_or_else(|| {
         let detail =
             "rollout.registry is empty: there is one generation, that of bundle.path; fix: name a registry and start again";
         Problem::new(StatusCode::NOT_IMPLEMENTED, "rollouts-off", "This daemon rolls nothing out", detail)
-    })
+    })?;
+    // Before one generation serves, nobody takes orders.
+    state.serving()?;
+    Ok(generations)
 }
 
 /// `GET /v1/generations`.

@@ -70,7 +70,7 @@ pub struct Info {
 
 /// `GET /v1/info`.
 pub(super) async fn info(State(state): State<Arc<AppState>>) -> Result<Json<Info>, Problem> {
-    let serving = state.serving();
+    let serving = state.serving()?;
     let points = serving.index.counts().await?;
     let manifest = serving.towers.manifest();
     Ok(Json(Info {

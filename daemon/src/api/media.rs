@@ -64,7 +64,7 @@ pub(super) async fn handle(
     if kind == Kind::Video {
         point = frame_point_id(point, which.frame);
     }
-    let stored = state.serving().index.retrieve(kind, &[point]).await?.pop();
+    let stored = state.serving()?.index.retrieve(kind, &[point]).await?.pop();
     let payload = stored.map(|stored| stored.payload).filter(|payload| !is_tombstone(payload));
     let payload =
         payload.ok_or_else(|| Problem::not_found(format!("the index holds no {kind} of this id, or no such frame of it")))?;

@@ -22,7 +22,7 @@ mod tls;
 mod trace;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -91,8 +91,8 @@ pub struct MediaRoots {
 
 /// What the handlers work with.
 pub struct AppState {
-    /// The generation that answers.
-    pub live: Arc<Live>,
+    /// The generation that answers; empty until the bundle is loaded and the index was opened.
+    pub live: OnceLock<Arc<Live>>,
     /// Answers about generations and changes them; `None` where no registry is watched.
     pub generations: Option<Generations>,
     /// Metrics.
@@ -113,8 +113,11 @@ pub struct AppState {
 
 impl AppState {
     /// Towers, index and re-scoring of one generation: a request takes them once, so that nothing in its answer is mixed (promise 3).
-    pub fn serving(&self) -> Arc<Serving> {
-        self.live.serving()
+    ///
+    /// # Errors
+    /// The daemon is still starting: what it waits for is in the answer.
+    pub(crate) fn serving(&self) -> Result<Arc<Serving>, Problem> {
+        self.live.get().map(|live| live.serving()).ok_or_else(|| Problem::starting(&self.readiness.missing()))
     }
 }
 

@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::index::IndexError;
+use crate::telemetry::Condition;
 
 /// Seconds after which a refused client may try again.
 const RETRY_AFTER_S: u32 = 1;
@@ -55,6 +56,13 @@ impl Problem {
             "http.requests_in_flight_max = {requests_in_flight_max} requests are under way; fix: try again after {RETRY_AFTER_S} s"
         );
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many requests are under way", detail)
+    }
+
+    /// Nothing is served yet.
+    pub(crate) fn starting(missing: &[(Condition, String)]) -> Self {
+        let missing: Vec<_> = missing.iter().map(|(condition, reason)| format!("{condition}: {reason}")).collect();
+        let detail = format!("still missing: {}; fix: try again after {RETRY_AFTER_S} s, and see /readyz", missing.join("; "));
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "starting", "The daemon is starting", detail)
     }
 
     pub(crate) fn timeout(timeout_ms: u128) -> Self {

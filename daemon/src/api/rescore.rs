@@ -52,7 +52,7 @@ impl From<RescoreError> for Problem {
 /// `POST /v1/rescore`.
 pub(super) async fn handle(State(state): State<Arc<AppState>>, request: Request) -> Result<Json<RescoreResponse>, Problem> {
     let arrived = Instant::now();
-    let serving = state.serving();
+    let serving = state.serving()?;
     let rescorer = serving.rescorer()?;
     let request: RescoreRequest = read_body(request, &state.limits).await?;
     // What is scored is answered before the time-out of requests would cut it off.

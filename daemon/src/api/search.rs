@@ -236,7 +236,7 @@ pub(super) async fn handle(State(state): State<Arc<AppState>>, request: Request)
     if let Some(text) = &request.text {
         check_text("text", text, &state.limits)?;
     }
-    let serving = state.serving();
+    let serving = state.serving()?;
     Ok(Json(search(&serving.towers, &*serving.index, serving.rescorer.as_deref(), request).await?))
 }
 

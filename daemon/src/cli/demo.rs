@@ -201,7 +201,8 @@ impl Demo {
                 towers: self.towers.clone(),
                 index: Arc::clone(&self.index),
                 rescorer: self.rescorer.clone(),
-            })),
+            }))
+            .into(),
             generations: None,
             metrics: Arc::clone(&self.metrics),
             readiness,

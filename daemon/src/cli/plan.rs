@@ -1,6 +1,7 @@
 //! `astromech plan`: what a start would create or change, found out without changing anything.
 
 mod kafka;
+mod registry;
 
 use anyhow::{Context as _, Result};
 use astromech_schemas::Fingerprint;
@@ -65,9 +66,13 @@ pub(super) async fn run(args: PlanArgs) -> Result<u8> {
         Err(IndexError::Mismatch(problem)) => vec![Finding::new("index", Verdict::Wrong, problem)],
         found => found.with_context(unanswered)?,
     };
-    plan.extend(found.into_iter().map(|finding| Line { part: "index", finding }));
+    let line = |part| move |finding| Line { part, finding };
+    plan.extend(found.into_iter().map(line("index")));
+    if let Some(kafka) = &config.kafka {
+        plan.extend(registry::survey(kafka).await?.into_iter().map(line("schema")));
+    }
     let looked = tokio::task::spawn_blocking(move || kafka::survey(&config, group)).await;
-    plan.extend(looked.context("asking the brokers failed")??.into_iter().map(|finding| Line { part: "kafka", finding }));
+    plan.extend(looked.context("asking the brokers failed")??.into_iter().map(line("kafka")));
     say(plan, args.json)
 }
 

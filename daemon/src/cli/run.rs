@@ -1,12 +1,13 @@
 //! `astromech run`: the daemon.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::failure::{Usage, hinted};
@@ -17,7 +18,7 @@ use crate::config::{Config, KafkaConfig};
 use crate::door::{self, DoorParts};
 use crate::generation::{self, Ingest, Live, Reading, Serving, StartParts, Started};
 use crate::index::IndexError;
-use crate::pipeline::{Backoff, BackoffLimits, Halt, KafkaOutlet};
+use crate::pipeline::{Backoff, BackoffLimits, Halt, KafkaOutlet, SchemaRegistry};
 use crate::source::{self, Drained, SourceDeps};
 use crate::telemetry::{Condition, Metrics, Readiness, Traces};
 
@@ -49,19 +50,12 @@ async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
     stop_on_signals(stop.clone()).context("no signal handler")?;
     let tls = api_tls(&config).context("no HTTPS")?;
     let listener = bind(&config).await?;
-    let mut conditions = vec![Condition::Bundle, Condition::Index, Condition::Kafka];
-    conditions.extend(config.rescore.topics.as_ref().map(|_| Condition::RescoreTopic));
-    let readiness = Arc::new(Readiness::new(&conditions));
-
-    let patience = Patience { limits: BackoffLimits::from(&config.pipeline), readiness: &readiness, stop: &stop };
-    let Some((serving, started)) = open(&config, &metrics, &patience).await? else {
-        info!("stopped before the index answered");
-        return Ok(());
-    };
-    let live = Arc::new(Live::new(serving));
-    let (generations, asked) = started.as_ref().map(|_| generation::generations()).unzip();
+    let readiness = Arc::new(Readiness::new(&conditions(&config, &kafka)));
+    let registry = SchemaRegistry::new(&kafka, Arc::clone(&readiness))?;
+    let (generations, asked) = config.rollout.as_ref().map(|_| generation::generations()).unzip();
+    // Health and readiness are answered from here on, the rest once there is something to answer with.
     let state = Arc::new(AppState {
-        live: Arc::clone(&live),
+        live: OnceLock::new(),
         generations: generations.clone(),
         metrics: Arc::clone(&metrics),
         readiness: Arc::clone(&readiness),
@@ -72,16 +66,29 @@ async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
         examples: Vec::new(),
     });
     let served = CancellationToken::new();
-    let server = tokio::spawn(serve(listener, state, served.clone(), stop.clone()));
+    let server = tokio::spawn(serve(listener, Arc::clone(&state), served.clone(), stop.clone()));
+    let _registry = registry.clone().map(|registry| AbortOnDropHandle::new(tokio::spawn(registry.watch())));
+
+    let patience = Patience { limits: BackoffLimits::from(&config.pipeline), readiness: &readiness, stop: &stop };
+    let opened = open(&config, &metrics, &patience).await;
+    let Ok(Some((serving, started))) = opened else {
+        served.cancel();
+        let served = end_server(server).await;
+        opened?;
+        info!("stopped before the index answered");
+        return served;
+    };
+    let live = Arc::new(Live::new(serving));
+    let _ = state.live.set(Arc::clone(&live));
     let watchers = [
-        tokio::spawn(watch_index(Arc::clone(&live), Arc::clone(&metrics), Arc::clone(&readiness))),
-        tokio::spawn(watch_queues(Arc::clone(&live), Arc::clone(&metrics))),
+        AbortOnDropHandle::new(tokio::spawn(watch_index(Arc::clone(&live), Arc::clone(&metrics), Arc::clone(&readiness)))),
+        AbortOnDropHandle::new(tokio::spawn(watch_queues(Arc::clone(&live), Arc::clone(&metrics)))),
     ];
 
     let rolling = started.zip(generations).zip(asked);
-    let reading = Reader { config: Arc::new(config), kafka, live: Arc::clone(&live), metrics, readiness };
+    let reading = Reader { config: Arc::new(config), kafka, live: Arc::clone(&live), metrics, readiness, registry };
     let (servings, ended) = reading.run(rolling, stop).await;
-    watchers.iter().for_each(JoinHandle::abort);
+    drop(watchers);
     served.cancel();
     let served = end_server(server).await;
     for serving in servings {
@@ -94,6 +101,14 @@ async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
     served?;
     info!(unfinished, "stopped; what is finished is committed");
     Ok(())
+}
+
+/// What must hold before this daemon is ready.
+fn conditions(config: &Config, kafka: &KafkaConfig) -> Vec<Condition> {
+    let mut conditions = vec![Condition::Bundle, Condition::Index, Condition::Kafka];
+    conditions.extend(config.rescore.topics.as_ref().map(|_| Condition::RescoreTopic));
+    conditions.extend(kafka.used_schema_registry().map(|_| Condition::SchemaRegistry));
+    conditions
 }
 
 async fn bind(config: &Config) -> Result<TcpListener> {
@@ -167,6 +182,7 @@ struct Reader {
     live: Arc<Live>,
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
+    registry: Option<Arc<SchemaRegistry>>,
 }
 
 type Rolling = ((Started, generation::Generations), generation::Asked);
@@ -205,7 +221,7 @@ impl Reader {
     }
 
     fn start(&self, rolling: Option<Rolling>, halt: &Halt, stop: &CancellationToken) -> Result<(Changes, Option<Reading>)> {
-        let outlet = Arc::new(KafkaOutlet::new(&self.kafka).context("the producer did not start")?);
+        let outlet = Arc::new(KafkaOutlet::new(&self.kafka, self.registry.clone()).context("the producer did not start")?);
         let door = self.start_door(&outlet, halt, stop)?;
         let changes = match rolling {
             None => {

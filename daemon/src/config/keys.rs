@@ -2,6 +2,7 @@
 
 mod http;
 mod rescore;
+mod results;
 mod rollout;
 mod schema_registry;
 
@@ -233,19 +234,7 @@ pub const SECTIONS: &[Section] = &[
             ),
         ]),
     },
-    Section {
-        name: "kafka.results",
-        doc: "What each result carries beside its names.",
-        form: SectionForm::Table(&[
-            key("embeddings", Bool, Default("false"), "The item's vectors."),
-            key(
-                "neighbours",
-                Integer(0, 100),
-                Default("0"),
-                "The nearest items of each kind, up to this many; one search of each collection for every upsert.",
-            ),
-        ]),
-    },
+    results::RESULTS,
     Section {
         name: "kafka.properties",
         doc: "Passed on to librdkafka's consumer and producers. Properties that the promises rest on are refused.",

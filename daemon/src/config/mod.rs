@@ -10,6 +10,7 @@
 mod allowed_host;
 mod error;
 pub mod interpolate;
+mod kafka;
 pub mod keys;
 pub mod raw;
 mod reference;
@@ -21,13 +22,13 @@ use std::path::Path;
 
 pub use allowed_host::AllowedHost;
 pub use error::{ConfigError, ConfigErrors};
+pub use kafka::{KafkaConfig, ResultsConfig, TopicConfig, VersionSource};
 pub use reference::reference_toml;
 pub use schema_registry::{RecordFormat, SchemaRegistryConfig};
 pub use types::{
-    AuthConfig, BackfillSource, BundleConfig, CacheConfig, Config, DiskConfig, EngineConfig, HttpConfig, IndexConfig,
-    KafkaConfig, KeyConfig, LogConfig, MediaConfig, PipelineConfig, ProviderKind, RateConfig, RegistryConfig, RescoreConfig,
-    RescoreTopics, ResultsConfig, Role, RolloutConfig, RuntimeConfig, Secret, StatesForm, TelemetryConfig, TlsConfig,
-    TopicConfig, TowerLimits, TowersSection, VersionSource, WeightsConfig,
+    AuthConfig, BackfillSource, BundleConfig, CacheConfig, Config, DiskConfig, EngineConfig, HttpConfig, IndexConfig, KeyConfig,
+    LogConfig, MediaConfig, PipelineConfig, ProviderKind, RateConfig, RegistryConfig, RescoreConfig, RescoreTopics, Role,
+    RolloutConfig, RuntimeConfig, Secret, StatesForm, TelemetryConfig, TlsConfig, TowerLimits, TowersSection, WeightsConfig,
 };
 
 /// Environment variables that the program itself reads; the configuration may name any others in `${…}`.

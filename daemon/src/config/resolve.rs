@@ -15,12 +15,12 @@ use astromech_schemas::manifest::{MANIFEST_FILE, Precision};
 use tracing_subscriber::EnvFilter;
 
 use super::error::ConfigError;
+use super::kafka::{KafkaConfig, TopicConfig, VersionSource};
 use super::keys::{Need, section};
 use super::raw::{RawConfig, RawTable, RawValue};
 use super::types::{
-    BundleConfig, CacheConfig, Config, DiskConfig, EngineConfig, IndexConfig, KafkaConfig, LogConfig, PipelineConfig,
-    ProviderKind, RescoreConfig, RescoreTopics, ResultsConfig, RuntimeConfig, Secret, StatesForm, TopicConfig, TowerLimits,
-    TowersSection, VersionSource, WeightsConfig,
+    BundleConfig, CacheConfig, Config, DiskConfig, EngineConfig, IndexConfig, LogConfig, PipelineConfig, ProviderKind,
+    RescoreConfig, RescoreTopics, RuntimeConfig, Secret, StatesForm, TowerLimits, TowersSection, WeightsConfig,
 };
 use crate::telemetry::LogFormat;
 
@@ -245,10 +245,7 @@ impl<'a> Resolver<'a> {
             group: self.required(view, "group"),
             topics: self.topics(view, topics),
             results_topic: self.required(view, "results_topic"),
-            results: ResultsConfig {
-                embeddings: self.view("kafka.results").flag("embeddings"),
-                neighbours: self.view("kafka.results").integer("neighbours") as u32,
-            },
+            results: self.results(),
             dead_letter_topic: self.required(view, "dead_letter_topic"),
             session_timeout: view.millis("session_timeout_ms"),
             drain_timeout: view.millis("drain_timeout_ms"),

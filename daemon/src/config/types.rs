@@ -1,14 +1,14 @@
 //! What the program needs, checked. One struct a section of the file; see [`super::keys`] for what each key means.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use astromech_schemas::RecordLimits;
 use astromech_schemas::manifest::Precision;
-use astromech_schemas::{Kind, RecordLimits};
 
 use super::allowed_host::AllowedHost;
-use super::schema_registry::{RecordFormat, SchemaRegistryConfig};
+use super::kafka::{KafkaConfig, TopicConfig, VersionSource};
+use super::schema_registry::RecordFormat;
 use crate::telemetry::LogFormat;
 
 /// The whole configuration.
@@ -147,70 +147,6 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("***")
     }
-}
-
-/// Where a record's source version comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VersionSource {
-    /// The message's field `version`; a delete carries the header `astromech-version`.
-    Field,
-    /// The record's time, milliseconds.
-    Timestamp,
-    /// The record's offset: right where every change of an item is in one partition of one topic.
-    Offset,
-}
-
-/// `[[kafka.topics]]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicConfig {
-    /// Name of the topic.
-    pub name: String,
-    /// Kind of every item in it; `None` where each message names its own.
-    pub kind: Option<Kind>,
-    /// What its values are.
-    pub format: RecordFormat,
-    /// Where versions come from.
-    pub version: VersionSource,
-}
-
-/// `[kafka.results]`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ResultsConfig {
-    /// The item's vectors.
-    pub embeddings: bool,
-    /// Most neighbours of each kind.
-    pub neighbours: u32,
-}
-
-/// `[kafka]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KafkaConfig {
-    /// Brokers to start from, `host:port,host:port`.
-    pub brokers: String,
-    /// Consumer group.
-    pub group: String,
-    /// Topics to consume.
-    pub topics: Vec<TopicConfig>,
-    /// Topic of the results.
-    pub results_topic: String,
-    /// What each result carries.
-    pub results: ResultsConfig,
-    /// Topic of the dead letters.
-    pub dead_letter_topic: String,
-    /// Silence after which the group takes this member for dead.
-    pub session_timeout: Duration,
-    /// Longest wait for writes under way when partitions are taken away or the daemon stops.
-    pub drain_timeout: Duration,
-    /// Time between two commits.
-    pub commit_interval: Duration,
-    /// Most records of a partition from the oldest that is not acknowledged to the newest that was received.
-    pub window_records_max: usize,
-    /// Passed on to librdkafka.
-    pub properties: BTreeMap<String, String>,
-    /// Passed on to librdkafka, read from files.
-    pub secret_properties: BTreeMap<String, Secret>,
-    /// Where the schemas of topics in Avro are.
-    pub schema_registry: Option<SchemaRegistryConfig>,
 }
 
 /// `[media]`

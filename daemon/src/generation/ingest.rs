@@ -14,7 +14,7 @@ use super::throttle::Throttle;
 use crate::assemble::warm_cache;
 use crate::config::{Config, KafkaConfig};
 use crate::media::Media;
-use crate::pipeline::{self, AvroTopics, Halt, KafkaOutlet, PipelineParts, PoisonBreaker, Refiller, TopicRules};
+use crate::pipeline::{self, Halt, KafkaOutlet, PipelineParts, PoisonBreaker, Refiller, TopicRules};
 use crate::source::{self, Drained, SourceDeps, SourceError};
 use crate::telemetry::{Condition, Metrics, Readiness};
 
@@ -60,15 +60,15 @@ impl Ingest<'_> {
         let parts = PipelineParts {
             towers: self.serving.towers.clone(),
             index: Arc::clone(&self.serving.index),
-            media: Arc::new(Media::new(&self.config.media)?),
-            outlet: self.outlet,
+            media: Arc::new(Media::new(&self.config.media)?.measured(&self.metrics)),
             metrics: Arc::clone(&self.metrics),
             readiness: Arc::clone(&self.readiness),
             halt: self.halt.clone(),
             rules: self.kafka.topics.iter().map(|topic| (Arc::from(topic.name.as_str()), TopicRules::from(topic))).collect(),
-            avro: AvroTopics::new(&self.kafka)?,
+            avro: self.outlet.schema_registry(),
             poison: Some(PoisonBreaker::new(limits.poison_window, limits.poison_share_max)),
             results: self.kafka.results,
+            outlet: self.outlet,
             warm,
             throttle: self.throttle,
         };

@@ -11,6 +11,7 @@ use url::Url;
 
 use super::MediaError;
 use crate::config::MediaConfig;
+use crate::telemetry::Metrics;
 
 /// Hosts that are remembered; beyond it those that nobody waits for are forgotten.
 const HOSTS_MAX: usize = 4096;
@@ -21,6 +22,7 @@ pub(super) struct Hosts {
     failures_max: usize,
     pause: Duration,
     known: Mutex<HashMap<String, Arc<Host>>>,
+    pub(super) metrics: Option<Arc<Metrics>>,
 }
 
 struct Host {
@@ -43,7 +45,13 @@ struct Health {
 impl Hosts {
     pub(super) fn new(config: &MediaConfig) -> Self {
         let MediaConfig { host_in_flight_max, host_failures_max, host_pause, .. } = *config;
-        Self { in_flight_max: host_in_flight_max, failures_max: host_failures_max, pause: host_pause, known: Mutex::default() }
+        Self {
+            in_flight_max: host_in_flight_max,
+            failures_max: host_failures_max,
+            pause: host_pause,
+            known: Mutex::default(),
+            metrics: None,
+        }
     }
 
     /// Waits for a place at the host of `url`.
@@ -62,7 +70,8 @@ impl Hosts {
         let place = place.map_err(|_| MediaError::Transient(format!("host {name}: the daemon is stopping")))?;
         // Looked at again: while this one waited, others may have failed.
         let probe = host.begin(self.pause)?;
-        Ok(HostTurn { host, failures_max: self.failures_max, pause: self.pause, probe, _place: place })
+        let metrics = self.metrics.clone();
+        Ok(HostTurn { host, failures_max: self.failures_max, pause: self.pause, probe, metrics, _place: place })
     }
 
     fn host(&self, name: &str) -> Arc<Host> {
@@ -122,6 +131,7 @@ pub(super) struct HostTurn {
     failures_max: usize,
     pause: Duration,
     probe: bool,
+    metrics: Option<Arc<Metrics>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -139,6 +149,9 @@ impl HostTurn {
         health.failures = health.failures.saturating_add(1);
         if self.probe || health.failures == self.failures_max {
             health.paused_until = Some(Instant::now() + self.pause);
+            if let Some(metrics) = &self.metrics {
+                metrics.media_host_paused();
+            }
             warn!(host = self.host.name, failures = health.failures, pause = ?self.pause, "the picture host is left alone for a while");
         }
     }
@@ -157,7 +170,7 @@ mod tests {
     use super::*;
 
     fn hosts(in_flight_max: usize, failures_max: usize, pause: Duration) -> Hosts {
-        Hosts { in_flight_max, failures_max, pause, known: Mutex::default() }
+        Hosts { in_flight_max, failures_max, pause, known: Mutex::default(), metrics: None }
     }
 
     fn url(host: &str) -> Url {

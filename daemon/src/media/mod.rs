@@ -11,6 +11,7 @@ mod http;
 mod resolver;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use astromech_schemas::ImageSource;
 use url::Url;
@@ -22,6 +23,7 @@ pub use files::FileRoots;
 pub use resolver::{Lookup, system_lookup};
 
 use crate::config::MediaConfig;
+use crate::telemetry::Metrics;
 
 /// Why media did not start.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +79,13 @@ impl Media {
             http: http::HttpFetcher::new(config, lookup)?,
             bytes_max: config.bytes_max,
         })
+    }
+
+    /// Counts the hosts that are left alone into `metrics`.
+    #[must_use]
+    pub fn measured(mut self, metrics: &Arc<Metrics>) -> Self {
+        self.hosts.metrics = Some(Arc::clone(metrics));
+        self
     }
 
     /// The encoded picture: those of the record as they are, others fetched once.

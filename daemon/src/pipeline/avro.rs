@@ -1,50 +1,124 @@
-//! Records of topics in Avro: their writer's schema is fetched, then their values become JSON.
+//! Records of topics in Avro: their writer's schema is fetched, then their values become JSON. Results in Avro: the other way.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use astromech_avro::{AvroError, Invalid, Registry, RegistryOptions, UNKNOWN_FOR, WriterSchema, split};
+use astromech_avro::{AvroError, Invalid, Registry, RegistryOptions, UNKNOWN_FOR, Writer, WriterSchema, split};
 use astromech_schemas::RecordLimits;
 use astromech_schemas::dead_letter::Reason;
+use astromech_schemas::results::{RESULT_AVRO_SCHEMA, ResultMessage};
+use tokio::time::MissedTickBehavior;
 use tracing::warn;
 
 use super::backoff::Backoff;
 use super::decode::{Decoded, TopicRules, decode, decode_value};
 use super::fault::Fault;
+use super::outlet::PublishError;
 use super::task::{NotEmbedded, Shared};
 use crate::config::{KafkaConfig, RecordFormat};
 use crate::source::Record;
-use crate::telemetry::{Quiet, Stage};
+use crate::telemetry::{Condition, Quiet, Readiness, Stage};
 
 /// The registry does not answer: every record under way tries again by itself.
 static UNANSWERED: Quiet = Quiet::new();
+/// How often a registry that did not answer is asked whether it does.
+const CHECK: Duration = Duration::from_secs(1);
 
-/// Which topics are in Avro, and the registry of their schemas.
-pub struct AvroTopics {
+/// The registry of schemas: of the topics that are read in Avro, and of results that are written in it.
+pub struct SchemaRegistry {
     registry: Registry,
     topics: BTreeSet<String>,
+    results: Option<Writer>,
+    readiness: Arc<Readiness>,
 }
 
-impl AvroTopics {
-    /// Of the configured topics; `None` where none is in Avro. The registry is not asked yet: records wait for it, not the start.
+impl SchemaRegistry {
+    /// Of the configured topics; `None` where nothing is in Avro. The registry is not asked yet: records wait for it, not the start.
     ///
     /// # Errors
     /// A CA file without certificates.
-    pub fn new(kafka: &KafkaConfig) -> Result<Option<Arc<Self>>> {
-        let of_avro = kafka.topics.iter().filter(|topic| topic.format == RecordFormat::Avro);
-        let topics: BTreeSet<_> = of_avro.map(|topic| topic.name.clone()).collect();
-        let Some(config) = kafka.schema_registry.as_ref().filter(|_| !topics.is_empty()) else { return Ok(None) };
-        let options = RegistryOptions {
-            url: config.url.clone(),
-            login: config.login.as_ref().map(|(user, password)| (user.clone(), password.reveal().to_owned())),
-            ca: config.ca.as_ref().map(|pem| pem.clone().into_bytes()),
-            timeout: config.timeout,
-            unknown_for: UNKNOWN_FOR,
-        };
-        let registry = Registry::new(options).context("the schema registry's client did not start")?;
-        Ok(Some(Arc::new(Self { registry, topics })))
+    pub fn new(kafka: &KafkaConfig, readiness: Arc<Readiness>) -> Result<Option<Arc<Self>>> {
+        let Some(registry) = schema_registry(kafka)? else { return Ok(None) };
+        let topics = kafka.avro_topics().map(|topic| topic.name.clone()).collect();
+        Ok(Some(Arc::new(Self { registry, topics, results: results_writer(kafka)?, readiness })))
     }
+
+    /// Keeps readiness true of a registry that did not answer somebody, until it does; at the start, until it answers at all. While it
+    /// answers it is not asked for nothing. Never ends.
+    pub async fn watch(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(CHECK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if self.readiness.holds(Condition::SchemaRegistry) {
+                continue;
+            }
+            match self.asked().await {
+                Ok(()) => self.readiness.set_ready(Condition::SchemaRegistry),
+                Err(error) => self.readiness.set_missing(Condition::SchemaRegistry, error.to_string()),
+            }
+        }
+    }
+
+    /// Whether it answers, and has, or takes, the schema of results.
+    async fn asked(&self) -> Result<(), AvroError> {
+        self.registry.answers().await?;
+        if let Some(results) = &self.results {
+            results.id(&self.registry).await?;
+        }
+        Ok(())
+    }
+
+    /// A result as it is written, where that is in Avro.
+    ///
+    /// # Errors
+    /// [`PublishError::Transient`]: the registry does not answer, or has no place for the schema.
+    pub(super) async fn result(&self, message: &ResultMessage) -> Result<Option<Vec<u8>>, PublishError> {
+        let Some(results) = &self.results else { return Ok(None) };
+        match self.noted(results.value(&self.registry, message).await) {
+            Ok(value) => Ok(Some(value)),
+            Err(AvroError::Invalid(error)) => Err(PublishError::Fatal(format!("a result is no Avro: {error}"))),
+            Err(error) => Err(PublishError::Transient(error.to_string())),
+        }
+    }
+
+    fn noted<T>(&self, answer: Result<T, AvroError>) -> Result<T, AvroError> {
+        if let Err(error @ AvroError::Transient(_)) = &answer {
+            self.readiness.set_missing(Condition::SchemaRegistry, error.to_string());
+        }
+        answer
+    }
+}
+
+/// The configured registry, where something is in Avro; it is not asked.
+///
+/// # Errors
+/// A CA file without certificates.
+pub fn schema_registry(kafka: &KafkaConfig) -> Result<Option<Registry>> {
+    let Some(config) = kafka.used_schema_registry() else { return Ok(None) };
+    let options = RegistryOptions {
+        url: config.url.clone(),
+        login: config.login.as_ref().map(|(user, password)| (user.clone(), password.reveal().to_owned())),
+        ca: config.ca.as_ref().map(|pem| pem.clone().into_bytes()),
+        timeout: config.timeout,
+        unknown_for: UNKNOWN_FOR,
+    };
+    Ok(Some(Registry::new(options).context("the schema registry's client did not start")?))
+}
+
+/// What writes results, where they are in Avro.
+///
+/// # Errors
+/// Never, unless our own schema is none.
+pub fn results_writer(kafka: &KafkaConfig) -> Result<Option<Writer>> {
+    let results = &kafka.results;
+    if results.format != RecordFormat::Avro {
+        return Ok(None);
+    }
+    let (topic, strategy) = (&kafka.results_topic, results.subject_name_strategy);
+    Ok(Some(Writer::new(RESULT_AVRO_SCHEMA, topic, strategy, results.auto_register_schemas)?))
 }
 
 impl Shared {
@@ -58,7 +132,7 @@ impl Shared {
         let (id, _) = split(value).map_err(|e| invalid(&e))?;
         let mut backoff = Backoff::new(self.backoff);
         loop {
-            match avro.registry.schema(id).await {
+            match avro.noted(avro.registry.schema(id).await) {
                 Ok(schema) => return Ok(Some(schema)),
                 Err(error @ AvroError::Unknown { .. }) => return Err(Fault::new(Reason::UnknownSchema, error.to_string()).into()),
                 Err(AvroError::Invalid(error)) => return Err(invalid(&error).into()),

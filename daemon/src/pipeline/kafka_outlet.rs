@@ -1,5 +1,7 @@
 //! Results and dead letters into their topics, each acknowledged by all replicas.
 
+use std::sync::Arc;
+
 use astromech_schemas::TraceContext;
 use astromech_schemas::dead_letter::{
     HEADER_DETAIL, HEADER_OFFSET, HEADER_PARTITION, HEADER_REASON, HEADER_TIMESTAMP, HEADER_TOPIC,
@@ -14,6 +16,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::util::Timeout;
 use tracing::{debug, warn};
 
+use super::avro::SchemaRegistry;
 use super::fault::Fault;
 use super::outlet::{Outlet, PublishError};
 use crate::config::KafkaConfig;
@@ -25,6 +28,7 @@ pub struct KafkaOutlet {
     producer: FutureProducer<ProducerLog>,
     results_topic: String,
     dead_letter_topic: String,
+    schema_registry: Option<Arc<SchemaRegistry>>,
 }
 
 struct ProducerLog;
@@ -41,16 +45,31 @@ impl ClientContext for ProducerLog {
 }
 
 impl KafkaOutlet {
-    /// Creates the producer; it connects by itself.
+    /// Creates the producer; it connects by itself. Results are JSON but where `schema_registry` writes them.
     ///
     /// # Errors
     /// A property that librdkafka refuses.
-    pub fn new(kafka: &KafkaConfig) -> Result<Self, KafkaError> {
+    pub fn new(kafka: &KafkaConfig, schema_registry: Option<Arc<SchemaRegistry>>) -> Result<Self, KafkaError> {
         Ok(Self {
             producer: producer_config(kafka).create_with_context(ProducerLog)?,
             results_topic: kafka.results_topic.clone(),
             dead_letter_topic: kafka.dead_letter_topic.clone(),
+            schema_registry,
         })
+    }
+
+    /// The registry that results are written with: records are read with it too.
+    pub fn schema_registry(&self) -> Option<Arc<SchemaRegistry>> {
+        self.schema_registry.clone()
+    }
+
+    async fn result_value(&self, message: &ResultMessage) -> Result<Vec<u8>, PublishError> {
+        if let Some(registry) = &self.schema_registry
+            && let Some(value) = registry.result(message).await?
+        {
+            return Ok(value);
+        }
+        serde_json::to_vec(message).map_err(|e| PublishError::Fatal(format!("a result is no JSON: {e}")))
     }
 
     /// Sends one record to any topic; `Ok` when all replicas have it.
@@ -99,7 +118,7 @@ impl Outlet for KafkaOutlet {
         context: Option<&'a TraceContext>,
     ) -> BoxFuture<'a, Result<(), PublishError>> {
         Box::pin(async move {
-            let value = serde_json::to_vec(message).map_err(|e| PublishError::Fatal(format!("a result is no JSON: {e}")))?;
+            let value = self.result_value(message).await?;
             let mut record = FutureRecord::to(&self.results_topic).key(message.id.as_bytes()).payload(value.as_slice());
             record.headers = context.map(|context| own_headers(&trace::headers(Some(context)), 0));
             self.send(record).await

@@ -35,7 +35,7 @@ use astromech_towers::Towers;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-pub use avro::AvroTopics;
+pub use avro::{SchemaRegistry, results_writer, schema_registry};
 pub use backoff::{Backoff, BackoffLimits};
 use enrich::Enricher;
 
@@ -78,8 +78,8 @@ pub struct PipelineParts {
     pub halt: Halt,
     /// How each topic's records are read.
     pub rules: HashMap<Arc<str>, TopicRules>,
-    /// Which topics are in Avro; `None` where none is.
-    pub avro: Option<Arc<AvroTopics>>,
+    /// Which topics are in Avro, and the registry of their schemas; `None` where nothing is.
+    pub avro: Option<Arc<SchemaRegistry>>,
     /// Whether to stop when most records are poison.
     pub poison: Option<PoisonBreaker>,
     /// What results carry.

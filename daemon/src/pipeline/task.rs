@@ -11,7 +11,7 @@ use astromech_towers::{PreparedImage, PreparedText, Towers, TowersError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{Instrument as _, Span, debug, warn};
 
-use super::avro::{AvroTopics, decode_with};
+use super::avro::{SchemaRegistry, decode_with};
 use super::backoff::{Backoff, BackoffLimits};
 use super::decode::{Decoded, TopicRules};
 use super::enrich::Enricher;
@@ -54,7 +54,7 @@ pub(super) struct Shared {
     pub(super) throttle: Option<Arc<Throttle>>,
     pub(super) halt: Halt,
     pub(super) rules: HashMap<Arc<str>, TopicRules>,
-    pub(super) avro: Option<Arc<AvroTopics>>,
+    pub(super) avro: Option<Arc<SchemaRegistry>>,
     pub(super) limits: RecordLimits,
     pub(super) backoff: BackoffLimits,
 }

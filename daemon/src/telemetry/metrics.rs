@@ -73,6 +73,7 @@ pub struct Metrics {
     records_applied: Family<AppliedLabels, Counter>,
     dead_letters: Family<ReasonLabel, Counter>,
     retries: Family<StageLabel, Counter>,
+    media_host_pauses: Counter,
     stage_seconds: Histograms<StageLabel>,
     record_seconds: Histogram,
     batch_size: Histograms<TowerLabel>,
@@ -122,6 +123,7 @@ impl Metrics {
             records_applied: Family::default(),
             dead_letters: Family::default(),
             retries: Family::default(),
+            media_host_pauses: Counter::default(),
             stage_seconds: Family::new_with_constructor(seconds),
             record_seconds: Histogram::new(RECORD_BUCKETS),
             batch_size: Family::new_with_constructor(items),
@@ -178,6 +180,11 @@ impl Metrics {
         );
         r.register("dead_letters", "Records sent to the dead-letter topic", self.dead_letters.clone());
         r.register("retries", "Attempts repeated after a fault that may pass", self.retries.clone());
+        r.register(
+            "media_host_pauses",
+            "Times that a picture host was left alone after failures in a row",
+            self.media_host_pauses.clone(),
+        );
         r.register_with_unit("stage", "Time of one record or batch in a stage", Unit::Seconds, self.stage_seconds.clone());
         r.register_with_unit(
             "record",
@@ -282,6 +289,11 @@ impl Metrics {
     /// One record went to the dead-letter topic.
     pub fn dead_letter(&self, reason: Reason) {
         self.at().dead_letters.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+    }
+
+    /// A picture host is left alone for a while.
+    pub fn media_host_paused(&self) {
+        self.at().media_host_pauses.inc();
     }
 
     /// One attempt of `stage` is repeated.

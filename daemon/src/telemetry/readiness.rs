@@ -18,6 +18,8 @@ pub enum Condition {
     Kafka,
     /// The same, of the topic of re-scoring requests.
     RescoreTopic,
+    /// The schema registry answered whoever asked last.
+    SchemaRegistry,
 }
 
 impl Condition {
@@ -28,6 +30,7 @@ impl Condition {
             Self::Index => "index",
             Self::Kafka => "kafka",
             Self::RescoreTopic => "rescore_topic",
+            Self::SchemaRegistry => "schema_registry",
         }
     }
 }
@@ -78,6 +81,11 @@ impl Readiness {
     /// Every required condition, and whether it holds.
     pub fn conditions(&self) -> Vec<(Condition, bool)> {
         self.state.borrow().iter().map(|(condition, reason)| (*condition, reason.is_none())).collect()
+    }
+
+    /// Whether `condition` holds, or is not required.
+    pub fn holds(&self, condition: Condition) -> bool {
+        self.state.borrow().get(&condition).is_none_or(Option::is_none)
     }
 
     /// Whether every condition holds.

@@ -108,7 +108,8 @@ impl Server {
         let rescorer = start_rescorer(&config, &towers, &index, open_disk(&config, &metrics).await, &metrics).unwrap();
         let tls = api_tls(&config).unwrap();
         let state = AppState {
-            live: Arc::new(Live::new(Serving { towers: towers.clone(), index: Arc::clone(&index), rescorer: rescorer.clone() })),
+            live: Arc::new(Live::new(Serving { towers: towers.clone(), index: Arc::clone(&index), rescorer: rescorer.clone() }))
+                .into(),
             generations: None,
             metrics: Arc::clone(&metrics),
             readiness: Arc::clone(&readiness),

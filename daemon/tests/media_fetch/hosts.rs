@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use astromech::config::Config;
 use astromech::media::{Media, MediaError};
+use astromech::telemetry::Metrics;
 use astromech_schemas::ImageSource;
 
 use crate::support::{Answer, LOCAL, Server, config, fetch, ok, status};
@@ -17,7 +18,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 async fn a_host_that_fails_is_left_alone_while_another_is_fetched_and_is_tried_again_after_its_pause() {
     let bad = Server::start(&[("/500", status(500)), ("/a", ok("picture"))]).await;
     let good = Server::start(&[("/a", ok("picture"))]).await;
-    let media = Media::new(&config(&format!("{LOCAL}host_failures_max = 3\nhost_pause_ms = 300\n"))).unwrap();
+    let metrics = Arc::new(Metrics::new());
+    let media = Media::new(&config(&format!("{LOCAL}host_failures_max = 3\nhost_pause_ms = 300\n"))).unwrap().measured(&metrics);
     for _ in 0..3 {
         assert!(matches!(fetch(&media, &bad.url("/500")).await, Err(MediaError::Transient(_))));
     }
@@ -26,6 +28,7 @@ async fn a_host_that_fails_is_left_alone_while_another_is_fetched_and_is_tried_a
     assert!(detail.contains("failed 3 times in a row") && *wait <= Duration::from_millis(300), "{paused}");
     assert_eq!(paused.reason(), None, "no dead letter");
     assert_eq!(bad.hits.load(Ordering::SeqCst), 3, "nobody knocks meanwhile");
+    assert!(metrics.encode().contains("astromech_media_host_pauses_total 1\n"));
     assert_eq!(fetch(&media, &good.url("/a")).await, Ok(b"picture".to_vec()));
     let began = Instant::now();
     while let Err(error) = fetch(&media, &bad.url("/a")).await {

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use astromech_e2e::checks::assert_stored;
+use astromech_e2e::checks::{Answers, assert_stored, cosine};
+use astromech_e2e::daemon::run_to_end;
 use astromech_e2e::items::{Expected, Item, inline_images};
 use astromech_e2e::schema_registry::{SchemaRegistry, Writer, schema_file};
 use astromech_e2e::world::scratch;
 use astromech_e2e::{Daemon, Record, bundle, wait_until, world};
-use astromech_schemas::Kind;
+use astromech_schemas::{Kind, point_id};
 use serde_json::{Value, json};
 
 use crate::poison::{Bad, assert_buried, bad};
@@ -104,6 +105,8 @@ fn promise_5_a_registry_that_does_not_answer_is_waited_for_and_no_record_is_lost
     let mut sent = send(seen, &article);
     scenario.wait_results(seen.len() as u64, || daemon.expect_alive());
 
+    assert_eq!(daemon.get("/readyz").0, 200);
+
     registry.freeze(true);
     sent.extend(send(&images, &image));
     sent.extend(send(later, &article));
@@ -117,9 +120,12 @@ fn promise_5_a_registry_that_does_not_answer_is_waited_for_and_no_record_is_lost
     assert_eq!(scenario.results(), articles.len() as u64);
     assert_eq!(world.client.count(&scenario.topics.dead_letters), 0);
     assert!(daemon.log().contains("the schema of a record can't be had now"), "the log says so");
+    let (status, missing) = daemon.get("/readyz");
+    assert!(status == 503 && missing.contains("schema_registry"), "a record waits for it: {status} {missing}");
 
     registry.freeze(false);
     scenario.wait_done(&mut daemon);
+    daemon.wait_ready();
     let answers = scenario.answers();
     answers.assert_nothing_lost(&sent);
     answers.assert_no_dead_letters();
@@ -128,4 +134,110 @@ fn promise_5_a_registry_that_does_not_answer_is_waited_for_and_no_record_is_lost
         let results = scenario.results();
         if results == sent.len() as u64 { Ok(()) } else { Err(format!("{results} results")) }
     });
+}
+
+/// Results are in Avro too, with more `keys` of `[kafka.results]`.
+fn write_avro(scenario: &mut Scenario, registry: &SchemaRegistry, keys: &str) {
+    let registry = format!("[kafka.schema_registry]\nurl = \"{}\"\ntimeout_ms = 1000\n", registry.url);
+    scenario.config.extra = format!("{registry}[kafka.results]\nformat = \"avro\"\n{keys}");
+}
+
+fn answers(scenario: &Scenario, registry: &SchemaRegistry) -> Answers {
+    let read = |value: &[u8]| {
+        let message = registry.read(value);
+        serde_json::from_value(message.clone()).unwrap_or_else(|e| panic!("{e}: {message}"))
+    };
+    Answers::read_as(&scenario.world.client, &scenario.topics, read)
+}
+
+/// Exit code and output of `astromech plan`.
+fn plan(scenario: &Scenario) -> (Option<i32>, String) {
+    let file = scratch("plan").join("astromech.toml");
+    std::fs::write(&file, scenario.config.to_toml(1)).expect("the configuration is written");
+    let (status, said) = run_to_end(&["plan", "--config", &file.to_string_lossy()]);
+    (status.code(), said)
+}
+
+#[test]
+fn results_in_avro_are_read_by_others_under_the_subject_of_each_strategy_and_lose_nothing() {
+    let world = world();
+    let registry = SchemaRegistry::start(&scratch("registry"));
+    let name = "astromech.v1.result.Result";
+    let mut subjects = Vec::new();
+    for strategy in ["topic_name", "record_name", "topic_record_name"] {
+        let mut scenario = Scenario::new(&world, strategy);
+        let keys = format!("embeddings = true\nneighbours = 2\nsubject_name_strategy = \"{strategy}\"\n");
+        write_avro(&mut scenario, &registry, &keys);
+        let topic = &scenario.topics.results;
+        subjects.push(match strategy {
+            "topic_name" => format!("{topic}-value"),
+            "record_name" => name.to_owned(),
+            _ => format!("{topic}-{name}"),
+        });
+        let (code, planned) = plan(&scenario);
+        let subject = subjects.last().expect("one was pushed");
+        assert!(
+            code == Some(10) && planned.contains(&format!("subject {subject}: the schema of results is registered")),
+            "{planned}"
+        );
+
+        let items = scenario.items(GOOD, 1);
+        let mut daemon = Daemon::start(&scenario.config);
+        let mut sent = scenario.produce(&items);
+        sent.extend(world.client.produce(&scenario.topics.changes, vec![items[0].delete(DELETED_AT)]));
+        scenario.wait_done(&mut daemon);
+        let answers = answers(&scenario, &registry);
+        answers.assert_nothing_lost(&sent);
+        answers.assert_no_dead_letters();
+        let snapshot = scenario.snapshot();
+        for result in answers.results.values().flatten().filter(|result| result.version == 1 && result.id != items[0].id) {
+            let point = &snapshot[&result.kind][&point_id(result.kind, &result.id)];
+            assert!(!result.embeddings.is_empty(), "{result:?}");
+            for (vector, embedding) in &result.embeddings {
+                assert!(cosine(embedding, &point.vectors[vector]) > 0.999, "{vector} of {}", result.id);
+            }
+        }
+        let (_, planned) = plan(&scenario);
+        assert!(planned.contains(&format!("subject {subject}: has the schema of results, as id")), "{planned}");
+        assert!(daemon.terminate().success());
+    }
+    let registered = registry.subjects();
+    let registered: Vec<&str> = registered.as_array().expect("subjects").iter().filter_map(|subject| subject.as_str()).collect();
+    assert_eq!(registered.len(), subjects.len(), "{registered:?}");
+    assert!(subjects.iter().all(|subject| registered.contains(&subject.as_str())), "{registered:?}");
+}
+
+#[test]
+fn promise_5_results_wait_for_their_schema_and_a_plan_and_readiness_say_what_is_missing() {
+    let world = world();
+    let mut scenario = Scenario::new(&world, "avro-results");
+    let registry = SchemaRegistry::start(&scratch("registry"));
+    write_avro(&mut scenario, &registry, "auto_register_schemas = false\n");
+    let (code, planned) = plan(&scenario);
+    assert!(code == Some(2) && planned.contains("register schemas/avro/result.avsc"), "{planned}");
+
+    let sent = scenario.produce(&scenario.items(GOOD, 1));
+    let mut daemon = Daemon::spawn(&scenario.config);
+    wait_until("readiness and the log say what is missing", Duration::from_mins(1), || {
+        daemon.expect_alive();
+        let (status, missing) = daemon.get_when_up("/readyz")?;
+        let said = daemon.log().contains("publishing failed; trying again");
+        let named = missing.contains("does not have our schema") && missing.contains("auto_register_schemas");
+        if status == 503 && named && said { Ok(()) } else { Err(format!("{status} {missing}, in the log: {said}")) }
+    });
+    assert_eq!(scenario.results(), 0);
+    assert_eq!(registry.subjects().as_array().map(Vec::len), Some(0), "nothing is registered");
+
+    registry.register(&format!("{}-value", scenario.topics.results), &schema_file("result"));
+    daemon.wait_ready();
+    scenario.wait_done(&mut daemon);
+    let answers = answers(&scenario, &registry);
+    answers.assert_nothing_lost(&sent);
+    answers.assert_no_dead_letters();
+    assert!(daemon.terminate().success());
+
+    registry.freeze(true);
+    let (code, said) = plan(&scenario);
+    assert!(code == Some(1) && said.contains("the schema registry was not looked at"), "{said}");
+    registry.freeze(false);
 }

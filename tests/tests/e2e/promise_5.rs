@@ -8,11 +8,13 @@ use astromech_e2e::paths::message;
 use astromech_e2e::slow_proxy::SlowProxy;
 use astromech_e2e::{Daemon, bundle, wait_until, world};
 use astromech_schemas::ImageSource;
+use serde_json::json;
 
 use crate::scenario::Scenario;
 
 const ITEMS: usize = 1500;
 const SLOW_ITEMS: usize = 200;
+const EARLY_ITEMS: usize = 20;
 /// For the daemon to notice that a server is gone.
 const NOTICE_DEADLINE: Duration = Duration::from_mins(1);
 
@@ -62,6 +64,42 @@ fn promise_5_qdrant_down_in_the_middle_is_waited_for() {
     assert_stored(&scenario.snapshot(), &Expected::of(&items), &bundle::manifest());
     assert_rss(&daemon, "Qdrant down");
     message(&format!("Qdrant was down from result {stuck} on; retries: {}", daemon.metric("astromech_retries_total", &[])));
+}
+
+#[test]
+fn promise_5_qdrant_away_at_the_start_is_waited_for_while_health_and_readiness_are_answered() {
+    let world = world();
+    let scenario = Scenario::new(&world, "qdrant-away");
+    let items = scenario.items(EARLY_ITEMS, 1);
+    let sent = scenario.produce(&items);
+    world.qdrant.kill();
+    let mut daemon = Daemon::spawn(&scenario.config);
+    wait_until("the daemon says that it starts, and what is missing", NOTICE_DEADLINE, || {
+        daemon.expect_alive();
+        let body = daemon.get_when_up("/readyz")?;
+        if body.0 == 503 && body.1.contains("connect") { Ok(()) } else { Err(format!("{body:?}")) }
+    });
+    assert_eq!(daemon.get("/healthz").0, 200, "a daemon that waits is alive");
+    assert!(daemon.get("/metrics").1.contains("astromech_"), "and is measured");
+    let (status, refused) = daemon.post("/v1/search", &json!({"text": "猫"}));
+    assert_eq!((status, &refused["type"]), (503, &json!("urn:astromech:problem:starting")), "{refused}");
+    assert!(refused["detail"].as_str().expect("a detail").contains("index: "), "{refused}");
+    assert_eq!(daemon.get("/v1/info").0, 503);
+
+    world.qdrant.start_again();
+    daemon.wait_ready();
+    scenario.wait_done(&mut daemon);
+    assert_eq!(daemon.post("/v1/search", &json!({"text": "猫"})).0, 200);
+    let answers = scenario.answers();
+    answers.assert_nothing_lost(&sent);
+    answers.assert_no_dead_letters();
+
+    // Nobody waits for one that is told to stop.
+    world.qdrant.kill();
+    let waiting = Daemon::spawn(&scenario.config);
+    wait_until("the daemon answers", NOTICE_DEADLINE, || waiting.get_when_up("/healthz"));
+    assert!(waiting.terminate().success());
+    world.qdrant.start_again();
 }
 
 #[test]

@@ -9,9 +9,10 @@ use astromech_e2e::corpus::corpus;
 use astromech_e2e::daemon::run_to_end_with;
 use astromech_e2e::http_server::PictureHost;
 use astromech_e2e::items::{Item, article, image};
+use astromech_e2e::schema_registry::{SchemaRegistry, schema_file};
 use astromech_e2e::secured::Secured;
 use astromech_e2e::world::scratch;
-use astromech_e2e::{Daemon, DaemonConfig, Topics, wait_until};
+use astromech_e2e::{Daemon, DaemonConfig, Record, Topics, wait_until};
 use astromech_schemas::ImageSource;
 use serde_json::json;
 
@@ -24,6 +25,7 @@ const PASSWORD: &str = "planted-kafka-password-7d1f0c";
 const API_KEY: &str = "planted-qdrant-key-52be90";
 const READ_KEY: &str = "planted-http-read-key-e4410a";
 const WRITE_KEY: &str = "planted-http-write-key-09c3d7";
+const REGISTRY_PASSWORD: &str = "planted-registry-password-3ce07a";
 const WRONG: &str = "planted-wrong-secret-b86a21";
 
 static SECURED: LazyLock<Mutex<Secured>> = LazyLock::new(|| Mutex::new(Secured::start(&scratch("secured"), PASSWORD, API_KEY)));
@@ -142,8 +144,7 @@ fn a_wrong_password_no_certificate_or_an_unknown_authority_is_named_and_waited_f
     waits_and_says(&secured, &stranger, &["certificate verify failed", "broker certificate could not be verified"]);
     let mut untrusted = by_certificate(&secured, &topics);
     untrusted.env = vec![("SSL_CERT_FILE".to_owned(), other)];
-    // HTTP is answered once the index was opened.
-    waiting(&secured, &untrusted, &["InvalidCertificate"]).kill();
+    waits_and_says(&secured, &untrusted, &["InvalidCertificate"]);
 
     // The same records, by the same group, once the proof is right.
     let right = by_password(&secured, &topics, "SCRAM-SHA-512", &secured.file("password"));
@@ -187,6 +188,38 @@ fn promise_5_pictures_come_by_https_and_a_certificate_expired_or_of_another_name
     });
     assert_eq!(secured.client.count(&topics.dead_letters), 0, "a certificate can be renewed: no dead letter");
     assert_eq!((hosts[1].requests(), hosts[2].requests()), (0, 0), "no request is sent to who can't prove its name");
+}
+
+#[test]
+fn promise_5_a_schema_registry_by_https_is_used_and_one_that_can_not_prove_its_name_is_named_and_waited_for() {
+    let secured = secured();
+    let registry = SchemaRegistry::start_tls(&scratch("registry"), &secured.authority);
+    let writer = registry.register("articles-value", &schema_file("article"));
+    let topics = secured.client.topics("registry");
+    let records = articles().iter().map(|item| Record { value: Some(writer.value(&item.message)), ..item.record() }).collect();
+    secured.client.produce(&topics.changes, records);
+    let trusting = |ca: &str| {
+        let mut config = by_certificate(&secured, &topics);
+        "format = \"avro\"\n".clone_into(&mut config.topic_keys);
+        let password = quote(&file("password", REGISTRY_PASSWORD));
+        config.extra = format!(
+            "[kafka.schema_registry]\nurl = {}\nusername = \"astromech\"\npassword_file = {password}\nca_file = {}\n",
+            quote(&registry.url),
+            quote(ca)
+        );
+        config
+    };
+    let stranger = file("other.pem", &Authority::default().pem());
+    let said = waits_and_says(&secured, &trusting(&stranger), &["the schema of a record can't be had now"]);
+    assert!(said.contains("schema_registry") && said.contains("invalid peer certificate"), "{said}");
+    assert!(!said.contains(REGISTRY_PASSWORD), "{said}");
+
+    let right = trusting(&secured.file("ca.pem"));
+    let mut daemon = Daemon::start(&right);
+    secured.client.wait_lag_0(&topics.changes, &right.group, STREAM_DEADLINE, || daemon.expect_alive());
+    assert_eq!(secured.client.count(&topics.results), ITEMS as u64);
+    assert_eq!(secured.client.count(&topics.dead_letters), 0);
+    assert!(!daemon.log().contains(REGISTRY_PASSWORD));
 }
 
 #[test]

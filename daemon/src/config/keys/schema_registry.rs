@@ -7,7 +7,8 @@ use super::{MINUTE_MS, Section, SectionForm, key};
 /// `[kafka.schema_registry]`
 pub(super) const SCHEMA_REGISTRY: Section = Section {
     name: "kafka.schema_registry",
-    doc: "The registry that has the schemas of topics whose format is avro; it is asked by Confluent's API, and only read.",
+    doc: "The registry that has the schemas of topics whose format is avro; it is asked by Confluent's API. Only kafka.results.format writes \
+          to it.",
     form: SectionForm::Table(&[
         key("url", Text, Default("\"\""), "Root of the API, for example https://registry.internal:8081; empty for none."),
         key("username", Text, Default("\"\""), "User name; empty sends none."),

@@ -1,7 +1,9 @@
-//! `[kafka.schema_registry]` and `format` of `[[kafka.topics]]`.
+//! `[kafka.schema_registry]`, `format` of `[[kafka.topics]]`, and `[kafka.results]`.
+
+use astromech_avro::SubjectNameStrategy;
 
 use super::{Resolver, View};
-use crate::config::{RecordFormat, SchemaRegistryConfig};
+use crate::config::{RecordFormat, ResultsConfig, SchemaRegistryConfig};
 
 impl Resolver<'_> {
     /// `None` where no registry is named.
@@ -40,6 +42,21 @@ impl Resolver<'_> {
                 None
             }
             (user, file) => self.secret(view, "password_file", file).map(|password| (user.to_owned(), password)),
+        }
+    }
+
+    pub(super) fn results(&mut self) -> ResultsConfig {
+        let view = self.view("kafka.results");
+        ResultsConfig {
+            embeddings: view.flag("embeddings"),
+            neighbours: view.integer("neighbours") as u32,
+            format: self.record_format(view),
+            subject_name_strategy: match view.text("subject_name_strategy") {
+                "record_name" => SubjectNameStrategy::RecordName,
+                "topic_record_name" => SubjectNameStrategy::TopicRecordName,
+                _ => SubjectNameStrategy::TopicName,
+            },
+            auto_register_schemas: view.flag("auto_register_schemas"),
         }
     }
 
