@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use astromech::config::keys::{KeyKind, Need, SECTIONS, SectionForm};
 use astromech::config::raw::RawConfig;
 use astromech::config::{Config, ConfigError, ConfigErrors, EngineConfig, RecordFormat, Role, reference_toml};
+use astromech_avro::SubjectNameStrategy;
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -42,6 +43,26 @@ fn every_mistake_is_reported_at_once_with_line_field_and_fix() {
     let text = include_str!("snapshots/config_wrong.toml");
     let report = ConfigErrors { file: "wrong.toml".into(), errors: errors(text) }.to_string();
     compare(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots/config_wrong.txt"), &format!("{report}\n"));
+}
+
+#[test]
+fn results_are_json_and_in_avro_need_a_registry_and_have_a_subject() {
+    let kafka = "[kafka]\nbrokers = \"b:1\"\ngroup = \"g\"\nresults_topic = \"r\"\ndead_letter_topic = \"d\"\n";
+    let topic = "[[kafka.topics]]\nname = \"changes\"\n";
+    let registry = "[kafka.schema_registry]\nurl = \"http://r:1\"\n";
+    let bare = parse(&format!("{MINIMAL}{kafka}{registry}{topic}")).kafka.unwrap();
+    assert_eq!(bare.results.format, RecordFormat::Json);
+    assert!(bare.used_schema_registry().is_none(), "nothing is in Avro");
+    let results = "[kafka.results]\nformat = \"avro\"\nsubject_name_strategy = \"record_name\"\nauto_register_schemas = false\n";
+    let avro = parse(&format!("{MINIMAL}{kafka}{registry}{results}{topic}")).kafka.unwrap();
+    assert!(avro.used_schema_registry().is_some());
+    let expected = (RecordFormat::Avro, SubjectNameStrategy::RecordName, false);
+    assert_eq!((avro.results.format, avro.results.subject_name_strategy, avro.results.auto_register_schemas), expected);
+    let missing = errors(&format!("{MINIMAL}{kafka}{results}{topic}"));
+    assert!(missing[0].to_string().contains("kafka.schema_registry.url is empty"), "{missing:?}");
+    let unheard = results.replace("record_name", "unheard_of");
+    let error = errors(&format!("{MINIMAL}{kafka}{registry}{unheard}{topic}"))[0].to_string();
+    assert!(error.contains("subject_name_strategy") && error.contains("topic_record_name"), "{error}");
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl Registry {
     /// # Errors
     /// [`AvroError::Transient`]: the registry does not answer, or does not take it until somebody changes something there.
     pub(crate) async fn register(&self, subject: &Subject) -> Result<u32, AvroError> {
-        let url = self.address(&["subjects", &subject.name, "versions"]);
+        let url = self.normalized(&["subjects", &subject.name, "versions"]);
         match self.call(Method::POST, &url, Some(&subject.body())).await? {
             (StatusCode::OK, body) => Ok(read::<Registered>(&url, &body)?.id),
             (status @ (StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY), body) => Err(AvroError::Transient(format!(
@@ -76,12 +76,19 @@ impl Registry {
     /// # Errors
     /// [`AvroError::Transient`]: the registry does not answer, or not us.
     pub(crate) async fn find(&self, subject: &Subject) -> Result<Option<u32>, AvroError> {
-        let url = self.address(&["subjects", &subject.name]);
+        let url = self.normalized(&["subjects", &subject.name]);
         match self.call(Method::POST, &url, Some(&subject.body())).await? {
             (StatusCode::OK, body) => Ok(Some(read::<Registered>(&url, &body)?.id)),
             (StatusCode::NOT_FOUND, body) if Refusal::of(&body).is_some_and(|refusal| refusal.is_unknown()) => Ok(None),
             (status, body) => Err(refused(&url, status, &body)),
         }
+    }
+
+    /// Where a schema is compared, and kept, apart from its white space and the order of its keys: somebody else may have registered it.
+    fn normalized(&self, path: &[&str]) -> Url {
+        let mut url = self.address(path);
+        url.set_query(Some("normalize=true"));
+        url
     }
 
     /// What a subject says to a schema; changes nothing.

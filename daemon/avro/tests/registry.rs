@@ -258,8 +258,8 @@ fn a_ca_file_without_certificates_is_refused_at_the_start() {
     }
 }
 
-const SUBJECT: &str = "/api/subjects/results-value";
-const VERSIONS: &str = "/api/subjects/results-value/versions";
+const SUBJECT: &str = "/api/subjects/results-value?normalize=true";
+const VERSIONS: &str = "/api/subjects/results-value/versions?normalize=true";
 
 fn writer(registers: bool) -> Writer {
     Writer::new(RESULT_AVRO_SCHEMA, "results", SubjectNameStrategy::TopicName, registers).unwrap()

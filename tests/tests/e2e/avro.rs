@@ -164,7 +164,8 @@ fn results_in_avro_are_read_by_others_under_the_subject_of_each_strategy_and_los
     let registry = SchemaRegistry::start(&scratch("registry"));
     let name = "astromech.v1.result.Result";
     let mut subjects = Vec::new();
-    for strategy in ["topic_name", "record_name", "topic_record_name"] {
+    // Each its own versions: what the index has already it does not write again, and a vector of another batch is a little different.
+    for (strategy, version) in [("topic_name", 10), ("record_name", 20), ("topic_record_name", 30)] {
         let mut scenario = Scenario::new(&world, strategy);
         let keys = format!("embeddings = true\nneighbours = 2\nsubject_name_strategy = \"{strategy}\"\n");
         write_avro(&mut scenario, &registry, &keys);
@@ -181,16 +182,16 @@ fn results_in_avro_are_read_by_others_under_the_subject_of_each_strategy_and_los
             "{planned}"
         );
 
-        let items = scenario.items(GOOD, 1);
+        let items = scenario.items(GOOD, version);
         let mut daemon = Daemon::start(&scenario.config);
         let mut sent = scenario.produce(&items);
-        sent.extend(world.client.produce(&scenario.topics.changes, vec![items[0].delete(DELETED_AT)]));
+        sent.extend(world.client.produce(&scenario.topics.changes, vec![items[0].delete(version + DELETED_AT)]));
         scenario.wait_done(&mut daemon);
         let answers = answers(&scenario, &registry);
         answers.assert_nothing_lost(&sent);
         answers.assert_no_dead_letters();
         let snapshot = scenario.snapshot();
-        for result in answers.results.values().flatten().filter(|result| result.version == 1 && result.id != items[0].id) {
+        for result in answers.results.values().flatten().filter(|result| result.id != items[0].id) {
             let point = &snapshot[&result.kind][&point_id(result.kind, &result.id)];
             assert!(!result.embeddings.is_empty(), "{result:?}");
             for (vector, embedding) in &result.embeddings {

@@ -199,7 +199,9 @@ fn promise_5_a_schema_registry_by_https_is_used_and_one_that_can_not_prove_its_n
     let records = articles().iter().map(|item| Record { value: Some(writer.value(&item.message)), ..item.record() }).collect();
     secured.client.produce(&topics.changes, records);
     let trusting = |ca: &str| {
-        let mut config = by_certificate(&secured, &topics);
+        // The authority is not among the system's certificates, by which a Qdrant would be trusted.
+        let embedded = Some(scratch("index"));
+        let mut config = DaemonConfig { env: Vec::new(), embedded, ..by_certificate(&secured, &topics) };
         "format = \"avro\"\n".clone_into(&mut config.topic_keys);
         let password = quote(&file("password", REGISTRY_PASSWORD));
         config.extra = format!(
