@@ -6,6 +6,7 @@
 pub mod api;
 pub mod assemble;
 pub mod cli;
+mod clock;
 pub mod config;
 pub mod dead_letters;
 pub mod door;

@@ -24,6 +24,7 @@ on_both_engines!(
     promise_3_nothing_mixed_a_vector_of_another_space_is_refused_before_any_write,
     promise_3_nothing_mixed_an_index_of_another_bundle_is_refused,
     search_finds_the_nearest_and_counts_leave_tombstones_out,
+    a_purge_removes_old_tombstones_and_nothing_else,
     a_search_keeps_to_its_filter,
     a_batch_of_all_kinds_lands_in_each_collection,
     reopening_keeps_everything,
@@ -75,6 +76,29 @@ async fn promise_2_nothing_stale_a_newer_upsert_revives_a_deleted_item(engine: E
     assert!(!point.payload.contains_key("deleted"), "{point:?}");
     assert_eq!(index.counts().await.unwrap()[&Kind::Image], 1);
     assert_eq!(search(&*index, VECTOR_IMAGE, 2, 1).await[0].0, "a");
+}
+
+async fn a_purge_removes_old_tombstones_and_nothing_else(engine: Engine) {
+    let index = engine.open().await;
+    index
+        .apply(&[image("live", 1, None, Some(1)), image("back", 1, None, Some(2)), image("gone", 1, None, Some(3))])
+        .await
+        .unwrap();
+    index.apply(&[delete("gone", 2), delete("never-there", 2), delete("back", 2)]).await.unwrap();
+    index.apply(&[image("back", 3, None, Some(2))]).await.unwrap();
+    let written = stored(&*index, "gone").await.unwrap().payload["deleted_at_ms"].as_u64().unwrap();
+    assert_eq!(index.purge(written - 60_000).await.unwrap(), 0, "none is a minute old");
+    assert!(stored(&*index, "gone").await.is_some());
+    assert_eq!(index.purge(written + 60_000).await.unwrap(), 2);
+    for id in ["gone", "never-there"] {
+        assert!(stored(&*index, id).await.is_none());
+    }
+    assert_eq!(index.counts().await.unwrap()[&Kind::Image], 2);
+    assert_eq!(search(&*index, VECTOR_IMAGE, 2, 1).await[0].0, "back");
+    assert_eq!(index.purge(written + 60_000).await.unwrap(), 0);
+    // From here on nothing knows that it was deleted.
+    index.apply(&[image("gone", 1, None, Some(3))]).await.unwrap();
+    assert_eq!(title(&*index, "gone").await, "gone v1");
 }
 
 /// Changes of a few items at many versions, some of them deletes, and what each item must end as.

@@ -73,6 +73,37 @@ fn good_lines_are_indexed_and_bad_ones_are_listed_with_their_numbers() {
 }
 
 #[test]
+fn a_line_may_delete_an_item_and_an_older_version_does_not_bring_it_back() {
+    if let Some(reason) = absent() {
+        skipped(&reason);
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let messages = std::fs::read_to_string(configs().join("demo/set/messages.jsonl")).unwrap();
+    let lines: Vec<&str> = messages.lines().take(3).collect();
+    let gone: serde_json::Value = serde_json::from_str(lines[0]).unwrap();
+    let (id, index) = (gone["id"].as_str().unwrap(), dir.path().join("index"));
+    let delete = |id: &str, version: u64| json!({"delete": {"kind": gone["kind"], "id": id, "version": version}}).to_string();
+    let of_kind = json!({"delete": {"kind": "cat", "id": "x", "version": 1}}).to_string();
+    for (name, lines, code, says) in [
+        ("items", lines.join("\n"), 0, "3 indexed, 0 bad"),
+        ("deletes", [delete(id, 9), delete("never-there", 2), of_kind].join("\n"), 1, "2 indexed, 1 bad"),
+        ("again", lines.join("\n"), 0, "3 indexed, 0 bad"),
+    ] {
+        let file = dir.path().join(name);
+        std::fs::write(&file, lines).unwrap();
+        let output = astromech(&index, &["index", file.to_str().unwrap()]);
+        let (data, notes) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.code() == Some(code) && data.starts_with(says), "{name}: {data}{notes}");
+        assert!(code == 0 || notes.contains(":3: invalid_record: "), "{notes}");
+    }
+    let found = astromech(&index, &["search", gone["caption"].as_str().unwrap(), "--json"]);
+    let found: serde_json::Value = serde_json::from_slice(&found.stdout).unwrap_or_else(|e| panic!("{e}: {found:?}"));
+    let ids: Vec<&str> = found["hits"]["image"].as_array().unwrap().iter().filter_map(|hit| hit["id"].as_str()).collect();
+    assert!(ids.len() == 2 && !ids.contains(&id), "{ids:?}");
+}
+
+#[test]
 fn a_missing_file_and_a_wrong_configuration_are_usage_errors_with_a_hint() {
     let dir = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_astromech"))

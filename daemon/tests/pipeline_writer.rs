@@ -85,6 +85,10 @@ impl Index for Scripted {
         Box::pin(std::future::ready(Ok(BTreeMap::new())))
     }
 
+    fn purge(&self, _: u64) -> BoxFuture<'_, Result<u64, IndexError>> {
+        Box::pin(std::future::ready(Ok(0)))
+    }
+
     fn health(&self) -> BoxFuture<'_, Result<(), IndexError>> {
         Box::pin(std::future::ready(Ok(())))
     }

@@ -11,6 +11,8 @@ KAFKA_VERSION=4.1.1
 QDRANT_VERSION=1.16.3
 VERSITYGW_VERSION=1.8.0
 APICURIO_VERSION=3.0.9
+# Where Debian's package puts it.
+FAKETIME_LIBRARY=/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1
 # Limits, in seconds.
 READY_TIMEOUT_S=60
 STOP_TIMEOUT_S=20

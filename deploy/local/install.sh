@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the pinned parts into $ASTROMECH_CACHE (default ~/.cache/astromech); what is there already is kept.
-#   install.sh [build|onnxruntime|libtorch|kafka|qdrant|openapi|versitygw|apicurio|chromium|all]…
+#   install.sh [build|onnxruntime|libtorch|kafka|qdrant|openapi|versitygw|apicurio|chromium|faketime|all]…
 # Each part is unpacked beside its place and renamed into it: an interrupted run leaves nothing half installed.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -168,6 +168,11 @@ install_versitygw() {
   place versitygw "$TMP/tree" "$target"
 }
 
+install_faketime() {
+  [ -f "$FAKETIME_LIBRARY" ] || apt_install 'libfaketime, for the test of a clock that jumps' libfaketime
+  log "faketime: is there"
+}
+
 install_chromium() {
   have chromium || have chromium-browser || have google-chrome || apt_install 'Chromium, for the browser test' chromium
   have chromedriver || apt_install "Chromium's WebDriver, for the browser test" chromium-driver
@@ -189,8 +194,8 @@ exec 8>"$ASTROMECH_CACHE/.install.lock"
 flock -w 1800 8 || die "another installation holds $ASTROMECH_CACHE for 30 minutes" "look for a hanging install.sh"
 for part in "$@"; do
   case $part in
-    build | onnxruntime | libtorch | kafka | qdrant | openapi | versitygw | apicurio | chromium) install "$part" ;;
-    all) for each in build onnxruntime libtorch kafka qdrant openapi versitygw apicurio chromium; do install "$each"; done ;;
-    *) die "unknown part '$part'" "one of: build onnxruntime libtorch kafka qdrant openapi versitygw apicurio chromium all" ;;
+    build | onnxruntime | libtorch | kafka | qdrant | openapi | versitygw | apicurio | chromium | faketime) install "$part" ;;
+    all) for each in build onnxruntime libtorch kafka qdrant openapi versitygw apicurio chromium faketime; do install "$each"; done ;;
+    *) die "unknown part '$part'" "one of: build onnxruntime libtorch kafka qdrant openapi versitygw apicurio chromium faketime all" ;;
   esac
 done

@@ -20,6 +20,12 @@ use crate::world::unique;
 pub const PARTITIONS: i32 = 4;
 /// For one answer of the broker.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// Group of the client that looks at watermarks; it never joins it.
+const WATCHER: &str = "astromech-e2e-watcher";
+/// One attempt at what is asked again: a broker may just have been killed.
+const ATTEMPT: Duration = Duration::from_secs(5);
+/// For a broker that was killed, to be back and to lead its partitions again.
+const WATERMARKS_DEADLINE: Duration = Duration::from_secs(90);
 /// For reading a whole topic.
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -73,7 +79,7 @@ pub struct KafkaClient {
     admin: AdminClient<DefaultClientContext>,
     producer: FutureProducer,
     /// Looks at watermarks: asked often, so it keeps its connections.
-    watcher: BaseConsumer,
+    watcher: Mutex<Arc<BaseConsumer>>,
     members: Mutex<BTreeMap<String, Arc<BaseConsumer>>>,
 }
 
@@ -91,7 +97,7 @@ impl KafkaClient {
         config.set("queue.buffering.max.kbytes", "524288").set("reconnect.backoff.max.ms", "1000");
         let admin = config.create().expect("an admin client is made");
         let producer = block_on(async { config.create() }).expect("a producer is made");
-        let watcher = consumer(bootstrap, "astromech-e2e-watcher");
+        let watcher = Mutex::new(Arc::new(consumer(bootstrap, WATCHER)));
         Self { bootstrap: bootstrap.to_owned(), admin, producer, watcher, members: Mutex::default() }
     }
 
@@ -215,8 +221,16 @@ impl KafkaClient {
 
     /// First offset and the offset after the last. A broker that has just come back needs a moment to lead its partitions again.
     fn watermarks(&self, topic: &str, partition: i32) -> (i64, i64) {
-        wait_until(&format!("watermarks of {topic}"), TIMEOUT, || {
-            self.watcher.fetch_watermarks(topic, partition, TIMEOUT).map_err(|e| e.to_string())
+        wait_until(&format!("watermarks of {topic}"), WATERMARKS_DEADLINE, || self.ask_watermarks(topic, partition))
+    }
+
+    /// One attempt. A client that was told once by a broker on its way back that there is no such partition believes so for a quarter of an
+    /// hour (librdkafka's metadata cache): the next attempt is a new one's.
+    fn ask_watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64), String> {
+        let watcher = Arc::clone(&self.watcher.lock().unwrap_or_else(PoisonError::into_inner));
+        watcher.fetch_watermarks(topic, partition, ATTEMPT).map_err(|error| {
+            *self.watcher.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(self.consumer(WATCHER));
+            error.to_string()
         })
     }
 
@@ -231,7 +245,7 @@ impl KafkaClient {
         let committed = consumer.committed_offsets(wanted, TIMEOUT).map_err(|e| e.to_string())?;
         let mut progress = BTreeMap::new();
         for partition in 0..PARTITIONS {
-            let (_, high) = self.watcher.fetch_watermarks(topic, partition, TIMEOUT).map_err(|e| e.to_string())?;
+            let (_, high) = self.ask_watermarks(topic, partition)?;
             let element = committed.find_partition(topic, partition).ok_or("a partition is missing")?;
             let committed = if let Offset::Offset(offset) = element.offset() { offset } else { 0 };
             progress.insert(partition, Progress { committed, high });

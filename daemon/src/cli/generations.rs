@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::failure::{EXIT_OK, Usage, hinted};
 use super::output;
+use crate::clock::unix_ms;
 use crate::generation::{GenerationStatus, Rollout};
 
 /// Longest wait for an answer: a drop ends when the generation has left its group.
@@ -145,9 +146,6 @@ fn line(generation: &GenerationStatus) -> String {
     )];
     said.extend(generation.waits_for.as_ref().map(|waits_for| format!("waits for {waits_for}")));
     said.extend(generation.eta_seconds.filter(|eta| *eta > 0).map(|eta| format!("about {eta} s to the live head")));
-    said.extend(generation.since_ms.map(|since| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-        format!("for {:.1} h", now.saturating_sub(since) as f64 / HOUR_MS as f64)
-    }));
+    said.extend(generation.since_ms.map(|since| format!("for {:.1} h", unix_ms().saturating_sub(since) as f64 / HOUR_MS as f64)));
     said.join("; ")
 }

@@ -1,4 +1,6 @@
-//! `astromech index FILE.jsonl`: messages of the topics' form, one a line, through the same pipeline, without Kafka.
+//! `astromech index FILE.jsonl`: messages of the topics' form, or deletes, one a line, through the same pipeline, without Kafka.
+
+mod line;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -68,7 +70,7 @@ pub struct Indexing<'a> {
 /// The file can't be read, or something did not start.
 pub async fn run(config: Config, file: &Path, kind: Option<Kind>) -> Result<u8> {
     if !file.is_file() {
-        let hint = "give a file of JSON Lines: one message of the topics' form a line, see `astromech schema`".to_owned();
+        let hint = "give a file of JSON Lines: one message of the topics' form a line, see `astromech schema`, or a delete: {\"delete\": {\"kind\": …, \"id\": …, \"version\": …}}".to_owned();
         return Err(Usage { problem: format!("{} is no file", file.display()), hint }.into());
     }
     let stop = CancellationToken::new();
@@ -170,15 +172,7 @@ async fn read_lines(file: &Path, topic: &Arc<str>, partition: &Arc<Partition>, i
         if line.is_empty() {
             continue;
         }
-        let record = Record {
-            topic: Arc::clone(topic),
-            partition: 0,
-            offset: number,
-            timestamp_ms: None,
-            key: None,
-            value: Some(line),
-            headers: Vec::new(),
-        };
+        let record = line::record_of(line, topic, number);
         let Ok(admission) = intake.admit(&record).await else { return Ok(()) };
         let span = RecordSpan::of(&record);
         if intake.send(record, Arc::clone(partition), admission, span).is_err() {

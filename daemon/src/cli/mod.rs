@@ -47,7 +47,8 @@ enum Command {
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Index a file of messages, one JSON object a line, without Kafka. A version that a message lacks is its line's number.
+    /// Index a file of messages, one JSON object a line, without Kafka; {"delete": {"kind": …, "id": …, "version": …}} deletes an item. A
+    /// version that is lacking is the line's number.
     Index {
         #[command(flatten)]
         config: ConfigArg,
@@ -69,7 +70,7 @@ enum Command {
     Dlq(dlq::DlqArgs),
     /// Consumer groups: where each partition is, and setting a group anew. Asks the brokers.
     Offsets(offsets::OffsetsArgs),
-    /// Say what a start would create or change in Kafka and the index. Connects, and changes nothing.
+    /// Say what a start would create or change in Kafka, the index and the schema registry. Connects, and changes nothing.
     #[command(after_help = plan::AFTER_HELP)]
     Plan(plan::PlanArgs),
     /// Check a configuration: every mistake at once, with line, field and fix. Connects to nothing.
@@ -146,12 +147,6 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::CheckConfig { config } => check::run(&config.config_file),
         Command::Schema { name } => schema::run(name.as_deref()),
     }
-}
-
-/// Milliseconds since 1970.
-fn now_ms() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    now.as_millis() as u64
 }
 
 /// Runs `future` on a runtime with a thread a core. What still blocks at the end is left behind: everything that counts is committed or closed.

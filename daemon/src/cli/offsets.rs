@@ -149,7 +149,7 @@ fn lines(kafka: &KafkaConfig, group: Group) -> Result<GroupLines> {
     let view = GroupView::new(kafka)?;
     let positions = positions(kafka, &view)?;
     let times = view.next_record_times(&positions)?;
-    let now = super::now_ms();
+    let now = crate::clock::unix_ms();
     let partitions = positions.iter().map(|(key, position)| PartitionLine {
         topic: key.0.clone(),
         partition: key.1,

@@ -14,6 +14,7 @@ use super::failure::{Usage, hinted};
 use super::signals::stop_on_signals;
 use crate::api::{self, AppState};
 use crate::assemble::{api_access, api_limits, api_media, api_tls, open_disk, open_index, start_rescorer, start_towers};
+use crate::clock::unix_ms;
 use crate::config::{Config, KafkaConfig};
 use crate::door::{self, DoorParts};
 use crate::generation::{self, Ingest, Live, Reading, Serving, StartParts, Started};
@@ -26,6 +27,10 @@ use crate::telemetry::{Condition, Metrics, Readiness, Traces};
 const INDEX_CHECK: Duration = Duration::from_secs(10);
 /// How often the towers' queues are looked at.
 const QUEUE_CHECK: Duration = Duration::from_secs(1);
+/// How often tombstones are removed.
+const PURGE_EVERY: Duration = Duration::from_hours(1);
+/// The same, where they are not kept that long.
+const PURGE_EVERY_MIN: Duration = Duration::from_secs(1);
 /// Longest wait at the end for what ends by itself once its input has ended.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -85,10 +90,14 @@ async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
         AbortOnDropHandle::new(tokio::spawn(watch_queues(Arc::clone(&live), Arc::clone(&metrics)))),
     ];
 
+    let purger = config.index.tombstone_retention.map(|retention| {
+        AbortOnDropHandle::new(tokio::spawn(purge_tombstones(Arc::clone(&live), Arc::clone(&metrics), retention)))
+    });
+
     let rolling = started.zip(generations).zip(asked);
     let reading = Reader { config: Arc::new(config), kafka, live: Arc::clone(&live), metrics, readiness, registry };
     let (servings, ended) = reading.run(rolling, stop).await;
-    drop(watchers);
+    drop((watchers, purger));
     served.cancel();
     let served = end_server(server).await;
     for serving in servings {
@@ -321,6 +330,24 @@ async fn watch_index(live: Arc<Live>, metrics: Arc<Metrics>, readiness: Arc<Read
                 }
             }
             Err(error) => readiness.set_missing(Condition::Index, error.to_string()),
+        }
+    }
+}
+
+/// Removes the tombstones that are older than `retention`, of whatever generation is live, at the start and from time to time.
+async fn purge_tombstones(live: Arc<Live>, metrics: Arc<Metrics>, retention: Duration) {
+    let mut ticks = tokio::time::interval(retention.clamp(PURGE_EVERY_MIN, PURGE_EVERY));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let before_ms = unix_ms().saturating_sub(retention.as_millis() as u64);
+        match live.serving().index.purge(before_ms).await {
+            Ok(0) => {}
+            Ok(tombstones) => {
+                metrics.tombstones_purged(tombstones);
+                info!(tombstones, ?retention, "tombstones were removed");
+            }
+            Err(error) => warn!(%error, "tombstones were not removed; the next try comes by itself"),
         }
     }
 }

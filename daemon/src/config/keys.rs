@@ -164,6 +164,13 @@ pub const SECTIONS: &[Section] = &[
             key("batch_points_max", Integer(1, 4096), Default("256"), "Most points in one write."),
             key("batch_wait_ms_max", Integer(0, 10_000), Default("20"), "Longest wait for a write to fill, milliseconds."),
             key("in_flight_max", Integer(1, 64), Default("4"), "Most writes under way at once."),
+            key(
+                "tombstone_retention_hours",
+                Float(0.0, 87_600.0),
+                Default("0.0"),
+                "How long it is remembered that an item was deleted, hours; 0.0 for ever. Longer than an older version of it may still come: \
+                 than the topics keep records (compacted: delete.retention.ms), and than dead letters wait to be replayed.",
+            ),
         ]),
     },
     Section {

@@ -24,6 +24,8 @@ use super::types::{
 };
 use crate::telemetry::LogFormat;
 
+const HOUR_SECONDS: f64 = 3600.0;
+
 /// librdkafka properties that have a key of their own here, or that the promises rest on.
 const RESERVED_PROPERTIES: &[(&str, &str)] = &[
     ("bootstrap.servers", "use kafka.brokers"),
@@ -190,6 +192,9 @@ impl<'a> Resolver<'a> {
             engine,
             batch_points_max: view.size("batch_points_max"),
             batch_wait_max: view.millis("batch_wait_ms_max"),
+            tombstone_retention: Some(view.float("tombstone_retention_hours"))
+                .filter(|hours| *hours > 0.0)
+                .map(|hours| Duration::from_secs_f64(hours * HOUR_SECONDS)),
             in_flight_max: view.size("in_flight_max"),
         }
     }

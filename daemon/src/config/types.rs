@@ -125,6 +125,8 @@ pub struct IndexConfig {
     pub batch_wait_max: Duration,
     /// Most writes under way at once.
     pub in_flight_max: usize,
+    /// How long a tombstone is kept; `None` for ever.
+    pub tombstone_retention: Option<Duration>,
 }
 
 /// A value that no log, dump or error ever shows.

@@ -14,7 +14,7 @@
 mod reply;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use astromech_schemas::error::from_json;
 use astromech_schemas::rescore::{RescoreRequest, RescoreResponse};
@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use tracing::{Instrument as _, debug};
 
 use crate::api::Problem;
+use crate::clock::unix_ms;
 use crate::config::RescoreTopics;
 use crate::generation::Live;
 use crate::index::IndexError;
@@ -135,7 +136,6 @@ impl Door {
 
 /// Time since the record was made, by this machine's clock; nothing where it has no time or is from the future.
 fn age(record: &Record) -> Duration {
-    let made = record.timestamp_ms.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    made.map_or(Duration::ZERO, |made| now.saturating_sub(made))
+    let made_ms = record.timestamp_ms.and_then(|ms| u64::try_from(ms).ok());
+    made_ms.map_or(Duration::ZERO, |made_ms| Duration::from_millis(unix_ms().saturating_sub(made_ms)))
 }

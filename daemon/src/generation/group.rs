@@ -11,6 +11,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::catalog::Offsets;
 use crate::config::KafkaConfig;
 use crate::source::consumer_config;
+use crate::source::groups::partitions_of;
 
 /// Longest wait for one answer of the broker.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -18,14 +19,15 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Committed offsets of the group of `kafka` in every partition of its topics; 0 where it has committed nothing. Blocks.
 ///
 /// # Errors
-/// The broker does not answer.
+/// The broker does not answer, or does not know a topic (yet).
 pub(super) fn committed(kafka: &KafkaConfig) -> Result<Offsets, KafkaError> {
     let consumer: BaseConsumer = consumer_config(kafka).create()?;
     let mut list = TopicPartitionList::new();
     for topic in &kafka.topics {
-        let metadata = consumer.fetch_metadata(Some(&topic.name), ANSWER_MAX)?;
-        for partition in metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions) {
-            list.add_partition(&topic.name, partition.id());
+        // Without them the filled generation would begin at the oldest record: right, and slow.
+        let unknown = || KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
+        for partition in partitions_of(&consumer, &topic.name)?.ok_or_else(unknown)? {
+            list.add_partition(&topic.name, partition);
         }
     }
     let committed = consumer.committed_offsets(list, ANSWER_MAX)?;

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::config::KafkaConfig;
-use crate::source::groups::{GroupView, Position};
+use crate::source::groups::{GroupView, Position, Positions};
 
 /// A group is at the live head when what was the head so short a time ago is behind it.
 const HEAD_AGE_MAX: Duration = Duration::from_secs(5);
@@ -21,10 +21,20 @@ pub(super) struct Behind {
     pub(super) at_head: bool,
 }
 
+/// Every topic has positions.
+fn check_whole<'a>(positions: &Positions, mut topics: impl Iterator<Item = &'a str>) -> Result<(), KafkaError> {
+    if topics.all(|topic| positions.keys().any(|(name, _)| name == topic)) {
+        return Ok(());
+    }
+    Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition))
+}
+
 /// Looks at a group without being a member of it.
 pub(super) struct Heads {
-    view: GroupView,
-    topics: Vec<String>,
+    kafka: KafkaConfig,
+    /// Given up after an error: librdkafka may remember for a quarter of an hour what a broker on its way back said once, for example that
+    /// a partition does not exist.
+    view: Option<GroupView>,
     /// What the group has to pass to be at the live head, and when that was the head.
     target: Option<(Instant, Vec<i64>)>,
 }
@@ -35,20 +45,24 @@ impl Heads {
     /// # Errors
     /// A property that librdkafka refuses.
     pub(super) fn new(kafka: &KafkaConfig) -> Result<Self, KafkaError> {
-        Ok(Self {
-            view: GroupView::new(kafka)?,
-            topics: kafka.topics.iter().map(|topic| topic.name.clone()).collect(),
-            target: None,
-        })
+        Ok(Self { kafka: kafka.clone(), view: Some(GroupView::new(kafka)?), target: None })
     }
 
     /// Asks the broker; blocks.
     ///
     /// # Errors
-    /// The broker does not answer.
+    /// The broker does not answer, or knows a topic not (yet): a group that has nothing to read is not at the head of anything.
     pub(super) fn look(&mut self) -> Result<Behind, KafkaError> {
         let now = Instant::now();
-        let positions: Vec<Position> = self.view.positions(self.topics.iter().map(String::as_str))?.into_values().collect();
+        let view = match self.view.take() {
+            Some(view) => view,
+            None => GroupView::new(&self.kafka)?,
+        };
+        let topics = || self.kafka.topics.iter().map(|topic| topic.name.as_str());
+        let positions = view.positions(topics())?;
+        check_whole(&positions, topics())?;
+        self.view = Some(view);
+        let positions: Vec<Position> = positions.into_values().collect();
         let at_head = self.passes(&positions, now);
         Ok(Behind {
             remaining: positions.iter().map(|position| position.remaining()).sum(),
@@ -69,5 +83,19 @@ impl Heads {
         };
         self.target = Some((now, positions.iter().map(|position| position.high).collect()));
         at_head
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_without_positions_is_no_topic_that_is_read_to_its_end() {
+        let at_end = |topic: &str| ((topic.to_owned(), 0), Position { low: 0, high: 0, committed: None });
+        let positions: Positions = [at_end("a"), at_end("b")].into();
+        assert!(check_whole(&positions, ["a", "b"].into_iter()).is_ok());
+        assert!(check_whole(&positions, ["a", "b", "c"].into_iter()).is_err());
+        assert!(check_whole(&Positions::new(), ["a"].into_iter()).is_err());
     }
 }

@@ -27,6 +27,7 @@ use super::serving::{Live, Serving};
 use super::status::Refusal;
 use super::traffic::Traffic;
 use super::verify::verify;
+use crate::clock::unix_ms;
 use crate::source::Drained;
 
 /// How often the aliases are looked at: so long after a change every daemon answers with the new generation.
@@ -415,7 +416,7 @@ impl Roller {
     async fn collect_garbage(&mut self) {
         let (keep, poll) = (self.shared.rollout.keep, self.shared.rollout.poll);
         let is_over = |noted: Noted| {
-            let kept = Duration::from_millis(now_ms().saturating_sub(noted.since_ms));
+            let kept = Duration::from_millis(unix_ms().saturating_sub(noted.since_ms));
             kept > if noted.mark == Mark::Superseded { poll * SUPERSEDED_POLLS } else { keep }
         };
         // The registry points at what was given up by a rollback: without its note it would be made live once more.
@@ -455,12 +456,7 @@ impl Roller {
 
 /// `mark`, since now.
 pub(super) fn noted(mark: Mark) -> Noted {
-    Noted { mark, since_ms: now_ms() }
-}
-
-fn now_ms() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    now.as_millis() as u64
+    Noted { mark, since_ms: unix_ms() }
 }
 
 async fn close(serving: &Serving) {

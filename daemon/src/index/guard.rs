@@ -16,7 +16,9 @@ use std::collections::HashMap;
 use astromech_schemas::Kind;
 use uuid::Uuid;
 
-use super::payload::{FIELD_DELETED, FIELD_HEAD, FIELD_VECTORS, FIELD_VERSION, FIELD_VERSION_HIGH, FIELD_VERSION_LOW};
+use super::payload::{
+    FIELD_DELETED, FIELD_DELETED_AT, FIELD_HEAD, FIELD_VECTORS, FIELD_VERSION, FIELD_VERSION_HIGH, FIELD_VERSION_LOW,
+};
 use super::{Change, ChangeBody, IndexError, Space, VECTOR_IMAGE, VECTOR_TEXT};
 
 /// Highest version that an engine stores: payload integers are 64-bit and signed.
@@ -110,6 +112,12 @@ pub(super) fn live(kind: Kind) -> Condition {
     let mut any = VECTORS.map(Condition::HasVector).to_vec();
     any.push(Condition::All(vec![], vec![Condition::IsTrue(FIELD_DELETED)]));
     Condition::Any(any)
+}
+
+/// The stored point is a tombstone that was written before `before_ms`, milliseconds since 1970.
+pub(super) fn expired(before_ms: u64) -> Condition {
+    // Far below 2^53, where the engine's numbers are exact.
+    Condition::All(vec![Condition::IsTrue(FIELD_DELETED), Condition::Less(FIELD_DELETED_AT, before_ms as i64)], vec![])
 }
 
 /// One change an item: the highest version wins, and of equal versions the later one. The order of first appearance is kept.

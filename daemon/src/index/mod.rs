@@ -9,6 +9,7 @@ mod filter;
 mod finding;
 pub mod guard;
 pub mod payload;
+mod purge;
 pub mod qdrant;
 mod video;
 
@@ -165,6 +166,10 @@ pub trait Index: Send + Sync {
 
     /// Live items (tombstones and frames not counted) by kind.
     fn counts(&self) -> BoxFuture<'_, Result<BTreeMap<Kind, u64>, IndexError>>;
+
+    /// Removes the tombstones that were written before `before_ms`, milliseconds since 1970; returns about how many. An older version that
+    /// still comes afterwards brings its item back.
+    fn purge(&self, before_ms: u64) -> BoxFuture<'_, Result<u64, IndexError>>;
 
     /// Answers when the engine answers.
     fn health(&self) -> BoxFuture<'_, Result<(), IndexError>>;

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::guard::{VECTORS, split};
 use super::{Change, ChangeBody};
+use crate::clock::unix_ms;
 
 /// Id of the item.
 pub const FIELD_ID: &str = "id";
@@ -20,6 +21,8 @@ pub const FIELD_VERSION_LOW: &str = "version_low";
 pub const FIELD_FINGERPRINT: &str = "fingerprint";
 /// `true` on a tombstone, absent on a live point.
 pub const FIELD_DELETED: &str = "deleted";
+/// On a tombstone: when it was written, milliseconds since 1970 by the writer's clock. Absent on those of older versions of the daemon.
+pub const FIELD_DELETED_AT: &str = "deleted_at_ms";
 /// Names of the vectors that this version of the item has.
 pub const FIELD_VECTORS: &str = "vectors";
 /// `true` on a video's own point, absent on its frames and on a tombstone.
@@ -34,8 +37,17 @@ pub const FIELD_FRAME: &str = "frame";
 pub const FIELD_FRAME_TIME: &str = "frame_time_ms";
 
 /// Fields that only the writer sets; an item's own fields of these names are dropped.
-const RESERVED: [&str; 8] =
-    [FIELD_ID, FIELD_KIND, FIELD_VERSION, FIELD_VERSION_HIGH, FIELD_VERSION_LOW, FIELD_FINGERPRINT, FIELD_DELETED, FIELD_VECTORS];
+const RESERVED: [&str; 9] = [
+    FIELD_ID,
+    FIELD_KIND,
+    FIELD_VERSION,
+    FIELD_VERSION_HIGH,
+    FIELD_VERSION_LOW,
+    FIELD_FINGERPRINT,
+    FIELD_DELETED,
+    FIELD_DELETED_AT,
+    FIELD_VECTORS,
+];
 
 /// How an engine indexes a payload field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,12 +62,13 @@ pub(super) enum FieldType {
 
 /// Indexed payload fields of every collection: those of the guard (clusters in strict mode refuse writes that filter without an index) and
 /// those that readers filter by.
-const INDEXED_FIELDS: [(&str, FieldType); 9] = [
+const INDEXED_FIELDS: [(&str, FieldType); 10] = [
     (FIELD_VERSION, FieldType::Integer),
     (FIELD_VERSION_HIGH, FieldType::Integer),
     (FIELD_VERSION_LOW, FieldType::Integer),
     (FIELD_VECTORS, FieldType::Keyword),
     (FIELD_DELETED, FieldType::Bool),
+    (FIELD_DELETED_AT, FieldType::Integer),
     (FIELD_FINGERPRINT, FieldType::Keyword),
     ("tags", FieldType::Keyword),
     ("time_ms", FieldType::Integer),
@@ -90,6 +103,7 @@ pub(super) fn build(change: &Change) -> Map<String, Value> {
     payload.insert(FIELD_FINGERPRINT.to_owned(), change.fingerprint.as_str().into());
     if matches!(change.body, ChangeBody::Delete) {
         payload.insert(FIELD_DELETED.to_owned(), true.into());
+        payload.insert(FIELD_DELETED_AT.to_owned(), unix_ms().into());
     }
     let vectors: Vec<&str> = VECTORS.into_iter().filter(|name| change.vector(name).is_some()).collect();
     payload.insert(FIELD_VECTORS.to_owned(), vectors.into());
@@ -150,6 +164,7 @@ mod tests {
     fn a_tombstone_keeps_who_it_is_and_nothing_of_the_item() {
         let payload = build(&change(1 << 60, ChangeBody::Delete));
         assert!(is_tombstone(&payload));
+        assert!(payload[FIELD_DELETED_AT].as_u64().is_some_and(|at| at > 1_700_000_000_000), "{payload:?}");
         assert_eq!(payload[FIELD_VERSION], json!(1_u64 << 60));
         assert_eq!(payload[FIELD_VERSION_HIGH], json!(1 << 28));
         assert_eq!(payload[FIELD_VECTORS], json!([]));

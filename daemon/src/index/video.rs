@@ -27,7 +27,7 @@ use crate::media::ContentHash;
 /// Most videos of one removal: each is a condition of its own.
 const REMOVAL_VIDEOS_MAX: usize = 256;
 
-/// What an engine does for videos.
+/// What an engine does for videos, and to remove points.
 pub(super) trait Points: Sync {
     /// Writes points of any kind under the guard; returns when they are durable.
     fn write(&self, changes: Vec<&Change>) -> impl Future<Output = Result<(), IndexError>> + Send;
@@ -35,8 +35,11 @@ pub(super) trait Points: Sync {
     /// Points of videos by id, tombstones included.
     fn read(&self, ids: &[Uuid]) -> impl Future<Output = Result<Vec<Stored>, IndexError>> + Send;
 
-    /// Removes the points of videos that `which` holds for; returns when that is durable.
-    fn remove(&self, which: Condition) -> impl Future<Output = Result<(), IndexError>> + Send;
+    /// How many points of `kind` that `which` holds for.
+    fn count(&self, kind: Kind, which: Condition) -> impl Future<Output = Result<u64, IndexError>> + Send;
+
+    /// Removes the points of `kind` that `which` holds for; returns when that is durable.
+    fn remove(&self, kind: Kind, which: Condition) -> impl Future<Output = Result<(), IndexError>> + Send;
 
     /// The nearest frames of up to `videos` videos that are not among `found`, best first; several of one video are allowed. Nothing only
     /// when no other video is left.
@@ -70,7 +73,8 @@ pub(super) async fn apply(points: &impl Points, changes: &[Change]) -> Result<()
     points.write(all).await?;
     let after: Vec<(Uuid, Head)> = heads(points, &videos).await?.into_iter().collect();
     for part in after.chunks(REMOVAL_VIDEOS_MAX) {
-        points.remove(Condition::Any(part.iter().map(|(video, head)| surplus(video, head.version)).collect())).await?;
+        let surplus = part.iter().map(|(video, head)| surplus(video, head.version)).collect();
+        points.remove(Kind::Video, Condition::Any(surplus)).await?;
     }
     Ok(())
 }
@@ -230,7 +234,11 @@ mod tests {
             Ok(ids.iter().filter_map(stored).collect())
         }
 
-        async fn remove(&self, which: Condition) -> Result<(), IndexError> {
+        async fn count(&self, _: Kind, which: Condition) -> Result<u64, IndexError> {
+            Ok(self.0.lock().unwrap().values().filter(|payload| holds(&which, payload)).count() as u64)
+        }
+
+        async fn remove(&self, _: Kind, which: Condition) -> Result<(), IndexError> {
             step().await;
             self.0.lock().unwrap().retain(|_, payload| !holds(&which, payload));
             Ok(())

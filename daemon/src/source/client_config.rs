@@ -13,10 +13,51 @@ const PRODUCER_QUEUE_KIB_MAX: u32 = 262_144;
 /// librdkafka's own default for the longest time between two polls; raised where a drain may take longer.
 const POLL_INTERVAL_MS: u128 = 300_000;
 
+/// What only consumers have (librdkafka's CONFIGURATION.md, `C`): a producer would warn of each.
+const CONSUMER_ONLY: &[&str] = &[
+    "auto.offset.reset",
+    "check.crcs",
+    "coordinator.query.interval.ms",
+    "fetch.error.backoff.ms",
+    "fetch.max.bytes",
+    "fetch.message.max.bytes",
+    "fetch.min.bytes",
+    "fetch.queue.backoff.ms",
+    "fetch.wait.max.ms",
+    "group.instance.id",
+    "heartbeat.interval.ms",
+    "isolation.level",
+    "max.partition.fetch.bytes",
+    "max.poll.interval.ms",
+    "queued.max.messages.kbytes",
+    "queued.min.messages",
+];
+/// What only producers have (`P`).
+const PRODUCER_ONLY: &[&str] = &[
+    "batch.num.messages",
+    "batch.size",
+    "compression.codec",
+    "compression.level",
+    "compression.type",
+    "delivery.timeout.ms",
+    "linger.ms",
+    "message.send.max.retries",
+    "message.timeout.ms",
+    "partitioner",
+    "queue.buffering.backpressure.threshold",
+    "queue.buffering.max.kbytes",
+    "queue.buffering.max.messages",
+    "queue.buffering.max.ms",
+    "queuing.strategy",
+    "request.timeout.ms",
+    "retries",
+    "sticky.partitioning.linger.ms",
+];
+
 /// Properties of the consumer.
 pub fn consumer(kafka: &KafkaConfig) -> ClientConfig {
     let session_ms = kafka.session_timeout.as_millis();
-    let mut config = common(kafka);
+    let mut config = common(kafka, PRODUCER_ONLY);
     config
         .set("group.id", &kafka.group)
         .set("enable.auto.commit", "false")
@@ -36,7 +77,7 @@ pub fn consumer(kafka: &KafkaConfig) -> ClientConfig {
 
 /// Properties of the producers.
 pub fn producer(kafka: &KafkaConfig) -> ClientConfig {
-    let mut config = common(kafka);
+    let mut config = common(kafka, CONSUMER_ONLY);
     config
         .set("enable.idempotence", "true")
         .set("acks", "all")
@@ -47,13 +88,13 @@ pub fn producer(kafka: &KafkaConfig) -> ClientConfig {
     config
 }
 
-fn common(kafka: &KafkaConfig) -> ClientConfig {
+/// The user's properties but `others`, which are not of this client's kind.
+fn common(kafka: &KafkaConfig, others: &[&str]) -> ClientConfig {
     let mut config = ClientConfig::new();
-    for (name, value) in &kafka.properties {
+    let secret = kafka.secret_properties.iter().map(|(name, value)| (name, value.reveal()));
+    let all = kafka.properties.iter().map(|(name, value)| (name, value.as_str())).chain(secret);
+    for (name, value) in all.filter(|(name, _)| !others.contains(&name.as_str())) {
         config.set(name, value);
-    }
-    for (name, value) in &kafka.secret_properties {
-        config.set(name, value.reveal());
     }
     config.set("bootstrap.servers", &kafka.brokers);
     set_default(&mut config, "client.id", "astromech");
@@ -64,5 +105,28 @@ fn common(kafka: &KafkaConfig) -> ClientConfig {
 fn set_default(config: &mut ClientConfig, name: &str, value: &str) {
     if config.get(name).is_none() {
         config.set(name, value);
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn each_client_gets_the_users_properties_that_are_of_its_kind() {
+        let text = "[bundle]\npath = \"b\"\n[index.embedded]\npath = \"i\"\n\
+                    [kafka]\nbrokers = \"b:1\"\ngroup = \"g\"\nresults_topic = \"r\"\ndead_letter_topic = \"d\"\n\
+                    [kafka.properties]\n\"heartbeat.interval.ms\" = \"500\"\n\"linger.ms\" = \"7\"\n\"client.rack\" = \"one\"\n\
+                    [[kafka.topics]]\nname = \"t\"\n";
+        let kafka = Config::parse(text, Path::new("/"), &|_| None).unwrap().kafka.unwrap();
+        let (consumer, producer) = (consumer(&kafka), producer(&kafka));
+        let values = |name| (consumer.get(name), producer.get(name));
+        assert_eq!(values("heartbeat.interval.ms"), (Some("500"), None));
+        assert_eq!(values("linger.ms"), (None, Some("7")));
+        assert_eq!(values("client.rack"), (Some("one"), Some("one")));
     }
 }

@@ -11,7 +11,6 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
-use rdkafka::metadata::MetadataTopic;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 pub use members::Member;
@@ -109,14 +108,7 @@ impl GroupView {
     /// # Errors
     /// The brokers do not answer, or this user may not look.
     pub fn partitions(&self, topic: &str) -> Result<Option<Vec<i32>>, KafkaError> {
-        let metadata = self.consumer.fetch_metadata(Some(topic), ANSWER_MAX)?;
-        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
-        let unknown = [RDKafkaErrorCode::UnknownTopicOrPartition, RDKafkaErrorCode::UnknownTopic];
-        match found.error().map(RDKafkaErrorCode::from) {
-            Some(code) if unknown.contains(&code) => Ok(None),
-            Some(code) => Err(KafkaError::MetadataFetch(code)),
-            None => Ok(Some(found.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect())),
-        }
+        partitions_of(&self.consumer, topic)
     }
 
     /// Positions of the group in every partition of `topics`; a topic that does not exist has none.
@@ -126,9 +118,8 @@ impl GroupView {
     pub fn positions<'a>(&self, topics: impl IntoIterator<Item = &'a str>) -> Result<Positions, KafkaError> {
         let mut list = TopicPartitionList::new();
         for topic in topics {
-            let metadata = self.consumer.fetch_metadata(Some(topic), ANSWER_MAX)?;
-            for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
-                list.add_partition(topic, partition.id());
+            for partition in self.partitions(topic)?.unwrap_or_default() {
+                list.add_partition(topic, partition);
             }
         }
         if list.count() == 0 {
@@ -219,4 +210,18 @@ fn properties(kafka: &KafkaConfig) -> ClientConfig {
     let mut config = consumer(kafka);
     config.set("statistics.interval.ms", "0").set("fetch.message.max.bytes", FETCH_BYTES).set("queued.min.messages", "1");
     config
+}
+/// Partitions of `topic`, as [`GroupView::partitions`]. Blocks.
+///
+/// # Errors
+/// The brokers do not answer, or this user may not look.
+pub(crate) fn partitions_of(consumer: &BaseConsumer, topic: &str) -> Result<Option<Vec<i32>>, KafkaError> {
+    let metadata = consumer.fetch_metadata(Some(topic), ANSWER_MAX)?;
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
+    let unknown = [RDKafkaErrorCode::UnknownTopicOrPartition, RDKafkaErrorCode::UnknownTopic];
+    match found.error().map(RDKafkaErrorCode::from) {
+        Some(code) if unknown.contains(&code) => Ok(None),
+        Some(code) => Err(KafkaError::MetadataFetch(code)),
+        None => Ok(Some(found.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect())),
+    }
 }

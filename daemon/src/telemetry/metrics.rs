@@ -74,6 +74,7 @@ pub struct Metrics {
     dead_letters: Family<ReasonLabel, Counter>,
     retries: Family<StageLabel, Counter>,
     media_host_pauses: Counter,
+    tombstones_purged: Counter,
     stage_seconds: Histograms<StageLabel>,
     record_seconds: Histogram,
     batch_size: Histograms<TowerLabel>,
@@ -124,6 +125,7 @@ impl Metrics {
             dead_letters: Family::default(),
             retries: Family::default(),
             media_host_pauses: Counter::default(),
+            tombstones_purged: Counter::default(),
             stage_seconds: Family::new_with_constructor(seconds),
             record_seconds: Histogram::new(RECORD_BUCKETS),
             batch_size: Family::new_with_constructor(items),
@@ -185,6 +187,7 @@ impl Metrics {
             "Times that a picture host was left alone after failures in a row",
             self.media_host_pauses.clone(),
         );
+        r.register("tombstones_purged", "Tombstones removed after their retention", self.tombstones_purged.clone());
         r.register_with_unit("stage", "Time of one record or batch in a stage", Unit::Seconds, self.stage_seconds.clone());
         r.register_with_unit(
             "record",
@@ -289,6 +292,11 @@ impl Metrics {
     /// One record went to the dead-letter topic.
     pub fn dead_letter(&self, reason: Reason) {
         self.at().dead_letters.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+    }
+
+    /// So many tombstones were removed.
+    pub fn tombstones_purged(&self, tombstones: u64) {
+        self.at().tombstones_purged.inc_by(tombstones);
     }
 
     /// A picture host is left alone for a while.

@@ -1,7 +1,10 @@
 //! The harness itself: what it says about topics, points and hosts must be so, or no other test means anything.
 
+use std::process::Command;
+
 use astromech_e2e::http_server::PictureHost;
 use astromech_e2e::kafka::Progress;
+use astromech_e2e::paths::repository;
 use astromech_e2e::{Record, block_on, world};
 use qdrant_client::qdrant::{CreateCollectionBuilder, Distance, VectorParamsBuilder};
 
@@ -73,4 +76,18 @@ fn a_picture_host_answers_refuses_and_answers_again_on_its_port() {
     host.up();
     assert_eq!(get(&url), Some((200, vec![1, 2, 3])));
     assert_eq!(host.requests(), 3);
+}
+
+#[test]
+fn every_mutation_still_fits_the_code_whose_guard_it_takes_away() {
+    let folder = repository().join("tests/mutations");
+    let patches = std::fs::read_dir(&folder).expect("the folder is there").filter_map(Result::ok).map(|entry| entry.path());
+    let patches: Vec<_> = patches.filter(|path| path.extension().is_some_and(|end| end == "patch")).collect();
+    assert!(patches.len() >= 8, "one a promise: {patches:?}");
+    for patch in patches {
+        let check = Command::new("git").args(["apply", "--check"]).arg(&patch).current_dir(repository()).output();
+        let check = check.unwrap_or_else(|e| panic!("git: {e}"));
+        let said = String::from_utf8_lossy(&check.stderr);
+        assert!(check.status.success(), "{} no longer fits; fix: make it anew\n{said}", patch.display());
+    }
 }

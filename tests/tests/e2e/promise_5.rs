@@ -1,11 +1,13 @@
 //! Transient is not poison: Qdrant, the broker or a picture host goes away and comes back; no dead letters, and all is applied.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use astromech_e2e::checks::assert_stored;
 use astromech_e2e::items::{Expected, article, image};
 use astromech_e2e::paths::message;
 use astromech_e2e::slow_proxy::SlowProxy;
+use astromech_e2e::world::scratch;
 use astromech_e2e::{Daemon, bundle, wait_until, world};
 use astromech_schemas::ImageSource;
 use serde_json::json;
@@ -139,6 +141,47 @@ fn promise_5_a_qdrant_that_answers_200_ms_late_is_waited_for_in_bounded_memory()
     assert_eq!(daemon.get("/readyz").0, 200, "slow is not gone");
     assert_stored(&scenario.snapshot(), &Expected::of(&items), &bundle::manifest());
     assert_rss(&daemon, "a slow Qdrant");
+}
+
+/// Preloaded, it sets the wall clock of a process; the monotonic one stays as it is, as when somebody sets a machine's clock.
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+
+#[test]
+fn promise_5_a_wall_clock_that_jumps_by_days_loses_nothing_buries_nothing_and_costs_no_partition() {
+    assert!(std::fs::exists(FAKETIME).unwrap_or_default(), "{FAKETIME} is missing; fix: deploy/local/install.sh faketime");
+    let world = world();
+    let mut scenario = Scenario::slow(&world, "clock");
+    let clock = scratch("clock").join("offset");
+    let set = |offset: &str| std::fs::write(&clock, offset).expect("the clock is set");
+    set("+0d");
+    scenario.config.env = vec![
+        ("LD_PRELOAD".to_owned(), FAKETIME.to_owned()),
+        ("FAKETIME_TIMESTAMP_FILE".to_owned(), clock.to_string_lossy().into_owned()),
+        ("FAKETIME_NO_CACHE".to_owned(), "1".to_owned()),
+        ("FAKETIME_DONT_FAKE_MONOTONIC".to_owned(), "1".to_owned()),
+    ];
+    scenario.config.extra.push_str("[log]\nlevel = \"info,astromech::api=debug\"\n");
+    let mut daemon = Daemon::start(&scenario.config);
+    let items = scenario.items(ITEMS, 1);
+    let mut sent = Vec::new();
+    for (offset, part) in ["+0d", "+3d", "-5d", "+40d"].into_iter().zip(items.chunks(ITEMS / 4)) {
+        set(offset);
+        sent.extend(scenario.produce(part));
+        // In the middle of a part's work comes the next jump.
+        scenario.wait_results((sent.len() - part.len() / 2) as u64, || daemon.expect_alive());
+    }
+    scenario.wait_done(&mut daemon);
+    let answers = scenario.answers();
+    answers.assert_nothing_lost(&sent);
+    answers.assert_no_dead_letters();
+    assert_eq!(answers.repeats(), 0, "no partition was given away meanwhile");
+    assert_eq!(daemon.get("/readyz").0, 200);
+    assert_stored(&scenario.snapshot(), &Expected::of(&items), &bundle::manifest());
+    // It tells of every request.
+    let log = daemon.log();
+    let days: BTreeSet<&str> = log.lines().filter_map(|line| line.get(..10)).collect();
+    assert!(days.len() > 1, "the daemon's own clock jumped: {days:?}");
+    assert!(daemon.terminate().success());
 }
 
 #[test]

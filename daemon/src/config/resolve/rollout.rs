@@ -5,8 +5,6 @@ use std::time::Duration;
 use super::super::types::{BackfillSource, RegistryConfig, RolloutConfig};
 use super::Resolver;
 
-const HOUR_SECONDS: f64 = 3600.0;
-
 impl Resolver<'_> {
     /// `None` where no registry is named.
     pub(super) fn rollout(&mut self) -> Option<RolloutConfig> {
@@ -39,7 +37,7 @@ impl Resolver<'_> {
             bundles: self.join(view.text("bundles")),
             public_key: public_key.map(|key| key.reveal().to_owned()),
             memory_bytes_max: view.integer("memory_bytes_max"),
-            keep: Duration::from_secs_f64(view.float("keep_hours") * HOUR_SECONDS),
+            keep: Duration::from_secs_f64(view.float("keep_hours") * super::HOUR_SECONDS),
             backfill: if view.text("backfill") == "collection" { BackfillSource::Collection } else { BackfillSource::Topics },
             backfill_lost_max: view.integer("backfill_lost_max"),
             records_per_second_busy: view.size("records_per_second_busy") as u32,

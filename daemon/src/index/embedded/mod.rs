@@ -24,7 +24,8 @@ pub use self::catalog::EmbeddedCatalog;
 use self::convert::Batch;
 use self::shard::Shards;
 use self::writer::Job;
-use super::guard::{Condition, check};
+use super::guard::{Condition, check, live};
+use super::purge::purge;
 use super::video::{self, Points};
 use super::{Change, Finding, Index, IndexError, Page, Query, Scope, Space, Stored, VECTOR_IMAGE};
 
@@ -159,8 +160,12 @@ impl Points for EmbeddedIndex {
         self.retrieve(Kind::Video, ids).await
     }
 
-    async fn remove(&self, which: Condition) -> Result<(), IndexError> {
-        let batches = vec![Batch::removal(Kind::Video, &which)];
+    async fn count(&self, kind: Kind, which: Condition) -> Result<u64, IndexError> {
+        self.read_shards(move |shards| shards.get(kind).count(&which)).await
+    }
+
+    async fn remove(&self, kind: Kind, which: Condition) -> Result<(), IndexError> {
+        let batches = vec![Batch::removal(kind, &which)];
         self.submit(|reply| Job::Apply { batches, reply }).await
     }
 
@@ -212,8 +217,12 @@ impl Index for EmbeddedIndex {
     }
 
     fn counts(&self) -> BoxFuture<'_, Result<BTreeMap<Kind, u64>, IndexError>> {
-        self.read_shards(|shards| Kind::ALL.into_iter().map(|kind| Ok((kind, shards.get(kind).count_live(kind)?))).collect())
+        self.read_shards(|shards| Kind::ALL.into_iter().map(|kind| Ok((kind, shards.get(kind).count(&live(kind))?))).collect())
             .boxed()
+    }
+
+    fn purge(&self, before_ms: u64) -> BoxFuture<'_, Result<u64, IndexError>> {
+        purge(self, before_ms).boxed()
     }
 
     fn health(&self) -> BoxFuture<'_, Result<(), IndexError>> {

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::Tuning;
 use super::convert::{to_error, to_filter, to_stored};
 use super::folder::io;
-use crate::index::guard::{VECTORS, live};
+use crate::index::guard::{Condition, VECTORS, live};
 use crate::index::payload::is_tombstone;
 use crate::index::{IndexError, Page, Query, Scope, Space, Stored};
 
@@ -199,8 +199,8 @@ impl Shard {
         records.into_iter().map(|record| to_stored(record.id, 0.0, record.payload)).collect()
     }
 
-    pub(super) fn count_live(&self, kind: Kind) -> Result<u64, IndexError> {
-        self.with("counting points", |engine| engine.count(CountRequest { filter: Some(to_filter(&live(kind))), exact: true }))
+    pub(super) fn count(&self, which: &Condition) -> Result<u64, IndexError> {
+        self.with("counting points", |engine| engine.count(CountRequest { filter: Some(to_filter(which)), exact: true }))
             .map(|count| count as u64)
     }
 }

@@ -28,6 +28,7 @@ use self::error::from_client;
 use self::setup::Setup;
 use super::guard::{Condition, check, live};
 use super::payload::{FIELD_VIDEO, is_tombstone};
+use super::purge::purge;
 use super::video::{self, Points};
 use super::{Change, Finding, Index, IndexError, Page, Query, Scope, Space, Stored, VECTOR_IMAGE};
 use crate::config::Secret;
@@ -135,12 +136,6 @@ impl QdrantIndex {
         }
         if batch.is_empty() { Ok(()) } else { self.write(kind, batch).await }
     }
-
-    async fn count(&self, kind: Kind) -> Result<(Kind, u64), IndexError> {
-        let request = CountPointsBuilder::new(self.name(kind)).filter(to_filter(&live(kind))).exact(true);
-        let answer = self.client.count(request).await.map_err(self.error("counting points"))?;
-        Ok((kind, answer.result.map_or(0, |result| result.count)))
-    }
 }
 
 impl Points for QdrantIndex {
@@ -157,9 +152,15 @@ impl Points for QdrantIndex {
         self.retrieve(Kind::Video, ids).await
     }
 
-    async fn remove(&self, which: Condition) -> Result<(), IndexError> {
-        let request = DeletePointsBuilder::new(self.name(Kind::Video)).points(to_filter(&which)).wait(true);
-        self.client.delete_points(request).await.map_err(self.error("removing frames"))?;
+    async fn count(&self, kind: Kind, which: Condition) -> Result<u64, IndexError> {
+        let request = CountPointsBuilder::new(self.name(kind)).filter(to_filter(&which)).exact(true);
+        let answer = self.client.count(request).await.map_err(self.error("counting points"))?;
+        Ok(answer.result.map_or(0, |result| result.count))
+    }
+
+    async fn remove(&self, kind: Kind, which: Condition) -> Result<(), IndexError> {
+        let request = DeletePointsBuilder::new(self.name(kind)).points(to_filter(&which)).wait(true);
+        self.client.delete_points(request).await.map_err(self.error("removing points"))?;
         Ok(())
     }
 
@@ -263,7 +264,15 @@ impl Index for QdrantIndex {
     }
 
     fn counts(&self) -> BoxFuture<'_, Result<BTreeMap<Kind, u64>, IndexError>> {
-        async move { Ok(try_join_all(Kind::ALL.map(|kind| self.count(kind))).await?.into_iter().collect()) }.boxed()
+        async move {
+            let count = |kind| async move { Ok::<_, IndexError>((kind, self.count(kind, live(kind)).await?)) };
+            Ok(try_join_all(Kind::ALL.map(count)).await?.into_iter().collect())
+        }
+        .boxed()
+    }
+
+    fn purge(&self, before_ms: u64) -> BoxFuture<'_, Result<u64, IndexError>> {
+        purge(self, before_ms).boxed()
     }
 
     fn health(&self) -> BoxFuture<'_, Result<(), IndexError>> {
