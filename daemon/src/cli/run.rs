@@ -114,7 +114,7 @@ async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
 
 /// What must hold before this daemon is ready.
 fn conditions(config: &Config, kafka: &KafkaConfig) -> Vec<Condition> {
-    let mut conditions = vec![Condition::Bundle, Condition::Index, Condition::Kafka];
+    let mut conditions = vec![Condition::Bundle, Condition::Index, Condition::Kafka, Condition::Publish];
     conditions.extend(config.rescore.topics.as_ref().map(|_| Condition::RescoreTopic));
     conditions.extend(kafka.used_schema_registry().map(|_| Condition::SchemaRegistry));
     conditions
@@ -231,6 +231,7 @@ impl Reader {
 
     fn start(&self, rolling: Option<Rolling>, halt: &Halt, stop: &CancellationToken) -> Result<(Changes, Option<Reading>)> {
         let outlet = Arc::new(KafkaOutlet::new(&self.kafka, self.registry.clone()).context("the producer did not start")?);
+        self.readiness.set_ready(Condition::Publish);
         let door = self.start_door(&outlet, halt, stop)?;
         let changes = match rolling {
             None => {
@@ -270,6 +271,7 @@ impl Reader {
             live: Arc::clone(&self.live),
             outlet: Arc::clone(outlet),
             metrics: Arc::clone(&self.metrics),
+            readiness: Arc::clone(&self.readiness),
             halt: halt.clone(),
             backoff: BackoffLimits::from(limits),
         };

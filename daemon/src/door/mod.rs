@@ -29,8 +29,8 @@ use crate::index::IndexError;
 use crate::pipeline::{Backoff, BackoffLimits, Halt, KafkaOutlet, Left, Publisher};
 use crate::rescore::RescoreError;
 use crate::source::{Delivery, Intake, Record, one_task_each};
-use crate::telemetry::Metrics;
 use crate::telemetry::trace::stage_span;
+use crate::telemetry::{Metrics, Readiness};
 pub use reply::Reply;
 use reply::To;
 
@@ -42,6 +42,8 @@ pub struct DoorParts {
     pub outlet: Arc<KafkaOutlet>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Says that a reply waits.
+    pub readiness: Arc<Readiness>,
     /// Stops the daemon.
     pub halt: Halt,
     /// Waits between attempts at what may pass.
@@ -57,8 +59,8 @@ struct Door {
 
 /// Starts the door. It ends when its [`Intake`] is dropped and every request under way has ended.
 pub fn start(topics: &RescoreTopics, bytes_in_flight_max: usize, parts: DoorParts) -> (Intake, JoinHandle<()>) {
-    let DoorParts { live, outlet, metrics, halt, backoff } = parts;
-    let publisher = Publisher { metrics, halt, backoff };
+    let DoorParts { live, outlet, metrics, readiness, halt, backoff } = parts;
+    let publisher = Publisher { metrics, readiness, halt, backoff };
     let door = Arc::new(Door { live, outlet, publisher, topics: topics.clone() });
     let (intake, deliveries) = Intake::new(topics.requests_in_flight_max, bytes_in_flight_max);
     (intake, tokio::spawn(one_task_each(deliveries, move |delivery| Arc::clone(&door).run(delivery))))

@@ -104,6 +104,10 @@ impl KafkaOutlet {
         let hint = match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => "; fix: create the topic",
             Some(RDKafkaErrorCode::MessageSizeTooLarge) => "; fix: raise max.message.bytes of the topic",
+            // The second is what the rest of such a record's batch is told.
+            Some(RDKafkaErrorCode::InvalidTimestamp | RDKafkaErrorCode::InvalidRecord) => {
+                "; fix: is this machine's clock ahead of the brokers' by more than the topic's message.timestamp.after.max.ms? set it right"
+            }
             Some(RDKafkaErrorCode::TopicAuthorizationFailed) => "; fix: allow this user to write to it",
             _ => "",
         };

@@ -110,7 +110,7 @@ pub fn start_refillable(config: &Config, parts: PipelineParts) -> (Intake, Refil
             backoff,
         },
         metrics: Arc::clone(&parts.metrics),
-        readiness: parts.readiness,
+        readiness: Arc::clone(&parts.readiness),
         halt: parts.halt.clone(),
     };
     let (writer, written) = writer.start();
@@ -121,7 +121,12 @@ pub fn start_refillable(config: &Config, parts: PipelineParts) -> (Intake, Refil
         media_places: Arc::new(Semaphore::new(config.media.in_flight_max)),
         writer,
         outlet: parts.outlet,
-        publisher: Publisher { metrics: Arc::clone(&parts.metrics), halt: parts.halt.clone(), backoff },
+        publisher: Publisher {
+            metrics: Arc::clone(&parts.metrics),
+            readiness: parts.readiness,
+            halt: parts.halt.clone(),
+            backoff,
+        },
         enricher,
         metrics: parts.metrics,
         poison: parts.poison,

@@ -9,7 +9,7 @@ use super::backoff::{Backoff, BackoffLimits};
 use super::halt::{Halt, HaltCause};
 use super::outlet::PublishError;
 use crate::source::{Fence, FenceGuard};
-use crate::telemetry::{Metrics, Quiet, Stage};
+use crate::telemetry::{Condition, Metrics, Quiet, Readiness, Stage};
 
 /// Why a record was left unfinished. It is not acknowledged, so whoever owns its partition next reads it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,8 @@ static UNPUBLISHED: Quiet = Quiet::new();
 pub struct Publisher {
     /// Attempts are timed and counted.
     pub metrics: Arc<Metrics>,
+    /// Says that something waits to be published.
+    pub readiness: Arc<Readiness>,
     /// Stops the daemon where a producer gives up for good.
     pub halt: Halt,
     /// Waits between attempts.
@@ -43,6 +45,8 @@ impl Publisher {
         F: Future<Output = Result<(), PublishError>>,
     {
         let mut backoff = Backoff::new(self.backoff);
+        // One of another attempt is let go only once the next is there.
+        let mut _waiting = None;
         loop {
             let started = Instant::now();
             let published = attempt().await;
@@ -56,6 +60,7 @@ impl Publisher {
                 Err(PublishError::Transient(problem)) => {
                     let wait = backoff.next_wait();
                     self.metrics.retry(Stage::Publish);
+                    _waiting = Some(self.readiness.wait(Condition::Publish, problem.as_str()));
                     if let Some(repeated) = UNPUBLISHED.due(&problem) {
                         warn!(problem, ?wait, repeated, "publishing failed; trying again");
                     }

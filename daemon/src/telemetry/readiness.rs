@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
@@ -20,6 +20,8 @@ pub enum Condition {
     RescoreTopic,
     /// The schema registry answered whoever asked last.
     SchemaRegistry,
+    /// No result, dead letter or reply waits for a topic that refuses it.
+    Publish,
 }
 
 impl Condition {
@@ -31,6 +33,7 @@ impl Condition {
             Self::Kafka => "kafka",
             Self::RescoreTopic => "rescore_topic",
             Self::SchemaRegistry => "schema_registry",
+            Self::Publish => "publish",
         }
     }
 }
@@ -46,6 +49,8 @@ impl fmt::Display for Condition {
 pub struct Readiness {
     /// Reason by condition; `None` where it holds.
     state: watch::Sender<BTreeMap<Condition, Option<String>>>,
+    /// How many wait, by what they wait for.
+    waiting: Mutex<BTreeMap<Condition, usize>>,
     /// Of a generation: the daemon's own, written while that generation is live.
     main: Option<(Arc<Readiness>, Arc<AtomicBool>)>,
 }
@@ -54,7 +59,7 @@ impl Readiness {
     /// Nothing of `conditions` holds yet. A condition not listed here is not required and setting it has no effect.
     pub fn new(conditions: &[Condition]) -> Self {
         let state = conditions.iter().map(|condition| (*condition, Some("not started".to_owned()))).collect();
-        Self { state: watch::Sender::new(state), main: None }
+        Self { state: watch::Sender::new(state), waiting: Mutex::default(), main: None }
     }
 
     /// What one generation says: into `main` while it is `live`, else nowhere.
@@ -70,6 +75,20 @@ impl Readiness {
     /// `condition` does not hold, for `reason`: one sentence for a person.
     pub fn set_missing(&self, condition: Condition, reason: impl Into<String>) {
         self.set(condition, Some(reason.into()));
+    }
+
+    /// Somebody waits: `condition` does not hold, for `reason`, until this and everybody else's is dropped.
+    pub fn wait(self: &Arc<Self>, condition: Condition, reason: impl Into<String>) -> Waiting {
+        let readiness = self.main.as_ref().filter(|(_, live)| live.load(Ordering::Acquire)).map_or(self, |(main, _)| main);
+        let mut waiting = readiness.waiting();
+        *waiting.entry(condition).or_default() += 1;
+        readiness.set_missing(condition, reason);
+        drop(waiting);
+        Waiting { readiness: Arc::clone(readiness), condition }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<Condition, usize>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What does not hold, with the reason; empty when ready.
@@ -120,6 +139,25 @@ impl Readiness {
     }
 }
 
+/// One that waits for a condition.
+#[derive(Debug)]
+pub struct Waiting {
+    readiness: Arc<Readiness>,
+    condition: Condition,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // Held while the condition is set, so that nobody who begins to wait meanwhile is passed over.
+        let mut waiting = self.readiness.waiting();
+        let left = waiting.entry(self.condition).or_default();
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            self.readiness.set_ready(self.condition);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +170,22 @@ mod tests {
         assert_eq!(readiness.missing(), [(Condition::Index, "connection refused".to_owned())]);
         assert!(!readiness.is_ready());
         readiness.set_ready(Condition::Index);
+        assert!(readiness.is_ready());
+    }
+
+    #[test]
+    fn a_condition_holds_again_when_the_last_of_those_who_wait_has_ended() {
+        let readiness = Arc::new(Readiness::new(&[Condition::Publish]));
+        readiness.set_ready(Condition::Publish);
+        let first = readiness.wait(Condition::Publish, "no topic");
+        let second = readiness.wait(Condition::Publish, "no room");
+        drop(first);
+        assert_eq!(readiness.missing(), [(Condition::Publish, "no room".to_owned())]);
+        // Another attempt of the same one.
+        let again = readiness.wait(Condition::Publish, "still no room");
+        drop(second);
+        assert!(!readiness.is_ready());
+        drop(again);
         assert!(readiness.is_ready());
     }
 
