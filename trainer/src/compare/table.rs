@@ -45,6 +45,8 @@ pub struct Summary {
     pub mean_recall: Spread,
     /// Text to image with the second stage, where the arm has one.
     pub reranked: Option<[Spread; 3]>,
+    /// Mean of the six recalls with the second stage.
+    pub mean_recall_reranked: Option<Spread>,
 }
 
 /// Summaries by task, then in the order of the arms; arms without a result are left out.
@@ -61,8 +63,9 @@ pub fn summarise(arms: &[Arm], tasks: &[String], results: &[RunResult]) -> Vec<S
                 continue;
             }
             let over = |value: &dyn Fn(&Recall) -> f64| Spread::of(&runs.iter().map(|run| value(run.1)).collect::<Vec<_>>());
-            let six = |recall: &Recall| recall.text_to_image.iter().chain(&recall.image_to_text).sum::<f64>() / 6.0;
-            let reranked = runs.iter().all(|run| run.1.text_to_image_reranked.is_some());
+            let six = |sides: [[f64; 3]; 2]| sides.iter().flatten().sum::<f64>() / 6.0;
+            let second = |recall: &Recall| Some([recall.text_to_image_reranked?, recall.image_to_text_reranked?]);
+            let reranked = runs.iter().all(|run| second(run.1).is_some());
             rows.push(Summary {
                 task: task.clone(),
                 arm: arm.name.clone(),
@@ -70,10 +73,11 @@ pub fn summarise(arms: &[Arm], tasks: &[String], results: &[RunResult]) -> Vec<S
                 steps: Spread::of(&runs.iter().map(|run| run.0.steps as f64).collect::<Vec<_>>()),
                 text_to_image: [0, 1, 2].map(|at| over(&|recall| recall.text_to_image[at])),
                 image_to_text: [0, 1, 2].map(|at| over(&|recall| recall.image_to_text[at])),
-                mean_recall: over(&six),
+                mean_recall: over(&|recall| six([recall.text_to_image, recall.image_to_text])),
                 reranked: reranked.then(|| {
                     [0, 1, 2].map(|at| over(&|recall| recall.text_to_image_reranked.map_or(f64::NAN, |values| values[at])))
                 }),
+                mean_recall_reranked: reranked.then(|| over(&|recall| second(recall).map_or(f64::NAN, six))),
             });
         }
     }
@@ -92,20 +96,22 @@ pub fn markdown(arms: &[Arm], summaries: &[Summary]) -> String {
             let _ = writeln!(text, "\n**{task}**\n");
             let _ = writeln!(
                 text,
-                "| objective | seeds | steps | t→i R@1 | R@5 | R@10 | i→t R@1 | mean recall | re-ranked t→i R@1 |"
+                "| objective | seeds | steps | t→i R@1 | R@5 | R@10 | i→t R@1 | mean recall | re-ranked t→i R@1 | re-ranked mean recall |"
             );
-            let _ = writeln!(text, "|---|---|---|---|---|---|---|---|---|");
+            let _ = writeln!(text, "|---|---|---|---|---|---|---|---|---|---|");
         }
         let [t1, t5, t10] = row.text_to_image.map(percent);
-        let reranked = row.reranked.map_or_else(|| "–".to_owned(), |values| percent(values[0]));
+        let or_dash = |spread: Option<Spread>| spread.map_or_else(|| "–".to_owned(), percent);
+        let reranked = or_dash(row.reranked.map(|values| values[0]));
         let _ = writeln!(
             text,
-            "| {} | {} | {:.0} | {t1} | {t5} | {t10} | {} | {} | {reranked} |",
+            "| {} | {} | {:.0} | {t1} | {t5} | {t10} | {} | {} | {reranked} | {} |",
             row.arm,
             row.seeds,
             row.steps.mean,
             percent(row.image_to_text[0]),
-            percent(row.mean_recall)
+            percent(row.mean_recall),
+            or_dash(row.mean_recall_reranked)
         );
     }
     let _ = writeln!(text);
@@ -127,6 +133,7 @@ mod tests {
             text_to_image: [r1, 0.5, 0.6],
             image_to_text: [0.1, 0.2, 0.3],
             text_to_image_reranked: (arm == "R2D2").then_some([r1 + 0.1, 0.5, 0.6]),
+            image_to_text_reranked: (arm == "R2D2").then_some([0.2, 0.2, 0.3]),
         };
         RunResult { arm: arm.into(), seed, steps: 100, seconds: 1.0, overrides: Vec::new(), recall: vec![recall] }
     }
@@ -144,6 +151,6 @@ mod tests {
         assert!(rows[0].reranked.is_none() && rows[1].reranked.is_some());
         let text = markdown(&arms, &rows);
         assert!(text.contains("| CLIP | 2 | 100 | 30.0 ± 14.1 |"), "{text}");
-        assert!(text.contains("| R2D2 | 1 | 100 | 30.0 ± 0.0 |") && text.contains("| 40.0 ± 0.0 |"), "{text}");
+        assert!(text.contains("| R2D2 | 1 | 100 | 30.0 ± 0.0 |") && text.contains("| 40.0 ± 0.0 | 36.7 ± 0.0 |"), "{text}");
     }
 }

@@ -69,7 +69,7 @@ pub fn bench_steps(config: &TrainConfig, steps: usize, length: usize) -> Result<
     }
     let mut times = times.split_off(WARM_STEPS);
     times.sort_by(f64::total_cmp);
-    let pairs = (config.data.batch as i64).min((config.loss.itm_pairs_max / 3).max(1)) * 3;
+    let pairs = config.loss.fgr_anchors(config.data.batch as i64) * (1 + 2 * config.loss.fgr_negatives);
     Ok(StepTimes {
         median_ms: times.get(times.len() / 2).copied().unwrap_or(f64::NAN),
         min_ms: times.first().copied().unwrap_or(f64::NAN),

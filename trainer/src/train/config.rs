@@ -148,8 +148,13 @@ pub struct LossConfig {
     pub fgr_weight: f64,
     /// The matching loss is computed every this many steps; 0 switches it off.
     pub itm_every: u64,
-    /// At most this many pairs in it (a third positives).
+    /// At most this many pairs in it: a positive and its negatives an anchor, a third positives where one negative is drawn.
     pub itm_pairs_max: i64,
+    /// Pictures drawn as negatives of each text, and texts of each picture (the official code: 1). They are drawn from the batch.
+    pub fgr_negatives: i64,
+    /// Weight, within the matching loss, of ranking each match first among its own negatives (our choice; the source has none); 0
+    /// switches it off.
+    pub fgr_listwise_weight: f64,
     /// First step with the matching loss.
     pub itm_start_step: u64,
     /// First progress (0..1) with the matching loss; both conditions must hold.
@@ -174,6 +179,13 @@ pub struct LossConfig {
     pub drop_path: f64,
 }
 
+impl LossConfig {
+    /// Pairs of a batch that the matching loss takes as anchors.
+    pub fn fgr_anchors(&self, batch: i64) -> i64 {
+        batch.min((self.itm_pairs_max / (1 + 2 * self.fgr_negatives)).max(1))
+    }
+}
+
 impl Default for LossConfig {
     fn default() -> Self {
         Self {
@@ -189,6 +201,8 @@ impl Default for LossConfig {
             fgr_weight: 1.0,
             itm_every: 4,
             itm_pairs_max: 96,
+            fgr_negatives: 1,
+            fgr_listwise_weight: 0.0,
             itm_start_step: 0,
             itm_start_progress: 0.0,
             mlm_weight: 0.0,

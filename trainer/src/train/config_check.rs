@@ -44,6 +44,12 @@ impl TrainConfig {
         fraction("loss.queue_decay", loss.queue_decay)?;
         fraction("loss.tgd_alpha", loss.tgd_alpha)?;
         fraction("loss.mlm_probability", loss.mlm_probability)?;
+        if !(1..self.data.batch as i64).contains(&loss.fgr_negatives) {
+            return refuse("loss.fgr_negatives", loss.fgr_negatives, "at least 1 and below data.batch");
+        }
+        if !(loss.fgr_listwise_weight.is_finite() && loss.fgr_listwise_weight >= 0.0) {
+            return refuse("loss.fgr_listwise_weight", loss.fgr_listwise_weight, "0 or above");
+        }
         if loss.tgd_alpha > 0.0 && !loss.momentum {
             return refuse("loss.tgd_alpha", loss.tgd_alpha, "0 without loss.momentum = true");
         }

@@ -6,8 +6,8 @@ use super::config::LossConfig;
 use crate::corpus::{Batch, NOT_MASKED};
 use crate::distil::{DistilError, Lesson};
 use crate::loss::{
-    FeatureQueue, contrast, distilled_targets, feature_distillation, hard_negatives, masked_cross_entropy, same_concept,
-    same_concept_columns, soft_targets, token_wise, weighted_cross_entropy,
+    FeatureQueue, POSITIVE_WEIGHT, contrast, distilled_targets, feature_distillation, hard_negatives, listwise,
+    masked_cross_entropy, same_concept, same_concept_columns, soft_targets, token_wise, weighted_cross_entropy,
 };
 use crate::model::{Encoded, MatchLogits, R2d2};
 use crate::nn::{Context, Weights};
@@ -353,12 +353,13 @@ impl Objective<'_> {
     /// FGR over the first anchors of the batch, so that the number of pairs stays bounded; and masked language modelling over the
     /// matching ones among them.
     fn fgr(&self, w: &Weights, inputs: &Inputs, [image, text]: [&Encoded; 2], logits: &Tensor) -> Option<Ranked> {
-        let anchors = logits.size()[0].min((self.loss.itm_pairs_max / 3).max(1));
-        let negatives = hard_negatives(logits, &same_concept(&inputs.concepts), anchors)?;
+        let (anchors, count) = (self.loss.fgr_anchors(logits.size()[0]), self.loss.fgr_negatives);
+        let negatives = hard_negatives(logits, &same_concept(&inputs.concepts), anchors, count)?;
         let own = Tensor::arange(anchors, (Kind::Int64, logits.device()));
-        let image_index = Tensor::cat(&[&own, &negatives.image_of_text, &own], 0);
-        let text_index = Tensor::cat(&[&own, &own, &negatives.text_of_image], 0);
-        let labels = Tensor::cat(&[own.ones_like(), own.zeros_like(), own.zeros_like()], 0);
+        let repeated = own.repeat_interleave_self_int(count, None, None);
+        let image_index = Tensor::cat(&[&own, &negatives.image_of_text.reshape([-1]), &repeated], 0);
+        let text_index = Tensor::cat(&[&own, &repeated, &negatives.text_of_image.reshape([-1])], 0);
+        let labels = Tensor::cat(&[own.ones_like(), repeated.zeros_like(), repeated.zeros_like()], 0);
         let states =
             |encoded: &Encoded| if self.loss.itm_detach { encoded.states.detach() } else { encoded.states.shallow_clone() };
         let matched = self.model.match_pairs(
@@ -368,8 +369,14 @@ impl Objective<'_> {
             &inputs.mask.index_select(0, &text_index),
             self.context(),
         );
-        let (text_loss, image_loss) =
-            (weighted_cross_entropy(&matched.text, &labels), weighted_cross_entropy(&matched.image, &labels));
+        let of_head = |logits: &Tensor| {
+            let loss = weighted_cross_entropy(logits, &labels, POSITIVE_WEIGHT * count as f64);
+            if self.loss.fgr_listwise_weight == 0.0 {
+                return loss;
+            }
+            loss + listwise(logits, anchors, count) * self.loss.fgr_listwise_weight
+        };
+        let (text_loss, image_loss) = (of_head(&matched.text), of_head(&matched.image));
         let mlm = inputs.masked.as_ref().and_then(|[_, labels]| {
             let labels = labels.narrow(0, 0, anchors).reshape([-1]);
             let places = labels.not_equal(NOT_MASKED).nonzero().squeeze_dim(1);

@@ -15,6 +15,8 @@ use crate::nn::{Context, Weights};
 
 /// Pictures or texts encoded at a time.
 const ENCODE_BATCH: usize = 128;
+/// Pairs that the cross encoders score at a time.
+const PAIR_BATCH: i64 = 256;
 /// Score of what the first stage left out (r2d2.md §4.1).
 const LEFT_OUT: f64 = -100.0;
 
@@ -33,6 +35,8 @@ pub struct Recall {
     pub image_to_text: [f64; 3],
     /// Text to image with the cross encoders' second stage over the first stage's best, where it was asked for.
     pub text_to_image_reranked: Option<[f64; 3]>,
+    /// Image to text with the second stage.
+    pub image_to_text_reranked: Option<[f64; 3]>,
 }
 
 /// How recall is measured.
@@ -126,9 +130,8 @@ impl Validator {
         let scores = if options.token_wise {
             late_interaction(model, w, &texts, &images)
         } else {
-            let texts: Vec<&Tensor> = texts.iter().map(|chunk| &chunk.encoded.embedding).collect();
-            let images: Vec<&Tensor> = images.iter().map(|chunk| &chunk.embedding).collect();
-            Tensor::cat(&texts, 0).matmul(&Tensor::cat(&images, 0).tr())
+            joined(texts.iter().map(|chunk| &chunk.encoded.embedding))
+                .matmul(&joined(images.iter().map(|chunk| &chunk.embedding)).tr())
         };
         let mut relevant = vec![0.0f32; prepared.right.len() * prepared.pixels.len()];
         for (query, right) in prepared.right.iter().enumerate() {
@@ -138,8 +141,10 @@ impl Validator {
         }
         let relevant = Tensor::from_slice(&relevant).view([prepared.right.len() as i64, -1]).to_device(w.device());
         let reranked = (options.top_k > 0).then(|| {
-            let states: Vec<&Tensor> = images.iter().map(|chunk| &chunk.states).collect();
-            recall_at(&rerank(model, w, &texts, &Tensor::cat(&states, 0), &scores, options.top_k), &relevant)
+            let stage = SecondStage::new(model, w, &texts, &images);
+            let by_text = second_stage(&scores, options.top_k, |texts, images| stage.matched(images, texts));
+            let by_image = second_stage(&scores.tr(), options.top_k, |images, texts| stage.matched(images, texts));
+            [recall_at(&by_text, &relevant), recall_at(&by_image, &relevant.tr())]
         });
         Recall {
             task: prepared.task.name.clone(),
@@ -147,7 +152,8 @@ impl Validator {
             gallery: prepared.pixels.len(),
             text_to_image: recall_at(&scores, &relevant),
             image_to_text: recall_at(&scores.tr(), &relevant.tr()),
-            text_to_image_reranked: reranked,
+            text_to_image_reranked: reranked.map(|[by_text, _]| by_text),
+            image_to_text_reranked: reranked.map(|[_, by_image]| by_image),
         }
     }
 }
@@ -175,28 +181,54 @@ fn late_interaction(model: &R2d2, w: &Weights, texts: &[Texts], images: &[Encode
     Tensor::cat(&rows.collect::<Vec<_>>(), 0)
 }
 
-/// Second stage of r2d2.md §4.1 for every text: match + first score for its `k` best images, −100 for the rest. `states` [images, ...].
-fn rerank(model: &R2d2, w: &Weights, texts: &[Texts], states: &Tensor, scores: &Tensor, k: i64) -> Tensor {
-    let k = k.min(scores.size()[1]);
-    let mut rows = Vec::new();
-    for chunk in texts {
-        for index in 0..chunk.mask.size()[0] {
-            let row = scores.get(rows.len() as i64);
-            let (best, chosen) = row.topk(k, 0, true, true);
-            let own = Tensor::full([k], index, (Kind::Int64, w.device()));
-            let logits = model.match_pairs(
-                w,
-                &states.index_select(0, &chosen),
-                &chunk.encoded.states.index_select(0, &own),
-                &chunk.mask.index_select(0, &own),
-                Context::EVAL,
-            );
-            let p = |logits: &Tensor| logits.softmax(1, Kind::Float).select(1, 1);
-            let matched = (p(&logits.text) + p(&logits.image)) / 2.0 + best;
-            rows.push(row.full_like(LEFT_OUT).scatter(0, &chosen, &matched));
-        }
+/// Rows of several tensors in one.
+fn joined<'t>(parts: impl Iterator<Item = &'t Tensor>) -> Tensor {
+    Tensor::cat(&parts.collect::<Vec<_>>(), 0)
+}
+
+/// The cross encoders over states of a whole task.
+struct SecondStage<'a> {
+    model: &'a R2d2,
+    w: &'a Weights,
+    images: Tensor,
+    texts: Tensor,
+    mask: Tensor,
+}
+
+impl<'a> SecondStage<'a> {
+    fn new(model: &'a R2d2, w: &'a Weights, texts: &[Texts], images: &[Encoded]) -> Self {
+        let length = texts.iter().map(|chunk| chunk.mask.size()[1]).max().unwrap_or(0);
+        let states = texts.iter().map(|chunk| {
+            let missing = length - chunk.mask.size()[1];
+            chunk.encoded.states.constant_pad_nd([0, 0, 0, missing])
+        });
+        let masks = texts.iter().map(|chunk| chunk.mask.constant_pad_nd([0, length - chunk.mask.size()[1]]));
+        let images = joined(images.iter().map(|chunk| &chunk.states));
+        let (states, masks) = (states.collect::<Vec<_>>(), masks.collect::<Vec<_>>());
+        Self { model, w, images, texts: Tensor::cat(&states, 0), mask: Tensor::cat(&masks, 0) }
     }
-    Tensor::stack(&rows, 0)
+
+    /// Match probability of pairs, [P], of places [P] each.
+    fn matched(&self, images: &Tensor, texts: &Tensor) -> Tensor {
+        let (images, texts) = (images.split(PAIR_BATCH, 0), texts.split(PAIR_BATCH, 0));
+        let parts = images.iter().zip(&texts).map(|(image, text)| {
+            let (states, mask) = (self.texts.index_select(0, text), self.mask.index_select(0, text));
+            let logits = self.model.match_pairs(self.w, &self.images.index_select(0, image), &states, &mask, Context::EVAL);
+            let p = |logits: &Tensor| logits.softmax(1, Kind::Float).select(1, 1);
+            (p(&logits.text) + p(&logits.image)) / 2.0
+        });
+        Tensor::cat(&parts.collect::<Vec<_>>(), 0)
+    }
+}
+
+/// Second stage of r2d2.md §4.1 for every row of first scores: match + first score for its `k` best columns, −100 for the rest. `matched`
+/// gives the match of rows and columns [P] by their places.
+fn second_stage(scores: &Tensor, k: i64, matched: impl Fn(&Tensor, &Tensor) -> Tensor) -> Tensor {
+    let k = k.min(scores.size()[1]);
+    let (best, chosen) = scores.topk(k, 1, true, true);
+    let rows = Tensor::arange(scores.size()[0], (Kind::Int64, scores.device())).repeat_interleave_self_int(k, None, None);
+    let matched = matched(&rows, &chosen.reshape([-1])).view([-1, k]) + best;
+    scores.full_like(LEFT_OUT).scatter(1, &chosen, &matched)
 }
 
 /// Part of rows with any relevant column among the best 1, 5, 10.
@@ -229,6 +261,15 @@ fn planar(rgb: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_second_stage_adds_the_match_to_the_best_and_leaves_the_rest_last() {
+        let scores = Tensor::from_slice(&[0.5f32, 0.4, 0.1, 0.2, 0.3, 0.9]).view([2, 3]);
+        // The match of row r and column c is r + c / 10.
+        let found = second_stage(&scores, 2, |rows, columns| rows.to_kind(Kind::Float) + columns.to_kind(Kind::Float) / 10.0);
+        let expected = Tensor::from_slice(&[0.5f32, 0.5, -100.0, -100.0, 1.4, 2.1]).view([2, 3]);
+        assert!((found - expected).abs().max().double_value(&[]) < 1e-6);
+    }
 
     #[test]
     fn recall_counts_a_row_once_however_many_columns_are_right() {
