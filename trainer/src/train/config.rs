@@ -142,7 +142,9 @@ pub struct LossConfig {
     pub momentum_columns: bool,
     /// Target-guided distillation: part of the targets that comes from the momentum towers; needs `momentum` (ALBEF: 0.4).
     pub tgd_alpha: f64,
-    /// Progress (0..1) over which that part grows from 0.
+    /// First progress (0..1) with it. Before, where nothing else reads the momentum towers, their forward pass (a fifth of a step) is left out.
+    pub tgd_start_progress: f64,
+    /// Progress (0..1) from there on over which that part grows from 0.
     pub tgd_ramp_progress: f64,
     /// Weight of the matching loss beside the contrastive one.
     pub fgr_weight: f64,
@@ -197,6 +199,7 @@ impl Default for LossConfig {
             momentum: false,
             momentum_columns: true,
             tgd_alpha: 0.0,
+            tgd_start_progress: 0.0,
             tgd_ramp_progress: 0.1,
             fgr_weight: 1.0,
             itm_every: 4,

@@ -43,6 +43,7 @@ impl TrainConfig {
         fraction("loss.dropout", loss.dropout)?;
         fraction("loss.queue_decay", loss.queue_decay)?;
         fraction("loss.tgd_alpha", loss.tgd_alpha)?;
+        fraction("loss.tgd_start_progress", loss.tgd_start_progress)?;
         fraction("loss.mlm_probability", loss.mlm_probability)?;
         if !(1..self.data.batch as i64).contains(&loss.fgr_negatives) {
             return refuse("loss.fgr_negatives", loss.fgr_negatives, "at least 1 and below data.batch");

@@ -314,7 +314,9 @@ impl Objective<'_> {
         temperature: &Tensor,
         guide: &mut Guide<'_>,
     ) -> (Tensor, Option<Tensor>) {
-        let taught = guide.teacher.map(|teacher| self.teach(teacher, inputs));
+        let with_fgd = with_itm && inputs.masked.is_some() && self.loss.fgd_weight > 0.0;
+        let read = guide.alpha > 0.0 || self.loss.momentum_columns || guide.queue.is_some() || with_fgd;
+        let taught = guide.teacher.filter(|_| read).map(|teacher| self.teach(teacher, inputs));
         let [batch_images, batch_texts] = taught.as_ref().map_or([image, text], |[image, text]| [image, text]);
         let [column_images, column_texts] = if self.loss.momentum_columns { [batch_images, batch_texts] } else { [image, text] };
         let held = guide.queue.as_deref().filter(|queue| queue.filled() > 0);
@@ -339,11 +341,10 @@ impl Objective<'_> {
         };
         let taught_by = |side: usize| taught.as_ref().map(|taught| &taught[side]);
         let loss = direction(image, taught_by(0), &text_columns) + direction(text, taught_by(1), &image_columns);
-        let fgd =
-            taught.as_ref().filter(|_| with_itm && inputs.masked.is_some() && self.loss.fgd_weight > 0.0).map(|[_, taught]| {
-                let over = |anchor: &Tensor| anchor.matmul(&image_columns.tr()) / temperature;
-                feature_distillation(&over(text), &over(taught))
-            });
+        let fgd = taught.as_ref().filter(|_| with_fgd).map(|[_, taught]| {
+            let over = |anchor: &Tensor| anchor.matmul(&image_columns.tr()) / temperature;
+            feature_distillation(&over(text), &over(taught))
+        });
         if let Some(queue) = guide.queue.as_deref_mut() {
             queue.push(batch_images, batch_texts, &inputs.concepts);
         }

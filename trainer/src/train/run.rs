@@ -331,7 +331,6 @@ impl<'a> Session<'a> {
         let w = self.params.weights(self.config.run.precision);
         let teacher = loss.momentum.then(|| self.params.weights_of(&self.ema.flat, self.config.run.precision));
         let queued = loss.queue_slots > 0 && progress >= loss.queue_start_progress;
-        let ramp = if loss.tgd_ramp_progress > 0.0 { (progress / loss.tgd_ramp_progress).min(1.0) } else { 1.0 };
         let lesson = match (&self.teacher, &self.config.distil) {
             (Some(teacher), Some(distil)) => Some(teacher.teach(distil, &inputs)?),
             _ => None,
@@ -339,7 +338,7 @@ impl<'a> Session<'a> {
         let mut guide = Guide {
             teacher: teacher.as_ref(),
             queue: queued.then_some(&mut self.queue),
-            alpha: loss.tgd_alpha * ramp,
+            alpha: loss.tgd_alpha_at(progress),
             lesson: lesson.as_ref(),
         };
         let objective = Objective { model: &self.model, loss };

@@ -1,8 +1,8 @@
-//! Learning rate over the run.
+//! Learning rate over the run, and the part of the distilled targets.
 
 use serde::{Deserialize, Serialize};
 
-use super::config::OptimConfig;
+use super::config::{LossConfig, OptimConfig};
 
 /// Shape of the learning rate.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -99,9 +99,37 @@ impl Schedule {
     }
 }
 
+impl LossConfig {
+    /// Part of the contrastive targets that comes from the momentum towers at a progress (0..1).
+    pub fn tgd_alpha_at(&self, progress: f64) -> f64 {
+        let since = progress - self.tgd_start_progress;
+        let ramp = if self.tgd_ramp_progress > 0.0 { since / self.tgd_ramp_progress } else { f64::from(since >= 0.0) };
+        self.tgd_alpha * ramp.clamp(0.0, 1.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn distilled_targets_begin_at_their_progress_and_grow_from_there() {
+        let at = |start: f64, ramp: f64, progress: f64| {
+            LossConfig { tgd_alpha: 0.4, tgd_start_progress: start, tgd_ramp_progress: ramp, ..LossConfig::default() }
+                .tgd_alpha_at(progress)
+        };
+        for (start, ramp, progress, alpha) in [
+            (0.0, 0.2, 0.1, 0.2),
+            (0.0, 0.2, 0.9, 0.4),
+            (0.5, 0.2, 0.4, 0.0),
+            (0.5, 0.2, 0.55, 0.1),
+            (0.5, 0.0, 0.49, 0.0),
+            (0.5, 0.0, 0.5, 0.4),
+        ] {
+            let found = at(start, ramp, progress);
+            assert!((found - alpha).abs() < 1e-9, "{start} {ramp} {progress}: {found} is not {alpha}");
+        }
+    }
 
     fn schedule(kind: ScheduleKind, steps: u64, steps_per_epoch: u64) -> Schedule {
         Schedule { kind, lr: 1.0, lr_end: 0.1, warmup_steps: 10, steps, steps_per_epoch, max_seconds: 0 }
