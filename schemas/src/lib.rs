@@ -13,6 +13,7 @@ pub mod http;
 pub mod identity;
 pub mod item;
 pub mod manifest;
+pub mod record;
 pub mod release;
 pub mod rescore;
 pub mod rescore_topic;

@@ -5,20 +5,10 @@ use std::time::Duration;
 
 use astromech_avro::SubjectNameStrategy;
 use astromech_schemas::Kind;
+pub use astromech_schemas::record::VersionSource;
 
 use super::schema_registry::{RecordFormat, SchemaRegistryConfig};
 use super::types::Secret;
-
-/// Where a record's source version comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VersionSource {
-    /// The message's field `version`; a delete carries the header `astromech-version`.
-    Field,
-    /// The record's time, milliseconds.
-    Timestamp,
-    /// The record's offset: right where every change of an item is in one partition of one topic.
-    Offset,
-}
 
 /// `[[kafka.topics]]`
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,59 +1,41 @@
-//! From a record to a change: kind, id, source version, item or delete.
+//! From a record to a change, by the rules that the trainer reads records by too.
 
-use std::str::FromStr;
-
-use astromech_schemas::dead_letter::{HEADER_KIND, HEADER_VERSION, Reason};
-use astromech_schemas::item::check_id;
-use astromech_schemas::{DecodeError, Item, Kind, RecordLimits, decode_item};
+use astromech_schemas::RecordLimits;
+pub use astromech_schemas::record::{Decoded, TopicRules, VersionRule};
+use astromech_schemas::record::{Refused, SourceRecord, decode_record};
 
 use super::fault::Fault;
-use crate::config::{TopicConfig, VersionSource};
+use crate::config::TopicConfig;
 use crate::source::Record;
 
-/// Where a record's version comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VersionRule {
-    /// The message's field, or a delete's header; required.
-    Field,
-    /// The record's time.
-    Timestamp,
-    /// The record's offset.
-    Offset,
-    /// The message's field or a delete's header, and the offset (a line's number) where there is none.
-    FieldOrOffset,
-}
+impl SourceRecord for Record {
+    fn key(&self) -> Option<&[u8]> {
+        self.key.as_deref()
+    }
 
-/// How the records of one topic are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TopicRules {
-    /// Kind of every item, or `None` where each message names its own.
-    pub kind: Option<Kind>,
-    /// Where versions come from.
-    pub version: VersionRule,
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        self.header(name)
+    }
+
+    fn offset(&self) -> i64 {
+        self.offset
+    }
+
+    fn timestamp_ms(&self) -> Option<i64> {
+        self.timestamp_ms
+    }
 }
 
 impl From<&TopicConfig> for TopicRules {
     fn from(topic: &TopicConfig) -> Self {
-        let version = match topic.version {
-            VersionSource::Field => VersionRule::Field,
-            VersionSource::Timestamp => VersionRule::Timestamp,
-            VersionSource::Offset => VersionRule::Offset,
-        };
-        Self { kind: topic.kind, version }
+        Self { kind: topic.kind, version: topic.version.into() }
     }
 }
 
-/// A record that is a valid change.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Decoded {
-    /// Kind of the item.
-    pub kind: Kind,
-    /// Id of the item.
-    pub id: String,
-    /// Source version.
-    pub version: u64,
-    /// The item, or `None` for a delete.
-    pub item: Option<Item>,
+impl From<Refused> for Fault {
+    fn from(refused: Refused) -> Self {
+        Self::new(refused.reason, refused.detail)
+    }
 }
 
 /// Reads `record` by the rules of its topic.
@@ -71,111 +53,5 @@ pub(super) fn decode_value(
     rules: TopicRules,
     limits: &RecordLimits,
 ) -> Result<Decoded, Fault> {
-    let Some(value) = value else {
-        return decode_delete(record, rules, limits);
-    };
-    let item = decode_item(value, rules.kind, limits).map_err(|e| Fault::of_error(reason_of(&e), &e))?;
-    let id = item_id(record, item.common().id.as_deref(), limits)?;
-    let version = match rules.version {
-        VersionRule::Field | VersionRule::FieldOrOffset => item.common().version,
-        VersionRule::Timestamp => record_time(record),
-        VersionRule::Offset => u64::try_from(record.offset).ok(),
-    };
-    let version = or_offset(version, record, rules).ok_or_else(|| missing_version("version", rules))?;
-    Ok(Decoded { kind: item.kind(), id, version, item: Some(item) })
-}
-
-fn decode_delete(record: &Record, rules: TopicRules, limits: &RecordLimits) -> Result<Decoded, Fault> {
-    let id = item_id(record, None, limits)?;
-    let kind = match (text_header::<Kind>(record, HEADER_KIND), rules.kind) {
-        (Some(Err(problem)), _) => {
-            return Err(Fault::new(Reason::InvalidRecord, format!("header {HEADER_KIND}: {problem}; fix: send a known kind")));
-        }
-        (Some(Ok(header)), Some(topic)) if header != topic => {
-            let problem = format!("the delete says `{header}`, its topic is configured for `{topic}`");
-            return Err(Fault::new(
-                Reason::InvalidRecord,
-                format!("header {HEADER_KIND}: {problem}; fix: send it to the topic of its kind"),
-            ));
-        }
-        (Some(Ok(kind)), _) | (None, Some(kind)) => kind,
-        (None, None) => {
-            let fix = format!("send the header {HEADER_KIND} with a delete, or name the topic's kind in the configuration");
-            return Err(Fault::new(Reason::InvalidRecord, format!("kind: a delete of unknown kind; fix: {fix}")));
-        }
-    };
-    let version = match rules.version {
-        VersionRule::Field | VersionRule::FieldOrOffset => match text_header::<u64>(record, HEADER_VERSION) {
-            Some(Ok(version)) if i64::try_from(version).is_ok() => Some(version),
-            Some(_) => {
-                let fix = format!("send a whole number from 0 to {} in decimal", i64::MAX);
-                return Err(Fault::new(Reason::InvalidVersion, format!("header {HEADER_VERSION}: not a version; fix: {fix}")));
-            }
-            None => None,
-        },
-        VersionRule::Timestamp => record_time(record),
-        VersionRule::Offset => u64::try_from(record.offset).ok(),
-    };
-    let version = or_offset(version, record, rules).ok_or_else(|| missing_version(&format!("header {HEADER_VERSION}"), rules))?;
-    Ok(Decoded { kind, id, version, item: None })
-}
-
-fn or_offset(version: Option<u64>, record: &Record, rules: TopicRules) -> Option<u64> {
-    let offset = || u64::try_from(record.offset).ok().filter(|_| rules.version == VersionRule::FieldOrOffset);
-    version.or_else(offset)
-}
-
-/// The id: the record's key, the message's `id`, or both where they agree. An empty key is no key.
-fn item_id(record: &Record, body_id: Option<&str>, limits: &RecordLimits) -> Result<String, Fault> {
-    let key = record.key.as_deref().filter(|key| !key.is_empty());
-    let key = key.map(std::str::from_utf8).transpose().map_err(|e| {
-        let problem = format!("the record's key is not UTF-8 at byte {}", e.valid_up_to());
-        Fault::new(Reason::InvalidKey, format!("key: {problem}; fix: send the item's id as the key, in UTF-8"))
-    })?;
-    let id = match (key, body_id) {
-        (Some(key), Some(id)) if key != id => {
-            let problem = format!("the record's key `{key}` is not the message's id `{id}`");
-            return Err(Fault::new(Reason::InvalidKey, format!("id: {problem}; fix: send the same in both, or only one")));
-        }
-        (Some(id), _) | (None, Some(id)) => id,
-        (None, None) => {
-            let fix = "send the item's id as the record's key, or in `id`";
-            return Err(Fault::new(Reason::InvalidKey, format!("key: the record has neither a key nor an id; fix: {fix}")));
-        }
-    };
-    check_id("key", id, limits).map_err(|e| Fault::of_error(Reason::InvalidKey, &e))?;
-    Ok(id.to_owned())
-}
-
-fn record_time(record: &Record) -> Option<u64> {
-    record.timestamp_ms.and_then(|time| u64::try_from(time).ok())
-}
-
-fn text_header<T: FromStr>(record: &Record, name: &str) -> Option<Result<T, String>>
-where
-    T::Err: ToString,
-{
-    let value = record.header(name)?;
-    let text = std::str::from_utf8(value).map_err(|_| "not UTF-8".to_owned());
-    Some(text.and_then(|text| text.trim().parse::<T>().map_err(|e| e.to_string())))
-}
-
-fn missing_version(field: &str, rules: TopicRules) -> Fault {
-    let detail = match rules.version {
-        VersionRule::Timestamp => {
-            "the record has no time; fix: have the producer or broker stamp records, or use version = \"field\"".to_owned()
-        }
-        _ => format!(
-            "{field}: missing; fix: send it, or set the topic's version to \"timestamp\" or \"offset\" in the configuration"
-        ),
-    };
-    Fault::new(Reason::InvalidVersion, detail)
-}
-
-fn reason_of(error: &DecodeError) -> Reason {
-    match error.path.as_str() {
-        "version" => Reason::InvalidVersion,
-        "id" => Reason::InvalidKey,
-        _ => Reason::InvalidRecord,
-    }
+    Ok(decode_record(record, value, rules, limits)?)
 }

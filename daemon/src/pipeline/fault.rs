@@ -1,6 +1,5 @@
 //! Why one record can never be applied.
 
-use astromech_schemas::DecodeError;
 use astromech_schemas::dead_letter::Reason;
 
 /// A permanent fault of one record: what its dead letter says.
@@ -25,10 +24,6 @@ impl Fault {
             detail.push('…');
         }
         Self { reason, detail }
-    }
-
-    pub(super) fn of_error(reason: Reason, error: &DecodeError) -> Self {
-        Self::new(reason, error.to_string())
     }
 }
 

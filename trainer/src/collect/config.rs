@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use astromech_schemas::manifest::hex;
+pub use astromech_schemas::record::VersionSource;
 use astromech_schemas::{Kind, RecordLimits};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
@@ -70,19 +71,6 @@ impl Serialize for Bound {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.to_string())
     }
-}
-
-/// Where an item's version comes from; as `kafka.topics.version` of the daemon has it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum VersionSource {
-    /// The message's field, or a delete's header; required.
-    #[default]
-    Field,
-    /// The record's time.
-    Timestamp,
-    /// The record's offset.
-    Offset,
 }
 
 /// A topic of items.
