@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::Message as _;
 use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::Letter;
 use crate::config::KafkaConfig;
-use crate::source::{Header, Record, consumer_config};
+use crate::source::{Record, consumer_config};
 
 /// For one answer of the broker.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
@@ -78,7 +78,7 @@ pub fn read(kafka: &KafkaConfig, mut take: impl FnMut(Letter) -> ControlFlow<()>
                 if message.offset() + 1 >= end {
                     open.remove(&message.partition());
                 }
-                if message.offset() < end && take(Letter::of(owned(&message))).is_break() {
+                if message.offset() < end && take(Letter::of(Record::of(&message))).is_break() {
                     return Ok(());
                 }
             }
@@ -129,19 +129,4 @@ fn is_passing(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::LeaderNotAvailable
         )
     )
-}
-
-fn owned(message: &BorrowedMessage<'_>) -> Record {
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        headers.iter().map(|header| Header { name: header.key.to_owned(), value: header.value.map(<[u8]>::to_vec) }).collect()
-    });
-    Record {
-        topic: message.topic().into(),
-        partition: message.partition(),
-        offset: message.offset(),
-        timestamp_ms: message.timestamp().to_millis().filter(|time| *time >= 0),
-        key: message.key().map(<[u8]>::to_vec),
-        value: message.payload().map(<[u8]>::to_vec),
-        headers,
-    }
 }

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +19,7 @@ use super::assignment::{Assignment, committable};
 use super::context::Context;
 use super::delivery::Intake;
 use super::partition::Partition;
-use super::record::{Header, Record};
+use super::record::Record;
 use super::{Drained, SourceError};
 use crate::config::KafkaConfig;
 use crate::telemetry::trace::stage_span;
@@ -113,7 +112,7 @@ impl PollLoop {
             self.commit_if_due();
             // Held records: look for events only, and come back soon.
             let timeout = if self.state.held.is_empty() { POLL_MAX } else { POLL_MAX / 5 };
-            let polled = self.consumer.poll(timeout).map(|polled| polled.map(|message| read_message(&message)));
+            let polled = self.consumer.poll(timeout).map(|polled| polled.map(|message| Record::of(&message)));
             match polled {
                 None => {}
                 Some(Ok(record)) => self.take(record)?,
@@ -135,13 +134,14 @@ impl PollLoop {
         }
     }
 
-    fn take(&mut self, message: Polled) -> Result<(), SourceError> {
-        let Some(partition) = self.assignment.get(&message.topic, message.partition) else {
+    fn take(&mut self, mut record: Record) -> Result<(), SourceError> {
+        let Some(partition) = self.assignment.get(&record.topic, record.partition) else {
             return Ok(()); // taken away meanwhile: the new owner reads it
         };
-        let topic = self.state.topics.get(&message.topic).cloned().unwrap_or_else(|| Arc::from(message.topic.as_str()));
-        self.metrics.record_consumed(&topic);
-        let record = message.into_record(topic);
+        if let Some(topic) = self.state.topics.get(&*record.topic) {
+            record.topic = Arc::clone(topic);
+        }
+        self.metrics.record_consumed(&record.topic);
         let span = RecordSpan::of(&record);
         let waiting = span.span().in_scope(|| stage_span!("consume"));
         self.state.held.push_back(Held { record, partition, span, waiting, since: Instant::now() });
@@ -245,37 +245,4 @@ fn list_of(partitions: &[(Arc<str>, i32)]) -> TopicPartitionList {
         list.add_partition(topic, *number);
     }
     list
-}
-
-/// A message copied out of librdkafka's memory: the one copy of a record.
-struct Polled {
-    topic: String,
-    partition: i32,
-    offset: i64,
-    timestamp_ms: Option<i64>,
-    key: Option<Vec<u8>>,
-    value: Option<Vec<u8>>,
-    headers: Vec<Header>,
-}
-
-impl Polled {
-    fn into_record(self, topic: Arc<str>) -> Record {
-        let Self { partition, offset, timestamp_ms, key, value, headers, .. } = self;
-        Record { topic, partition, offset, timestamp_ms, key, value, headers }
-    }
-}
-
-fn read_message(message: &BorrowedMessage<'_>) -> Polled {
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        headers.iter().map(|header| Header { name: header.key.to_owned(), value: header.value.map(<[u8]>::to_vec) }).collect()
-    });
-    Polled {
-        topic: message.topic().to_owned(),
-        partition: message.partition(),
-        offset: message.offset(),
-        timestamp_ms: message.timestamp().to_millis().filter(|time| *time >= 0),
-        key: message.key().map(<[u8]>::to_vec),
-        value: message.payload().map(<[u8]>::to_vec),
-        headers,
-    }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use astromech_schemas::results::RecordPosition;
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
 /// One header of a record; names may repeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,22 @@ pub struct Record {
 }
 
 impl Record {
+    /// A message copied out of librdkafka's memory: the one copy of a record.
+    pub fn of(message: &BorrowedMessage<'_>) -> Self {
+        let headers = message.headers().map_or_else(Vec::new, |headers| {
+            headers.iter().map(|header| Header { name: header.key.to_owned(), value: header.value.map(<[u8]>::to_vec) }).collect()
+        });
+        Self {
+            topic: message.topic().into(),
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp_ms: message.timestamp().to_millis().filter(|time| *time >= 0),
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().map(<[u8]>::to_vec),
+            headers,
+        }
+    }
+
     /// Bytes of key, value and headers: what the record counts towards `pipeline.bytes_in_flight_max`.
     pub fn bytes(&self) -> usize {
         let headers = self.headers.iter().map(|h| h.name.len() + h.value.as_ref().map_or(0, Vec::len));
