@@ -1,6 +1,7 @@
 //! `trainer collect` on topics with everything that topics have.
 
 use std::path::Path;
+use std::time::Duration;
 
 use astromech_e2e::corpus::corpus;
 use astromech_e2e::items::{article, image, inline_images};
@@ -172,8 +173,15 @@ fn a_snapshot_that_was_killed_three_times_is_the_same_to_the_last_byte() {
         }
         let mut trainer = Trainer::start(&folder, &arguments(&topics, "parts", &root));
         let seen = wait_until(part, JOB_DEADLINE, || {
-            let there = work.join(part).exists();
-            if there || !trainer.is_running() { Ok(there) } else { Err("not there".to_owned()) }
+            // Looked for every millisecond: a part may be whole and gone within one pause of the wait.
+            for _ in 0..50 {
+                let there = work.join(part).exists();
+                if there || !trainer.is_running() {
+                    return Ok(there);
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err("not there".to_owned())
         });
         trainer.kill();
         killed += usize::from(seen && !folder.join("parts").exists());
