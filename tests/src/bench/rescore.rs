@@ -27,6 +27,8 @@ struct Load {
     deadline_ms: usize,
     /// Pictures indexed beside the requests, `ASTROMECH_BENCH_IMAGES`.
     beside: usize,
+    /// Most callers at once, `ASTROMECH_BENCH_CALLERS`: each waits for those before it.
+    callers: usize,
 }
 
 impl Load {
@@ -37,6 +39,7 @@ impl Load {
             // The harness's HTTP client gives up after 30 s.
             deadline_ms: number_of("ASTROMECH_BENCH_DEADLINE_MS", 10_000, 1..=25_000)?,
             beside: number_of("ASTROMECH_BENCH_IMAGES", 600, 32..=ITEMS_MAX)?,
+            callers: number_of("ASTROMECH_BENCH_CALLERS", 16, 1..=16)?,
         })
     }
 
@@ -101,7 +104,7 @@ pub(crate) fn run(_: &Setting) -> Result<String, String> {
     let cached = (0..sets * 4).map(|i| load.time(&daemon, &load.request(&items, i % sets, &context(sets + i)))).collect();
     let cached = Times::of(cached);
     table.row(vec!["uncached, 1 caller".to_owned(), uncached.cell(), "1.00".to_owned()]);
-    for callers in CALLERS {
+    for callers in CALLERS.into_iter().filter(|callers| *callers <= load.callers) {
         let stop = AtomicBool::new(false);
         let times = std::thread::scope(|scope| {
             scope.spawn(|| {
