@@ -1,12 +1,15 @@
 //! Re-scoring: encode once and score many, callers side by side, and indexing beside them.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use astromech_e2e::corpus::corpus;
+use astromech_e2e::corpus::{Entry, corpus};
 use astromech_e2e::items::{Item, image};
+use astromech_e2e::world::scratch;
 use astromech_e2e::{Daemon, DaemonConfig, world};
 use astromech_schemas::ImageSource;
+use astromech_towers::{ImageLimits, decode_and_squash};
 use serde_json::{Value, json};
 
 use crate::stream::{Times, applied, ask, index};
@@ -29,6 +32,8 @@ struct Load {
     beside: usize,
     /// Most callers at once, `ASTROMECH_BENCH_CALLERS`: each waits for those before it.
     callers: usize,
+    /// Side that pictures are scaled up to and written as PNG, `ASTROMECH_BENCH_PICTURE_PX`; 0 takes the corpus's as they are.
+    picture_px: usize,
 }
 
 impl Load {
@@ -40,6 +45,7 @@ impl Load {
             deadline_ms: number_of("ASTROMECH_BENCH_DEADLINE_MS", 10_000, 1..=25_000)?,
             beside: number_of("ASTROMECH_BENCH_IMAGES", 600, 32..=ITEMS_MAX)?,
             callers: number_of("ASTROMECH_BENCH_CALLERS", 16, 1..=16)?,
+            picture_px: number_of("ASTROMECH_BENCH_PICTURE_PX", 0, 0..=4096)?,
         })
     }
 
@@ -74,14 +80,39 @@ impl Load {
     }
 }
 
-fn pictures(count: usize, version: u64) -> Vec<Item> {
-    let corpus = corpus();
-    let one = |i: usize| {
-        let mut entry = corpus.entries[i % corpus.entries.len()].clone();
-        entry.id = format!("{}-{i}", entry.id);
-        image(&entry, version, ImageSource::from_url(format!("file://{}", entry.picture.display())))
-    };
-    (0..count).map(one).collect()
+/// Pictures to index, and the folder that those which are scaled lie in.
+struct Pictures {
+    px: u32,
+    folder: PathBuf,
+}
+
+impl Pictures {
+    fn items(&self, count: usize, version: u64) -> Result<Vec<Item>, String> {
+        let corpus = corpus();
+        let one = |i: usize| {
+            let mut entry = corpus.entries[i % corpus.entries.len()].clone();
+            if self.px > 0 {
+                self.scale(&mut entry, i)?;
+            }
+            entry.id = format!("{}-{i}", entry.id);
+            let source = ImageSource::from_url(format!("file://{}", entry.picture.display()));
+            Ok(image(&entry, version, source))
+        };
+        (0..count).map(one).collect()
+    }
+
+    /// Writes the entry's picture in the size of an advertisement's, where it isn't there yet.
+    fn scale(&self, entry: &mut Entry, place: usize) -> Result<(), String> {
+        let path = self.folder.join(format!("{place}.png"));
+        if !path.exists() {
+            let failed = |error: image::ImageError| format!("{}: {error}", entry.picture.display());
+            let square =
+                decode_and_squash(&entry.bytes(), self.px, &ImageLimits::default()).map_err(|error| error.to_string())?;
+            image::save_buffer(&path, square.pixels(), self.px, self.px, image::ExtendedColorType::Rgb8).map_err(failed)?;
+        }
+        entry.picture = path;
+        Ok(())
+    }
 }
 
 pub(crate) fn run(_: &Setting) -> Result<String, String> {
@@ -90,9 +121,10 @@ pub(crate) fn run(_: &Setting) -> Result<String, String> {
     let world = world();
     let topics = world.client.topics("bench-rescore");
     let mut config = DaemonConfig::new(&world, &topics);
-    config.file_roots = vec![corpus().root.clone()];
+    let pictures = Pictures { px: load.picture_px as u32, folder: scratch("bench-pictures") };
+    config.file_roots = vec![corpus().root.clone(), pictures.folder.clone()];
     config.extra = load.tables();
-    let items = pictures(load.candidates * sets, 1);
+    let items = pictures.items(load.candidates * sets, 1)?;
     let daemon = Daemon::start(&config);
     index(&world, &topics, &items, || applied(&daemon));
 
@@ -125,9 +157,10 @@ pub(crate) fn run(_: &Setting) -> Result<String, String> {
 
     let mut beside =
         Table::new("Indexing and re-scoring beside each other", &["what", "images/s indexed", "re-scoring p50 / p99, ms"]);
-    let more = pictures(load.beside, 2);
+    let more = pictures.items(load.beside, 2)?;
     let alone = index(&world, &topics, &more, || applied(&daemon));
     beside.row(vec!["indexing alone".to_owned(), rate(alone), String::new()]);
+    let again = pictures.items(load.beside, 3)?;
     let stop = AtomicBool::new(false);
     let (times, both) = std::thread::scope(|scope| {
         let asking = scope.spawn(|| {
@@ -139,7 +172,7 @@ pub(crate) fn run(_: &Setting) -> Result<String, String> {
                 &stop,
             )
         });
-        let both = index(&world, &topics, &pictures(load.beside, 3), || applied(&daemon));
+        let both = index(&world, &topics, &again, || applied(&daemon));
         stop.store(true, Ordering::Release);
         (asking.join().expect("a caller"), both)
     });

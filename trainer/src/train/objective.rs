@@ -147,6 +147,19 @@ impl StepLosses {
         }
     }
 
+    /// With the terms that were not due in this step as they were in an earlier one: where they are due every other step, a log of every
+    /// tenth would never have them.
+    pub(super) fn with_terms_of(self, earlier: Option<Self>) -> Self {
+        let Some(earlier) = earlier else { return self };
+        Self {
+            fgr: self.fgr.or(earlier.fgr),
+            mlm: self.mlm.or(earlier.mlm),
+            fgd: self.fgd.or(earlier.fgd),
+            distil: self.distil.or(earlier.distil),
+            ..self
+        }
+    }
+
     /// Notes a teacher's terms over the embeddings [B, E] of the whole batch, and gives their weighted sum.
     pub(super) fn add_lesson(&mut self, lesson: &Lesson<'_>, embeddings: [&Tensor; 2]) -> Tensor {
         let sum = lesson.embedding_terms(embeddings);

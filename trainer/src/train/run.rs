@@ -264,6 +264,7 @@ impl<'a> Session<'a> {
         let config = self.config;
         let bar = progress_bar(schedule.steps, self.step);
         let (mut losses, mut skipped, mut rate) = (Vec::new(), 0u32, 0.0f64);
+        let mut unlogged = None;
         let mut saved = Instant::now();
         let mut finished = false;
         let part_end = match config.run.part_steps {
@@ -281,8 +282,10 @@ impl<'a> Session<'a> {
             self.positions.note(batch.position.clone());
             let wait_ms = waited.elapsed().as_secs_f64() * 1000.0;
             let lr = schedule.lr_at(self.step, progress);
-            let done = self.train_step(&batch, lr, progress)?;
+            let mut done = self.train_step(&batch, lr, progress)?;
             losses.push(done.losses.total);
+            done.losses = done.losses.with_terms_of(unlogged);
+            unlogged = Some(done.losses);
             skipped = if done.norm.is_finite() { 0 } else { skipped + 1 };
             if skipped >= SKIPPED_STEPS_MAX {
                 return Err(TrainError::Diverged { steps: skipped, step: self.step });
@@ -294,6 +297,7 @@ impl<'a> Session<'a> {
             bar.set_position(self.step);
             if self.step.is_multiple_of(config.run.log_every_steps.max(1)) {
                 self.log_step(&done, lr, progress, rate, wait_ms)?;
+                unlogged = None;
             }
             if config.eval.every_steps > 0 && self.step.is_multiple_of(config.eval.every_steps) {
                 self.validate(&bar)?;
