@@ -118,6 +118,8 @@ async fn promise_3_nothing_mixed_a_collection_of_another_form_is_refused_by_what
         client.create_collection(request).await.unwrap();
         let text = refused(&turn).await;
         assert!(text.contains(says) && text.contains(&name), "{text}");
+        let collections = client.list_collections().await.unwrap().collections;
+        assert_eq!(collections.len(), 1, "a refused start made others: {collections:?}");
         client.delete_collection(name.as_str()).await.unwrap();
     }
     open(&turn).await.unwrap();
@@ -130,6 +132,8 @@ async fn a_collection_with_the_name_of_an_alias_is_named_in_the_error() {
     turn.client().create_collection(request).await.unwrap();
     let text = refused(&turn).await;
     assert!(text.contains("collection called `ads`"), "{text}");
+    let collections = turn.client().list_collections().await.unwrap().collections;
+    assert_eq!(collections.len(), 1, "a refused start made others: {collections:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

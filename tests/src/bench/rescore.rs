@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use astromech_e2e::corpus::{Entry, corpus};
 use astromech_e2e::items::{Item, image};
-use astromech_e2e::world::scratch;
-use astromech_e2e::{Daemon, DaemonConfig, world};
+use astromech_e2e::world::{World, scratch};
+use astromech_e2e::{Daemon, DaemonConfig, Topics, world};
 use astromech_schemas::ImageSource;
 use astromech_towers::{ImageLimits, decode_and_squash};
 use serde_json::{Value, json};
@@ -115,6 +115,12 @@ impl Pictures {
     }
 }
 
+/// The text of request `i`.
+fn context(i: usize) -> String {
+    let entries = &corpus().entries;
+    entries[i % entries.len()].title.clone()
+}
+
 pub(crate) fn run(_: &Setting) -> Result<String, String> {
     let load = Load::from_env()?;
     let sets = load.sets;
@@ -128,7 +134,6 @@ pub(crate) fn run(_: &Setting) -> Result<String, String> {
     let daemon = Daemon::start(&config);
     index(&world, &topics, &items, || applied(&daemon));
 
-    let context = |i: usize| corpus().entries[i % corpus().entries.len()].title.clone();
     let mut table =
         Table::new(format!("Re-scoring {} pictures for a text", load.candidates), &["what", "p50 / p99, ms", "of uncached"]);
     let uncached = Times::of((0..sets).map(|set| load.time(&daemon, &load.request(&items, set, &context(set)))).collect());
@@ -155,27 +160,41 @@ pub(crate) fn run(_: &Setting) -> Result<String, String> {
         table.row(vec![format!("cached, {callers} callers"), times.cell(), share]);
     }
 
-    let mut beside =
+    let beside = beside(&load, &pictures, &items, &Running { world: &world, topics: &topics, daemon: &daemon })?;
+    Ok(format!("{}\n{}", table.to_markdown(), beside.to_markdown()))
+}
+
+/// What the bench runs against.
+struct Running<'a> {
+    world: &'a World,
+    topics: &'a Topics,
+    daemon: &'a Daemon,
+}
+
+/// Indexing alone, then beside a caller that re-scores.
+fn beside(load: &Load, pictures: &Pictures, items: &[Item], running: &Running<'_>) -> Result<Table, String> {
+    let Running { world, topics, daemon } = *running;
+    let mut table =
         Table::new("Indexing and re-scoring beside each other", &["what", "images/s indexed", "re-scoring p50 / p99, ms"]);
     let more = pictures.items(load.beside, 2)?;
-    let alone = index(&world, &topics, &more, || applied(&daemon));
-    beside.row(vec!["indexing alone".to_owned(), rate(alone), String::new()]);
+    let alone = index(world, topics, &more, || applied(daemon));
+    table.row(vec!["indexing alone".to_owned(), rate(alone), String::new()]);
     let again = pictures.items(load.beside, 3)?;
     let stop = AtomicBool::new(false);
     let (times, both) = std::thread::scope(|scope| {
         let asking = scope.spawn(|| {
             ask(
-                &daemon,
+                daemon,
                 1,
                 Duration::from_millis(50),
-                &|turn| ("/v1/rescore", load.request(&items, turn % sets, &context(turn))),
+                &|turn| ("/v1/rescore", load.request(items, turn % load.sets, &context(turn))),
                 &stop,
             )
         });
-        let both = index(&world, &topics, &again, || applied(&daemon));
+        let both = index(world, topics, &again, || applied(daemon));
         stop.store(true, Ordering::Release);
         (asking.join().expect("a caller"), both)
     });
-    beside.row(vec!["with one caller that re-scores, 50 ms between requests".to_owned(), rate(both), times.cell()]);
-    Ok(format!("{}\n{}", table.to_markdown(), beside.to_markdown()))
+    table.row(vec!["with one caller that re-scores, 50 ms between requests".to_owned(), rate(both), times.cell()]);
+    Ok(table)
 }

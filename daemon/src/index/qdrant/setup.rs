@@ -34,13 +34,16 @@ pub(super) struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    /// Everything, in an order that leaves nothing behind when it is refused: versions and aliases are looked at before a collection is made.
+    /// Everything, in an order that leaves nothing behind when it is refused: versions, aliases and collections that are there are looked at
+    /// before a collection is made.
     pub(super) async fn run(&self) -> Result<(), IndexError> {
         self.check_server().await?;
         let aliases = self.aliases().await?;
         for kind in Kind::ALL.into_iter().filter(|_| !self.beside) {
             self.check_alias(kind, &aliases).await?;
+            self.check_name(kind, &aliases).await?;
         }
+        try_join_all(Kind::ALL.map(|kind| self.check_present(kind))).await?;
         try_join_all(Kind::ALL.map(|kind| self.ensure_collection(kind))).await?;
         // What is live gets the alias of a kind that is newer than it.
         let live = aliases.get(Kind::Article.collection()) == Some(&collection_name(Kind::Article, &self.space.fingerprint));
@@ -99,6 +102,32 @@ impl Setup<'_> {
         )))
     }
 
+    /// Refuses a collection that has the name of an alias.
+    async fn check_name(&self, kind: Kind, aliases: &BTreeMap<String, String>) -> Result<(), IndexError> {
+        let alias = kind.collection();
+        if aliases.contains_key(alias) || !self.exists(alias).await? {
+            return Ok(());
+        }
+        Err(IndexError::Mismatch(format!(
+            "the server at {} has a collection called `{alias}`, which must be an alias: rename or delete that collection",
+            self.url
+        )))
+    }
+
+    /// Refuses a collection that is there in another form.
+    async fn check_present(&self, kind: Kind) -> Result<(), IndexError> {
+        let name = collection_name(kind, &self.space.fingerprint);
+        if !self.exists(&name).await? {
+            return Ok(());
+        }
+        self.check_collection(&name, &self.info(&name).await?)
+    }
+
+    async fn info(&self, name: &str) -> Result<CollectionInfo, IndexError> {
+        let answer = self.client.collection_info(name).await.map_err(self.error("reading the collection"))?;
+        Ok(answer.result.unwrap_or_default())
+    }
+
     async fn ensure_collection(&self, kind: Kind) -> Result<(), IndexError> {
         let name = collection_name(kind, &self.space.fingerprint);
         if !self.exists(&name).await?
@@ -108,13 +137,7 @@ impl Setup<'_> {
             return Err(error);
         }
         // From here on it exists, made by us or by another daemon that starts at the same time.
-        let info = self
-            .client
-            .collection_info(name.as_str())
-            .await
-            .map_err(self.error("reading the collection"))?
-            .result
-            .unwrap_or_default();
+        let info = self.info(&name).await?;
         self.check_collection(&name, &info)?;
         let missing: Vec<_> = indexed_fields(kind).filter(|(field, _)| !info.payload_schema.contains_key(*field)).collect();
         for (i, (field, field_type)) in missing.iter().enumerate() {
@@ -223,12 +246,8 @@ impl Setup<'_> {
             // Ours, or another daemon's that starts at the same time: it must be of this space.
             return self.check_alias(kind, &now).await;
         }
-        let taken = self.exists(alias).await?;
+        self.check_name(kind, &now).await?;
         match made.map_err(self.error("setting the alias")) {
-            Err(_) if taken => Err(IndexError::Mismatch(format!(
-                "the server at {} has a collection called `{alias}`, which must be an alias: rename or delete that collection",
-                self.url
-            ))),
             Err(error) => Err(error),
             Ok(_) => Err(IndexError::Transient(format!("alias `{alias}` was set and is not there yet"))),
         }
