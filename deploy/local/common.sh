@@ -1,5 +1,6 @@
 # shellcheck shell=bash disable=SC2034
 # Sourced by every script in this folder. Works with bash 4.4 and later.
+# With pipefail no `grep -q` behind a pipe: it ends at the first match, what writes into it dies of SIGPIPE, and the match counts as none.
 set -euo pipefail
 
 LOCAL_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -73,7 +74,7 @@ http_ok() {
 
 # is_ours PID DIR: whether that process runs and serves that folder. A stale PID file may name a stranger.
 is_ours() {
-  [ -n "${1:-}" ] && { tr '\0' '\n' <"/proc/$1/environ" | grep -qxF "ASTROMECH_STATE=$2"; } 2>/dev/null
+  [ -n "${1:-}" ] && { tr '\0' '\n' <"/proc/$1/environ" | grep -xF "ASTROMECH_STATE=$2" >/dev/null; } 2>/dev/null
 }
 
 # wait_ready NAME PID LOG CHECK…: until CHECK succeeds; fails at once when the process dies, or at the deadline, with the log's tail.

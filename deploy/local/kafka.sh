@@ -42,7 +42,7 @@ write_env() {
   } | write_file "$ENV_FILE"
 }
 running() { is_ours "$KAFKA_PID" "$HOME_DIR" && port_answers "$PORT"; }
-ready() { tail -c +"$LOG_FROM" "$LOG" | grep -q 'Kafka Server started' && port_answers "$PORT"; }
+ready() { tail -c +"$LOG_FROM" "$LOG" | grep 'Kafka Server started' >/dev/null && port_answers "$PORT"; }
 java_jars() { env -u LD_LIBRARY_PATH java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$JARS/*" "$@"; }
 
 # Names are checked by clients: the certificate is localhost's.
@@ -156,7 +156,7 @@ start() {
     fi
     stop_process Kafka "$KAFKA_PID" "$HOME_DIR"
     # Another process took the port between our look and the bind: new ports, where no client knows the old ones yet.
-    if [ -n "$VOTERS" ] || [ -f "$ENV_FILE" ] || ! tail -c +"$LOG_FROM" "$LOG" | grep -q 'Address already in use'; then break; fi
+    if [ -n "$VOTERS" ] || [ -f "$ENV_FILE" ] || ! tail -c +"$LOG_FROM" "$LOG" | grep 'Address already in use' >/dev/null; then break; fi
     rm -rf "$HOME_DIR/ports" "$HOME_DIR/secured-ports" "$HOME_DIR/data" # the ports are in the formatted data
   done
   if port_answers "$PORT"; then die "Kafka did not start: another process holds its port $PORT" "end that process, or remove $DIR to start afresh on other ports"; fi

@@ -29,7 +29,7 @@ draw_ports() {
 }
 
 # The log says, from LOG_FROM on, that a port is taken.
-port_was_taken() { [ -z "$BUSY" ] || tail -c +"$LOG_FROM" "$LOG" | grep -qiE "$BUSY"; }
+port_was_taken() { [ -z "$BUSY" ] || tail -c +"$LOG_FROM" "$LOG" | grep -iE "$BUSY" >/dev/null; }
 
 start() {
   [ -r "$BINARY" ] || die "$NAME is not in $BINARY" "$LOCAL_DIR/install.sh $PART"
