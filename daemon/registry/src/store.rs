@@ -137,7 +137,8 @@ impl Store {
         Ok(Seen { fingerprint: Some(pointer.fingerprint), version: Some(version) })
     }
 
-    /// Moves the pointer from what was `seen` to `fingerprint`, unless somebody else moved it since.
+    /// Moves the pointer from what was `seen` to `fingerprint`, unless somebody else moved it since; where they moved it to the same, or it
+    /// was this call whose answer was lost, all is as wanted.
     pub(crate) async fn move_pointer(&self, seen: &Seen, fingerprint: &Fingerprint) -> Result<(), RegistryError> {
         let path = self.pointer();
         let pointer = Pointer { schema: POINTER_SCHEMA, fingerprint: fingerprint.clone() };
@@ -146,10 +147,12 @@ impl Store {
             Some(folder) => Some(lock(&folder.join(".pointer.lock")).await?),
             None => None,
         };
-        let moved = |found: &Seen| RegistryError::PointerMoved {
-            fingerprint: fingerprint.clone(),
-            expected: seen.name(),
-            found: found.name(),
+        let moved = |found: &Seen| {
+            if found.fingerprint.as_ref() == Some(fingerprint) {
+                return Ok(());
+            }
+            let (expected, found) = (seen.name(), found.name());
+            Err(RegistryError::PointerMoved { fingerprint: fingerprint.clone(), expected, found })
         };
         let mode = match (&seen.version, &self.folder) {
             (None, _) => PutMode::Create,
@@ -157,7 +160,7 @@ impl Store {
             (Some(version), Some(_)) => {
                 let now = self.seen().await?;
                 if now.version.as_ref().map(|version| &version.e_tag) != Some(&version.e_tag) {
-                    return Err(moved(&now));
+                    return moved(&now);
                 }
                 PutMode::Overwrite
             }
@@ -165,7 +168,7 @@ impl Store {
         match self.objects.put_opts(&path, bytes.into(), PutOptions::from(mode)).await {
             Ok(_) => Ok(()),
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                Err(moved(&self.seen().await?))
+                moved(&self.seen().await?)
             }
             Err(error) => Err(RegistryError::store("move the pointer", &path, error)),
         }
