@@ -332,5 +332,6 @@ pub async fn a_publisher_stopped_at_any_step_leaves_the_old_pointer_or_the_new_b
             stopped_before += 1;
         }
     }
-    assert!(stopped_before >= 10, "stopped {stopped_before} times before the pointer moved, of {steps} steps");
+    // How many steps there are depends on how many answers a poll finds waiting: a fast store joins some of them.
+    assert!(stopped_before >= 3, "stopped {stopped_before} times before the pointer moved, of {steps} steps");
 }
