@@ -273,20 +273,34 @@ fn a_changed_file_is_refused_with_what_was_expected_and_what_was_found() {
     assert!(Bundle::open(&folder.0).unwrap_err().to_string().contains("text.onnx"));
 }
 
-#[test]
-fn golden_vectors_that_do_not_come_out_again_stop_the_start() {
-    let folder = Folder::new("golden");
+/// Starts the tiny bundle with number `index` of the golden tensor `name` altered.
+fn start_with_altered_golden(name: &str, index: usize, alter: impl FnOnce(f32) -> f32) -> TowersError {
+    let folder = Folder::new(&format!("golden-{name}"));
     let path = folder.0.join("golden.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
     let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let meta: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
-    let offset = meta["text_embedding"]["data_offsets"][0].as_u64().unwrap() as usize;
-    // The second sample's first number, negated.
-    bytes[8 + header + offset + 4 * tiny_bundle::DIM + 3] ^= 0x80;
+    let offset = 8 + header + meta[name]["data_offsets"][0].as_u64().unwrap() as usize + 4 * index;
+    let number = f32::from_le_bytes(bytes[offset..offset + 4].try_into().unwrap());
+    bytes[offset..offset + 4].copy_from_slice(&alter(number).to_le_bytes());
     std::fs::write(&path, bytes).unwrap();
     tiny_bundle::write_manifest(&folder.0);
-    let error = folder.start(&TowersConfig::default()).unwrap_err();
+    folder.start(&TowersConfig::default()).unwrap_err()
+}
+
+#[test]
+fn golden_vectors_that_do_not_come_out_again_stop_the_start() {
+    // The second sample's first number, negated.
+    let error = start_with_altered_golden("text_embedding", tiny_bundle::DIM, |number| -number);
     assert!(matches!(error, TowersError::Golden { what: "cosine of the text embedding", sample: 1, .. }), "{error}");
+}
+
+#[test]
+fn golden_match_scores_that_do_not_come_out_again_stop_the_start() {
+    for (name, difference) in [("itm_text", "difference of itm_text"), ("itm_image", "difference of itm_image")] {
+        let error = start_with_altered_golden(name, 1, |score| score + 0.002);
+        assert!(matches!(error, TowersError::Golden { what, sample: 1, .. } if what == difference), "{error}");
+    }
 }
 
 /// One field of a protobuf message that holds bytes.
