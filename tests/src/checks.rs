@@ -50,7 +50,7 @@ impl Answers {
 
     /// Promise 1: every record has its result or its dead letter, and not both.
     pub fn assert_nothing_lost(&self, sent: &[Sent]) {
-        let lost: Vec<_> = sent.iter().map(|s| (s.partition, s.offset)).filter(|position| !self.has(position)).collect();
+        let lost = self.missing(sent);
         assert!(
             lost.is_empty(),
             "{} of {} records have neither result nor dead letter: {:?}",
@@ -60,6 +60,11 @@ impl Answers {
         );
         let both: Vec<_> = self.results.keys().filter(|position| self.dead_letters.contains_key(position)).collect();
         assert!(both.is_empty(), "records with a result and a dead letter: {both:?}");
+    }
+
+    /// Partition and offset of each record that has neither result nor dead letter.
+    pub fn missing(&self, sent: &[Sent]) -> Vec<(i32, i64)> {
+        sent.iter().map(|s| (s.partition, s.offset)).filter(|position| !self.has(position)).collect()
     }
 
     fn has(&self, position: &(i32, i64)) -> bool {

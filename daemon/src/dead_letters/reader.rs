@@ -12,6 +12,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::Letter;
 use crate::config::KafkaConfig;
+use crate::source::groups::watermarks;
 use crate::source::{Record, consumer_config};
 
 /// For one answer of the broker.
@@ -97,7 +98,7 @@ fn ends(consumer: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, (i64, i64)
     }
     let mut ends = BTreeMap::new();
     for partition in partitions {
-        let (first, end) = consumer.fetch_watermarks(topic, partition, ANSWER_MAX).map_err(failed)?;
+        let (first, end) = watermarks(consumer, topic, partition).map_err(failed)?;
         if end > first {
             ends.insert(partition, (first, end));
         }

@@ -98,7 +98,12 @@ impl Replayer {
     /// # Errors
     /// A property that librdkafka refuses.
     pub fn new(kafka: &KafkaConfig, rules: ReplayRules, rate: NonZeroU32) -> Result<Self, KafkaError> {
-        let producer = producer_config(kafka).set("allow.auto.create.topics", "false").create()?;
+        let mut config = producer_config(kafka);
+        config.set("allow.auto.create.topics", "false");
+        // Each request waits for the answer to the one before: librdkafka would otherwise count one that was refused as delivered where a
+        // later one is accepted (`source::is_confirmed`), and the order would change.
+        config.set("max.in.flight.requests.per.connection", "1");
+        let producer = config.create()?;
         Ok(Self {
             producer,
             rules,
@@ -195,6 +200,20 @@ fn record<'a>(letter: &'a Letter, origin: &'a Origin) -> FutureRecord<'a, [u8], 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::refusing::{TOPIC, refusing};
+
+    #[tokio::test]
+    async fn a_letter_that_the_broker_refused_for_a_moment_is_sent_again_before_those_behind_it() {
+        let broker = refusing();
+        let rules = ReplayRules::new(&broker.config, false);
+        let mut replayer = Replayer::new(&broker.config, rules, NonZeroU32::MAX).expect("a producer is made");
+        for value in ["first", "second"] {
+            let letter = Letter { value: Some(value.into()), ..letter(TOPIC, None) };
+            assert_eq!(replayer.send(&letter).await.expect("it is sent"), None);
+        }
+        assert_eq!(replayer.finish().await.expect("the broker takes both"), 2);
+        assert_eq!(broker.values(2), ["first", "second"]);
+    }
 
     fn letter(topic: &str, record_time_ms: Option<i64>) -> Letter {
         let origin = Some(Origin { topic: topic.to_owned(), partition: 0, offset: 0 });

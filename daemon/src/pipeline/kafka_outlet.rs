@@ -20,7 +20,7 @@ use super::avro::SchemaRegistry;
 use super::fault::Fault;
 use super::outlet::{Outlet, PublishError};
 use crate::config::KafkaConfig;
-use crate::source::{self, Record, log_librdkafka, producer_config};
+use crate::source::{self, Record, is_confirmed, log_librdkafka, producer_config};
 use crate::telemetry::trace;
 
 /// One idempotent producer for both topics.
@@ -92,7 +92,10 @@ impl KafkaOutlet {
         let topic = record.topic.to_owned();
         // Never: a full producer is back-pressure, and the record's fence ends the wait where it must end.
         match self.producer.send(record, Timeout::Never).await {
-            Ok(_) => Ok(()),
+            Ok(delivery) if is_confirmed(&delivery) => Ok(()),
+            Ok(_) => Err(PublishError::Transient(format!(
+                "topic {topic}: the broker did not say that it has the record, only a later one; it is published again"
+            ))),
             Err((error, _)) => Err(self.classify(&topic, &error)),
         }
     }
@@ -173,6 +176,21 @@ mod tests {
     use rdkafka::message::Headers as _;
 
     use super::*;
+    use crate::source::refusing::{TOPIC, refusing};
+
+    /// Promise 1: of two requests under way the first is refused and the second accepted. librdkafka reports both as delivered.
+    #[tokio::test]
+    async fn promise_1_what_only_librdkafka_takes_for_delivered_is_published_again() {
+        let broker = refusing();
+        let outlet = KafkaOutlet::new(&broker.config, None).expect("a producer is made");
+        let publish = |value: &'static [u8]| outlet.publish(TOPIC, None, value, &[]);
+        let (first, second) = futures::join!(publish(b"first"), publish(b"second"));
+        assert_eq!(second, Ok(()));
+        assert_eq!(broker.values(1), ["second"], "the broker never took the first");
+        assert!(matches!(&first, Err(PublishError::Transient(why)) if why.contains("did not say")), "the outlet says so: {first:?}");
+        assert_eq!(publish(b"first").await, Ok(()));
+        assert_eq!(broker.values(2), ["second", "first"]);
+    }
 
     #[test]
     fn a_dead_letter_keeps_the_records_headers_and_adds_the_reason() {

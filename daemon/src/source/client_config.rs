@@ -1,6 +1,7 @@
 //! librdkafka's properties: those the promises rest on, then the user's.
 
 use rdkafka::ClientConfig;
+use rdkafka::producer::future_producer::Delivery;
 
 use crate::config::KafkaConfig;
 
@@ -86,6 +87,16 @@ pub fn producer(kafka: &KafkaConfig) -> ClientConfig {
     set_default(&mut config, "compression.type", "lz4");
     set_default(&mut config, "message.max.bytes", &MESSAGE_BYTES_MAX.to_string());
     config
+}
+
+/// Whether the broker itself said that it has the record.
+///
+/// librdkafka 2.12 reports a record as delivered, without an offset, as soon as a later request to its partition is accepted: it trusts the
+/// broker to refuse a gap in an idempotent producer's sequence. A leader that knows nothing of the producer yet (the producer is new, or the
+/// leader is, and nothing of it was replicated) can see no gap. So a request that was refused, as by a broker that did not lead yet, and that
+/// had others under way behind it, may be reported as delivered and lie nowhere.
+pub const fn is_confirmed(delivery: &Delivery) -> bool {
+    delivery.offset >= 0
 }
 
 /// The user's properties but `others`, which are not of this client's kind.

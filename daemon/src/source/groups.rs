@@ -11,6 +11,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
+use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 pub use members::Member;
@@ -20,6 +21,8 @@ use crate::config::KafkaConfig;
 
 /// Longest wait for one answer of the brokers.
 pub const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Between two questions to a partition whose leader is being elected.
+const ELECTION_WAIT: Duration = Duration::from_millis(100);
 /// Bytes fetched of a partition to look at one record.
 const FETCH_BYTES: &str = "65536";
 
@@ -128,7 +131,7 @@ impl GroupView {
         let committed = self.consumer.committed_offsets(list, ANSWER_MAX)?;
         let mut positions = Positions::new();
         for element in committed.elements() {
-            let (low, high) = self.consumer.fetch_watermarks(element.topic(), element.partition(), ANSWER_MAX)?;
+            let (low, high) = watermarks(&self.consumer, element.topic(), element.partition())?;
             let committed = if let Offset::Offset(offset) = element.offset() { Some(offset) } else { None };
             positions.insert((element.topic().to_owned(), element.partition()), Position { low, high, committed });
         }
@@ -211,6 +214,31 @@ fn properties(kafka: &KafkaConfig) -> ClientConfig {
     config.set("statistics.interval.ms", "0").set("fetch.message.max.bytes", FETCH_BYTES).set("queued.min.messages", "1");
     config
 }
+
+/// First offset of a partition and the one behind its last record. Blocks.
+///
+/// A broker does not lead a partition from the moment its topic is there, and one that was restarted leads none for a while: until there is a
+/// leader, at most [`ANSWER_MAX`], it is asked again.
+///
+/// # Errors
+/// The brokers do not answer, or this user may not look.
+pub(crate) fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<(i64, i64), KafkaError> {
+    let deadline = Instant::now() + ANSWER_MAX;
+    loop {
+        match consumer.fetch_watermarks(topic, partition, ANSWER_MAX) {
+            Err(error) if lacks_leader(&error) && Instant::now() < deadline => std::thread::sleep(ELECTION_WAIT),
+            answer => return answer,
+        }
+    }
+}
+
+fn lacks_leader(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable)
+    )
+}
+
 /// Partitions of `topic`, as [`GroupView::partitions`]. Blocks.
 ///
 /// # Errors
@@ -221,7 +249,13 @@ pub(crate) fn partitions_of(consumer: &BaseConsumer, topic: &str) -> Result<Opti
     let unknown = [RDKafkaErrorCode::UnknownTopicOrPartition, RDKafkaErrorCode::UnknownTopic];
     match found.error().map(RDKafkaErrorCode::from) {
         Some(code) if unknown.contains(&code) => Ok(None),
+        // Its partitions are known all the same.
+        Some(RDKafkaErrorCode::LeaderNotAvailable) if !found.partitions().is_empty() => Ok(Some(ids(found))),
         Some(code) => Err(KafkaError::MetadataFetch(code)),
-        None => Ok(Some(found.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect())),
+        None => Ok(Some(ids(found))),
     }
+}
+
+fn ids(topic: &MetadataTopic) -> Vec<i32> {
+    topic.partitions().iter().map(MetadataPartition::id).collect()
 }

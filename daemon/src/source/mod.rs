@@ -16,6 +16,8 @@ pub mod groups;
 mod partition;
 mod poll;
 mod record;
+#[cfg(test)]
+pub(crate) mod refusing;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -27,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use acks::AckTracker;
 pub use assignment::Assignment;
-pub use client_config::{consumer as consumer_config, producer as producer_config};
+pub use client_config::{consumer as consumer_config, is_confirmed, producer as producer_config};
 pub(crate) use context::log as log_librdkafka;
 pub use delivery::{Admission, Closed, Delivery, Intake, one_task_each};
 pub use fence::{Fence, FenceGuard};

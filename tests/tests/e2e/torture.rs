@@ -27,6 +27,8 @@ const SHORT_EVENTS: usize = 14;
 const SHORT_SEED: u64 = 20_261_126;
 /// To the last answer, after the last fault.
 const SETTLE_DEADLINE: Duration = Duration::from_mins(4);
+/// For a new leader of a partition to show all that was acknowledged.
+const ELECTION_MAX: Duration = Duration::from_secs(30);
 
 /// A small generator, so that a seed repeats a schedule (Knuth's MMIX constants).
 struct Random(u64);
@@ -319,7 +321,7 @@ fn torture(seed: u64, mut more: impl FnMut(usize, &Counts) -> bool) -> (Counts, 
     client.wait_lag_0(&topics.changes, &group, SETTLE_DEADLINE, || rack.look());
     rack.peak_rss = rack.daemons.iter().map(Daemon::rss_peak_bytes).fold(rack.peak_rss, u64::max);
 
-    let answers = Answers::read(&client, &topics);
+    let answers = read_answers(&client, &topics, &writer.sent);
     let (snapshot, manifest) = (world.points.snapshot(), bundle::manifest());
     let tally = Tally::of(&snapshot, &writer.expected, &manifest);
     message(&format!(
@@ -341,6 +343,23 @@ fn torture(seed: u64, mut more: impl FnMut(usize, &Counts) -> bool) -> (Counts, 
     assert!(tally.is_clean(), "seed {seed}: {tally:?}");
     assert_stored(&snapshot, &writer.expected, &manifest);
     (std::mem::take(&mut rack.counts), tally)
+}
+
+/// What the daemons said. A broker that was just elected may show an older end of a topic for a moment: what is missing is looked for again, and
+/// how long that took is said.
+fn read_answers(client: &KafkaClient, topics: &Topics, sent: &[Sent]) -> Answers {
+    let began = Instant::now();
+    loop {
+        let answers = Answers::read(client, topics);
+        let missing = answers.missing(sent);
+        let waited = began.elapsed();
+        if missing.is_empty() || waited > ELECTION_MAX {
+            return answers;
+        }
+        let results = answers.results.values().map(Vec::len).sum::<usize>();
+        message(&format!("{results} results read, no answer to {missing:?} after {} s: reading again", waited.as_secs()));
+        std::thread::sleep(Duration::from_secs(1));
+    }
 }
 
 /// The long form where `TORTURE_MINUTES` is set: as long, and until it has its kills.
