@@ -119,9 +119,15 @@ impl QdrantServer {
         signal_pid(&read_env(&self.dir.join("qdrant.env"))["QDRANT_PID"], frozen);
     }
 
-    /// Starts the stopped server on the same data and ports; nothing where it runs.
+    /// Starts the stopped server on the same data and ports; nothing where it runs. One that is not ready in its time is started once more, as
+    /// a probe would have it.
     pub fn start_again(&self) {
-        script("qdrant.sh", "start", &self.dir).unwrap_or_else(|e| panic!("Qdrant did not start again: {e}"));
+        let start = || script("qdrant.sh", "start", &self.dir);
+        let started = start().or_else(|why| {
+            paths::message(&format!("Qdrant did not start again, once more: {why}"));
+            start()
+        });
+        started.unwrap_or_else(|e| panic!("Qdrant did not start again: {e}"));
     }
 }
 

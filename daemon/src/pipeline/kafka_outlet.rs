@@ -187,7 +187,10 @@ mod tests {
         let (first, second) = futures::join!(publish(b"first"), publish(b"second"));
         assert_eq!(second, Ok(()));
         assert_eq!(broker.values(1), ["second"], "the broker never took the first");
-        assert!(matches!(&first, Err(PublishError::Transient(why)) if why.contains("did not say")), "the outlet says so: {first:?}");
+        assert!(
+            matches!(&first, Err(PublishError::Transient(why)) if why.contains("did not say")),
+            "the outlet says so: {first:?}"
+        );
         assert_eq!(publish(b"first").await, Ok(()));
         assert_eq!(broker.values(2), ["second", "first"]);
     }

@@ -233,10 +233,7 @@ pub(crate) fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -
 }
 
 fn lacks_leader(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable)
-    )
+    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable))
 }
 
 /// Partitions of `topic`, as [`GroupView::partitions`]. Blocks.

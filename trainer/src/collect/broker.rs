@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde::Deserialize;
@@ -16,6 +17,8 @@ use super::plan::TopicWindow;
 
 /// For one answer of the broker.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// Between two questions to a partition whose leader is being elected.
+const ELECTION_WAIT: Duration = Duration::from_millis(100);
 /// Prefetched records of one partition, kibibytes: three pictures of the largest size in base64.
 const PREFETCH_KIB_MAX: u32 = 65_536;
 /// Name of the client, and of the group, which never commits: positions are in the snapshot's own files.
@@ -75,7 +78,7 @@ pub(super) fn consumer(broker: &BrokerConfig) -> Result<BaseConsumer, CollectErr
     config.create().map_err(kafka("the Kafka properties"))
 }
 
-pub(super) fn kafka(what: impl Into<String>) -> impl FnOnce(rdkafka::error::KafkaError) -> CollectError {
+pub(super) fn kafka(what: impl Into<String>) -> impl FnOnce(KafkaError) -> CollectError {
     let what = what.into();
     move |source| CollectError::Kafka { what, source }
 }
@@ -96,13 +99,22 @@ pub(super) fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32
     Ok(partitions)
 }
 
-/// First offset of a partition and the one after its last committed record.
+/// First offset of a partition and the one after its last committed record. A partition whose leader is being elected is asked again.
 ///
 /// # Errors
 /// The broker doesn't answer.
 pub(super) fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<(i64, i64), CollectError> {
-    let fail = kafka(format!("the ends of topic {topic}, partition {partition}"));
-    consumer.fetch_watermarks(topic, partition, TIMEOUT).map_err(fail)
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        match consumer.fetch_watermarks(topic, partition, TIMEOUT) {
+            Err(error) if lacks_leader(&error) && Instant::now() < deadline => std::thread::sleep(ELECTION_WAIT),
+            answer => return answer.map_err(kafka(format!("the ends of topic {topic}, partition {partition}"))),
+        }
+    }
+}
+
+fn lacks_leader(error: &KafkaError) -> bool {
+    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable))
 }
 
 /// The offset that `bound` stands for in a partition between `low` and `high`.
