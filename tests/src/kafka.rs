@@ -259,7 +259,7 @@ impl KafkaClient {
             alive();
             let progress = self.progress(topic, group)?;
             // Each by itself: a broker that comes back may show an old end, and one partition's surplus would hide another's lag.
-            let done = progress.values().all(|p| p.committed >= p.high);
+            let done = progress.values().all(|p| p.committed == p.high);
             if done { Ok(()) } else { Err(format!("behind: {progress:?}")) }
         });
     }
