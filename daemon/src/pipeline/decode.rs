@@ -5,7 +5,6 @@ pub use astromech_schemas::record::{Decoded, TopicRules, VersionRule};
 use astromech_schemas::record::{Refused, SourceRecord, decode_record};
 
 use super::fault::Fault;
-use crate::config::TopicConfig;
 use crate::source::Record;
 
 impl SourceRecord for Record {
@@ -23,12 +22,6 @@ impl SourceRecord for Record {
 
     fn timestamp_ms(&self) -> Option<i64> {
         self.timestamp_ms
-    }
-}
-
-impl From<&TopicConfig> for TopicRules {
-    fn from(topic: &TopicConfig) -> Self {
-        Self { kind: topic.kind, version: topic.version.into() }
     }
 }
 

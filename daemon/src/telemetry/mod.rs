@@ -13,7 +13,7 @@ pub(crate) mod trace;
 
 pub(crate) use quiet::Quiet;
 
-pub use log::{LogError, LogFormat, init_log};
+pub use log::{LogError, init_log};
 pub use memory::resident_bytes;
 pub use metrics::{METRICS_CONTENT_TYPE, Metrics};
 pub use otlp::Traces;

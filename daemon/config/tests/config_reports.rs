@@ -4,13 +4,14 @@
 
 use std::path::{Path, PathBuf};
 
-use astromech::config::keys::{KeyKind, Need, SECTIONS, SectionForm};
-use astromech::config::raw::RawConfig;
-use astromech::config::{Config, ConfigError, ConfigErrors, EngineConfig, RecordFormat, Role, reference_toml};
 use astromech_avro::SubjectNameStrategy;
+use astromech_config::{
+    Config, ConfigError, ConfigErrors, EngineConfig, RecordFormat, Role, limit_rows, reference_toml, sections,
+};
+use astromech_settings::{Document, Form, Need, Shape};
 
 fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 fn no_env(_: &str) -> Option<String> {
@@ -29,7 +30,7 @@ fn parse(text: &str) -> Config {
 
 const MINIMAL: &str = "[bundle]\npath = \"b\"\n[index.embedded]\npath = \"i\"\n";
 
-/// `UPDATE_GOLDEN=1 cargo test -p astromech --test config_reports` rewrites the file.
+/// `UPDATE_GOLDEN=1 cargo test -p astromech-config --test config_reports` rewrites the file.
 fn compare(path: &Path, text: &str) {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(path, text).unwrap();
@@ -99,38 +100,59 @@ fn the_reference_is_printed_from_the_table_of_keys_and_is_correct() {
 #[test]
 fn every_default_of_the_table_is_of_its_kind_and_inside_its_range() {
     // The reference writes every default out, so a wrong one would be reported with a line.
-    let (raw, errors) = RawConfig::parse(&reference_toml(), &no_env);
+    let reference = reference_toml();
+    let (written, errors) = Document::parse(&reference);
     assert_eq!(errors, []);
-    for section in SECTIONS {
-        let table = match section.form {
-            SectionForm::Array(_) => &raw.arrays[section.name][0],
-            _ => &raw.tables[section.name],
-        };
-        for key in section.keys() {
-            assert!(table.values[key.name].line > 0, "{}.{}", section.name, key.name);
+    let mut required = String::new();
+    for section in sections() {
+        for key in &section.keys {
+            let name = format!("{}.{}", section.name, key.name);
+            // Of an array of tables the first.
+            let line = reference.lines().position(|line| line.starts_with(&format!("{} = ", key.name)));
+            assert!(section.form == Form::Array || written.get(&name).is_some_and(|node| node.spot.line > 0), "{name}");
+            assert!(line.is_some(), "{name}");
+        }
+        let needed = section.keys.iter().filter_map(|key| match key.need {
+            Need::Required(example) => Some(format!("{} = {example}\n", key.name)),
+            _ => None,
+        });
+        let needed: String = needed.collect();
+        if !needed.is_empty() {
+            let header = if section.form == Form::Array { format!("[[{}]]", section.name) } else { format!("[{}]", section.name) };
+            required.push_str(&format!("{header}\n{needed}"));
         }
     }
     // And as written nowhere: the same values.
-    let (bare, errors) = RawConfig::parse("", &no_env);
-    assert_eq!(errors, []);
-    for (name, table) in &bare.tables {
-        for (key, value) in &table.values {
-            assert_eq!(raw.tables[name].values[key].value, value.value, "{name}.{key}");
+    assert_eq!(parse(&required), parse(&reference));
+}
+
+#[test]
+fn every_key_is_documented_and_named_with_its_unit() {
+    for section in sections() {
+        assert!(!section.doc.is_empty(), "{}", section.name);
+        for key in &section.keys {
+            assert!(key.doc.ends_with('.'), "{}.{}: {}", section.name, key.name, key.doc);
+            if let (Shape::Integer(min, max), Need::Default(default)) = (&key.shape, key.need) {
+                let default: u64 = default.parse().unwrap();
+                assert!((*min..=*max).contains(&default), "{}.{}", section.name, key.name);
+            }
         }
     }
 }
 
 #[test]
-fn every_key_is_documented_and_named_with_its_unit() {
-    for section in SECTIONS {
-        assert!(!section.doc.is_empty(), "{}", section.name);
-        for key in section.keys() {
-            assert!(key.doc.ends_with('.'), "{}.{}: {}", section.name, key.name, key.doc);
-            if let (KeyKind::Integer(min, max), Need::Default(default)) = (key.kind, key.need) {
-                let default: u64 = default.parse().unwrap();
-                assert!((min..=max).contains(&default), "{}.{}", section.name, key.name);
-            }
-        }
+fn the_table_of_limits_has_a_row_a_number_with_default_range_and_unit() {
+    let rows = limit_rows();
+    for row in [
+        "| `kafka.drain_timeout_ms` | 20000 | 100 to 600000 | ms | Longest wait for work under way when partitions are taken away or the \
+         daemon stops, milliseconds; less than session_timeout_ms. |",
+        "| `media.bytes_max` | 16777216 | 1 to 1073741824 | bytes | Largest encoded picture, bytes. |",
+        "| `rollout.keep_hours` | 24.0 | 0 to 8760 | h | How long a generation that is no longer live is kept up to date, so that going \
+         back takes seconds; then it is dropped. |",
+        "| `towers.text.wait_us_max` | 1000 | 0 to 1000000 | µs | Longest wait for a batch to fill, microseconds; a batch never waits \
+         while it is full. |",
+    ] {
+        assert!(rows.lines().any(|line| line == row), "{row}\nis not among\n{rows}");
     }
 }
 
