@@ -151,3 +151,26 @@ fn the_rows_of_the_limits_that_are_printed_from_the_configuration_are_marked() {
     assert!(printed.lines().count() > 30 && printed.lines().all(|line| line.starts_with('|')), "{printed}");
     assert!(!behind.contains("<!--"), "{behind}");
 }
+
+#[test]
+fn every_file_that_a_page_names_by_its_path_is_there() {
+    let tops = ["daemon/", "schemas/", "trainer/", "tests/", "configs/", "deploy/", "docs/"];
+    let ends = [".rs", ".toml", ".sh", ".md", ".yaml", ".yml", ".json"];
+    let (mut looked_at, mut gone) = (0, Vec::new());
+    for page in files(&[".md"]) {
+        let text = prose(&read(&page));
+        let quoted = text.split('`').skip(1).step_by(2);
+        let is_path = |word: &&str| {
+            let plain = word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "/._-".contains(c));
+            plain && tops.iter().any(|top| word.starts_with(top)) && ends.iter().any(|end| word.ends_with(end))
+        };
+        for path in quoted.filter(is_path) {
+            looked_at += 1;
+            if !repository().join(path).is_file() {
+                gone.push(format!("{page}: {path}"));
+            }
+        }
+    }
+    assert!(gone.is_empty(), "files that are gone: {gone:#?}");
+    assert!(looked_at > 15, "{looked_at} paths");
+}
