@@ -244,7 +244,6 @@ impl Metrics {
         self.rescore.register(r);
     }
 
-    /// A family without a series is left out of the text, with its type: a counter's first increase would be seen by nobody.
     fn start_at_zero(&self) {
         for kind in Kind::ALL {
             for operation in [Operation::Upsert, Operation::Delete] {
