@@ -9,8 +9,8 @@ use astromech_towers::{
 };
 
 use crate::api;
-use crate::cli::failure::{Usage, hinted};
 use crate::config::{Config, EngineConfig, ProviderKind, TowerLimits};
+use crate::failure::{Usage, hinted};
 use crate::index::qdrant::QdrantOptions;
 use crate::index::{self, Index, IndexError, IndexOptions, Space};
 use crate::media::Media;

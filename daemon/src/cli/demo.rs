@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::failure::{EXIT_FAILED, EXIT_OK, Usage, hinted};
+use super::failure::{EXIT_FAILED, EXIT_OK};
 use super::hits::{fit, name};
 use super::index::{Indexing, index_file};
 use super::signals::stop_on_signals;
@@ -26,6 +26,7 @@ use crate::assemble::{
     api_access, api_limits, api_media, api_tls, open_disk, open_index, start_rescorer, start_towers, warm_cache,
 };
 use crate::config::Config;
+use crate::failure::{Usage, hinted};
 use crate::generation::{Live, Serving};
 use crate::index::Index;
 use crate::rescore::Rescorer;

@@ -26,7 +26,6 @@ mod serving;
 mod start;
 mod status;
 mod survey;
-mod throttle;
 mod traffic;
 mod verify;
 
@@ -39,7 +38,6 @@ pub use serving::{Live, Serving};
 pub use start::{Asked, Rolling, StartParts, Started, generations};
 pub use status::{GenerationState, GenerationStatus, Refusal, Rollout};
 pub use survey::{Rollouts, look};
-pub use throttle::Throttle;
 
 /// Real name of the collection of `kind` in the vector space `fingerprint`, for example `images-0a1b2c3d4e5f`.
 pub fn collection_name(kind: Kind, fingerprint: &Fingerprint) -> String {

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 use super::serving::Live;
-use super::throttle::{LiveTraffic, Pace};
+use crate::pipeline::{LiveTraffic, Pace};
 use crate::telemetry::Metrics;
 
 /// The newest sample counts a quarter: with one each half second the rate is that of about two seconds.

@@ -14,10 +14,10 @@ use tracing::warn;
 
 use super::backoff::Backoff;
 use super::decode::{Decoded, TopicRules, decode, decode_value};
-use super::fault::Fault;
 use super::outlet::PublishError;
 use super::task::{NotEmbedded, Shared};
 use crate::config::{KafkaConfig, RecordFormat};
+use crate::prepare::Fault;
 use crate::source::Record;
 use crate::telemetry::{Condition, Quiet, Readiness, Stage};
 

@@ -43,7 +43,7 @@ pub use source::TEXT_BYTES_MAX;
 use crate::config::{Config, RescoreConfig};
 use crate::index::Index;
 use crate::media::Media;
-use crate::pipeline::Preparer;
+use crate::prepare::Preparer;
 use crate::telemetry::Metrics;
 use blend::{blend, extra, weights};
 use encode::Encoder;

@@ -18,6 +18,7 @@ mod poll;
 mod record;
 #[cfg(test)]
 pub(crate) mod refusing;
+mod span;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -35,6 +36,8 @@ pub use delivery::{Admission, Closed, Delivery, Intake, one_task_each};
 pub use fence::{Fence, FenceGuard};
 pub use partition::Partition;
 pub use record::{Header, Record};
+pub use span::RecordSpan;
+pub(crate) use span::trace_headers;
 
 use crate::config::KafkaConfig;
 use crate::telemetry::{Condition, Metrics, Readiness};

@@ -20,10 +20,11 @@ use super::context::Context;
 use super::delivery::Intake;
 use super::partition::Partition;
 use super::record::Record;
+use super::span::RecordSpan;
 use super::{Drained, SourceError};
 use crate::config::KafkaConfig;
 use crate::telemetry::trace::stage_span;
-use crate::telemetry::{Condition, Metrics, Quiet, Readiness, RecordSpan, Stage};
+use crate::telemetry::{Condition, Metrics, Quiet, Readiness, Stage};
 
 /// Longest time inside one `poll`.
 const POLL_MAX: Duration = Duration::from_millis(100);

@@ -20,4 +20,3 @@ pub use otlp::Traces;
 pub use readiness::{Condition, Readiness};
 pub use rescore::{CacheTier, RescoreMetrics};
 pub use stage::{SpanOutcome, Stage};
-pub use trace::RecordSpan;
