@@ -11,6 +11,7 @@ mod health;
 mod limit;
 mod listener;
 mod media;
+mod metrics;
 mod middleware;
 mod openapi;
 mod page;
@@ -35,6 +36,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use auth::Access;
 pub use health::Info;
+pub use metrics::HttpMetrics;
 pub use openapi::openapi_document;
 pub(crate) use problem::Problem;
 pub use search::{SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX, SEARCH_RESCORE_MAX, SearchError, search};
@@ -156,7 +158,7 @@ pub fn router(state: Arc<AppState>) -> Router {
     let admission = Arc::new(middleware::Admission {
         permits: Arc::new(Semaphore::new(state.limits.requests_in_flight_max)),
         requests_in_flight_max: state.limits.requests_in_flight_max,
-        metrics: Arc::clone(&state.metrics),
+        metrics: state.metrics.of(),
     });
     let v1 = Router::new()
         .route("/v1/embed", post(embed::handle))
@@ -192,6 +194,6 @@ pub fn router(state: Arc<AppState>) -> Router {
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(encoding::pack())
         .layer(from_fn(middleware::secure))
-        .layer(from_fn_with_state(Arc::clone(&state.metrics), middleware::observe))
+        .layer(from_fn_with_state(state.metrics.of::<HttpMetrics>(), middleware::observe))
         .with_state(state)
 }

@@ -138,7 +138,7 @@ impl Shared {
                 Err(AvroError::Invalid(error)) => return Err(invalid(&error).into()),
                 Err(error @ AvroError::Transient(_)) => {
                     let wait = backoff.next_wait();
-                    self.metrics.retry(Stage::Decode);
+                    self.stages.retry(Stage::Decode);
                     if let Some(repeated) = UNANSWERED.due("") {
                         warn!(%error, id, ?wait, repeated, "the schema of a record can't be had now; trying again");
                     }

@@ -16,6 +16,7 @@ mod enrich;
 mod frames;
 mod halt;
 mod kafka_outlet;
+mod metrics;
 mod outlet;
 mod payload;
 mod poison;
@@ -41,6 +42,7 @@ use enrich::Enricher;
 pub use decode::{Decoded, TopicRules, VersionRule, decode};
 pub use halt::{Halt, HaltCause};
 pub use kafka_outlet::KafkaOutlet;
+pub use metrics::PipelineMetrics;
 pub use outlet::{Outlet, PublishError};
 pub use payload::{BODY_CHARS_MAX, payload};
 pub use poison::PoisonBreaker;
@@ -107,7 +109,9 @@ pub fn start_refillable(config: &Config, parts: PipelineParts) -> (Intake, Refil
             in_flight_max: config.index.in_flight_max,
             backoff,
         },
-        metrics: Arc::clone(&parts.metrics),
+        metrics: parts.metrics.of(),
+        stages: parts.metrics.of(),
+        queues: parts.metrics.of(),
         readiness: Arc::clone(&parts.readiness),
         halt: parts.halt.clone(),
     };
@@ -119,14 +123,10 @@ pub fn start_refillable(config: &Config, parts: PipelineParts) -> (Intake, Refil
         media_places: Arc::new(Semaphore::new(config.media.in_flight_max)),
         writer,
         outlet: parts.outlet,
-        publisher: Publisher {
-            metrics: Arc::clone(&parts.metrics),
-            readiness: parts.readiness,
-            halt: parts.halt.clone(),
-            backoff,
-        },
+        publisher: Publisher { stages: parts.metrics.of(), readiness: parts.readiness, halt: parts.halt.clone(), backoff },
         enricher,
-        metrics: parts.metrics,
+        metrics: parts.metrics.of(),
+        stages: parts.metrics.of(),
         poison: parts.poison,
         warm: parts.warm,
         throttle: parts.throttle,

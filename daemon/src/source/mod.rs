@@ -13,6 +13,7 @@ mod context;
 mod delivery;
 mod fence;
 pub mod groups;
+mod metrics;
 mod partition;
 mod poll;
 mod record;
@@ -34,6 +35,7 @@ pub use client_config::{consumer as consumer_config, is_confirmed, producer as p
 pub(crate) use context::log as log_librdkafka;
 pub use delivery::{Admission, Closed, Delivery, Intake, one_task_each};
 pub use fence::{Fence, FenceGuard};
+pub use metrics::SourceMetrics;
 pub use partition::Partition;
 pub use record::{Header, Record};
 pub use span::RecordSpan;
@@ -91,7 +93,7 @@ pub fn start(kafka: &KafkaConfig, deps: SourceDeps) -> Result<oneshot::Receiver<
     let context = context::Context {
         assignment: Arc::clone(&assignment),
         drain_timeout: kafka.drain_timeout,
-        metrics: Arc::clone(&deps.metrics),
+        metrics: deps.metrics.of(),
         readiness: Arc::clone(&deps.readiness),
         condition: deps.condition,
         assigned: AtomicBool::new(false),
@@ -107,7 +109,9 @@ pub fn start(kafka: &KafkaConfig, deps: SourceDeps) -> Result<oneshot::Receiver<
         intake: deps.intake,
         runtime: tokio::runtime::Handle::current(),
         kafka: kafka.clone(),
-        metrics: deps.metrics,
+        metrics: deps.metrics.of(),
+        stages: deps.metrics.of(),
+        queues: deps.metrics.of(),
         readiness: deps.readiness,
         condition: deps.condition,
         stop: deps.stop,
