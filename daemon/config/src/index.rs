@@ -6,9 +6,9 @@ use std::time::Duration;
 use astromech_settings::kinds::{float, int, millis, path, path_or_none, text};
 use astromech_settings::{Value as _, settings};
 
+use crate::MINUTE_MS;
 use crate::limits::hours;
 use crate::secret::Secret;
-use crate::MINUTE_MS;
 
 /// Which engine, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Configuration: one TOML file. Each key is defined once, as a field of its section in a [`astromech_settings::settings!`] table: type,
-//! range, default, documentation and reader. The commented `configs/reference.toml` and the table of limits are printed from it
-//! ([`reference_toml`], [`limit_rows`]) and compared by tests. All errors are reported at once, each with line, field and fix.
+//! range, default, documentation and reader. The commented `configs/reference.toml` and the cells of docs/LIMITS.md are printed from it
+//! ([`reference_toml`], [`fill_limits`]) and compared by tests. All errors are reported at once, each with line, field and fix.
 //!
 //! [`Config`] is what the program needs, every limit inside its range. What lies between keys, files that hold secrets and sections that
 //! others need are checked in [`resolve`].
@@ -25,9 +25,9 @@ mod secret;
 use std::path::Path;
 
 pub use allowed_host::AllowedHost;
-pub use astromech_settings::{SettingError as ConfigError, SettingErrors as ConfigErrors};
-use astromech_settings::{Context, Document, SectionDoc, in_order};
 use astromech_schemas::RecordLimits;
+use astromech_settings::{Context, Document, SectionDoc, in_order};
+pub use astromech_settings::{SettingError as ConfigError, SettingErrors as ConfigErrors};
 pub use http::{AuthConfig, HttpConfig, KeyConfig, RateConfig, Role, TlsConfig};
 pub use index::{EngineConfig, IndexConfig};
 pub use kafka::{KafkaConfig, RecordFormat, ResultsConfig, SchemaRegistryConfig, TopicConfig, VersionSource};
@@ -135,7 +135,10 @@ pub fn reference_toml() -> String {
     )
 }
 
-/// Every key that limits something, as rows of a table in Markdown.
-pub fn limit_rows() -> String {
-    astromech_settings::limit_rows::<file::File>()
+/// The rows of docs/LIMITS.md that are about keys, with default and range as the tables of keys have them.
+///
+/// # Errors
+/// The row that names a key which is not there.
+pub fn fill_limits(rows: &str) -> Result<String, String> {
+    astromech_settings::fill_limits::<file::File>(rows)
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use astromech_avro::SubjectNameStrategy;
 use astromech_config::{
-    Config, ConfigError, ConfigErrors, EngineConfig, RecordFormat, Role, limit_rows, reference_toml, sections,
+    Config, ConfigError, ConfigErrors, EngineConfig, RecordFormat, Role, fill_limits, reference_toml, sections,
 };
 use astromech_settings::{Document, Form, Need, Shape};
 
@@ -118,7 +118,8 @@ fn every_default_of_the_table_is_of_its_kind_and_inside_its_range() {
         });
         let needed: String = needed.collect();
         if !needed.is_empty() {
-            let header = if section.form == Form::Array { format!("[[{}]]", section.name) } else { format!("[{}]", section.name) };
+            let header =
+                if section.form == Form::Array { format!("[[{}]]", section.name) } else { format!("[{}]", section.name) };
             required.push_str(&format!("{header}\n{needed}"));
         }
     }
@@ -141,19 +142,17 @@ fn every_key_is_documented_and_named_with_its_unit() {
 }
 
 #[test]
-fn the_table_of_limits_has_a_row_a_number_with_default_range_and_unit() {
-    let rows = limit_rows();
-    for row in [
-        "| `kafka.drain_timeout_ms` | 20000 | 100 to 600000 | ms | Longest wait for work under way when partitions are taken away or the \
-         daemon stops, milliseconds; less than session_timeout_ms. |",
-        "| `media.bytes_max` | 16777216 | 1 to 1073741824 | bytes | Largest encoded picture, bytes. |",
-        "| `rollout.keep_hours` | 24.0 | 0 to 8760 | h | How long a generation that is no longer live is kept up to date, so that going \
-         back takes seconds; then it is dropped. |",
-        "| `towers.text.wait_us_max` | 1000 | 0 to 1000000 | µs | Longest wait for a batch to fill, microseconds; a batch never waits \
-         while it is full. |",
-    ] {
-        assert!(rows.lines().any(|line| line == row), "{row}\nis not among\n{rows}");
-    }
+fn the_rows_of_the_table_of_limits_have_default_and_range_of_their_keys() {
+    let path = repository().join("docs/LIMITS.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = text.split_once("<!-- generated: configuration keys -->\n").expect("the rows' beginning is marked");
+    let (rows, after) = rest.split_once("<!-- end -->").expect("the rows' end is marked");
+    assert!(rows.lines().count() > 40, "the rows were read: {rows}");
+    let filled = fill_limits(rows).unwrap_or_else(|row| panic!("{row}"));
+    compare(&path, &format!("{before}<!-- generated: configuration keys -->\n{filled}<!-- end -->{after}"));
+    assert!(filled.contains("| `rescore.deadline_ms` / `_max` | 2,000 / 10,000 | 1 to 600,000 / 1 to 600,000 |"), "{filled}");
+    let unknown = fill_limits("| `media.byte_max` | 1 | 1 to 2 | bytes | `media` | refused |\n").unwrap_err();
+    assert!(unknown.contains("media.byte_max"), "{unknown}");
 }
 
 #[test]

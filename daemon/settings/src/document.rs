@@ -185,7 +185,8 @@ fn json(value: &serde_json::Value) -> Option<Node> {
         serde_json::Value::String(text) => Tree::Text(text.clone()),
         serde_json::Value::Array(list) => Tree::List(list.iter().filter_map(json).collect()),
         serde_json::Value::Object(fields) => {
-            let written = |(name, value): (&String, &_)| Some((name.clone(), Written { spot: Spot::default(), node: json(value)? }));
+            let written =
+                |(name, value): (&String, &_)| Some((name.clone(), Written { spot: Spot::default(), node: json(value)? }));
             Tree::Table(fields.iter().filter_map(written).collect())
         }
     };

@@ -7,55 +7,7 @@ use std::time::Duration;
 use crate::document::{Node, Tree};
 use crate::nearest::nearest;
 use crate::shape::{Shape, range};
-use crate::table::{At, Cursor};
-
-/// Reads one value.
-pub trait Value: Sized {
-    /// What the program gets.
-    type Out;
-    /// What may be written.
-    fn shape(&self) -> Shape;
-    /// Reads a value whose type is right. `None`, after its mistake is noted, where it is wrong all the same.
-    fn read(&self, node: &Node, at: &Cursor<'_>) -> Option<Self::Out>;
-    /// Stands in for a value that is wrong or missing, so that reading goes on; nobody ever gets it.
-    fn blank(&self) -> Self::Out;
-
-    /// The same value in another type.
-    fn map<O>(self, change: fn(Self::Out) -> O) -> Mapped<Self, O> {
-        Mapped { inner: self, change }
-    }
-
-    /// A value that is understood further, or refused with problem and fix; `blank` stands in.
-    fn parsed<O>(self, parse: fn(Self::Out) -> Result<O, Fault>, blank: fn() -> O) -> Parsed<Self, O> {
-        Parsed { inner: self, parse, blank }
-    }
-
-    /// A value that may be absent, of a key that is `optional`.
-    fn or_none(self) -> OrNone<Self> {
-        OrNone(self)
-    }
-}
-
-/// The form of a `kind` that gives a `T`.
-pub fn shape_of<T>(kind: &impl Value<Out = T>) -> Shape {
-    kind.shape()
-}
-
-/// What is wrong with a value, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// What is wrong.
-    pub problem: String,
-    /// What to do about it.
-    pub fix: String,
-}
-
-impl Fault {
-    /// A problem and its fix.
-    pub fn new(problem: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { problem: problem.into(), fix: fix.into() }
-    }
-}
+use crate::value::{At, Cursor, Fault, Mapped, Value};
 
 /// Reads a whole number, see [`int`].
 pub struct Integer<T> {
@@ -87,20 +39,26 @@ impl<T: TryFrom<u64> + Default> Value for Integer<T> {
         };
         let read = value.filter(|value| (self.min..=self.max).contains(value)).and_then(|value| T::try_from(value).ok());
         if read.is_none() {
-            let range = range(self.min, (self.max < u64::MAX).then_some(self.max));
-            at.error(node.spot, format!("{shown} is outside {range}"), format!("write a whole number from {range}"));
+            let (range, from) = ranges(self.min, (self.max < u64::MAX).then_some(self.max));
+            at.error(node.spot, format!("{shown} is outside {range}"), format!("write a whole number {from}"));
         }
         read
     }
 
     fn blank(&self) -> T {
-        T::default()
+        T::try_from(self.min).unwrap_or_default()
     }
 }
 
 /// Milliseconds from `min` to `max`.
 pub fn millis(min: u64, max: u64) -> Mapped<Integer<u64>, Duration> {
     int(min, max).map(Duration::from_millis)
+}
+
+/// A range for a problem, and for its fix.
+fn ranges<T: std::fmt::Display + Copy>(min: T, max: Option<T>) -> (String, String) {
+    let fix = if max.is_some() { format!("from {}", range(min, max)) } else { format!("of at least {min}") };
+    (range(min, max), fix)
 }
 
 /// Reads a number, see [`float`].
@@ -132,8 +90,8 @@ impl Value for Float {
         // What is not a number, or infinite, is in no range.
         let read = number.filter(|number| number.is_finite() && (self.min..=self.max).contains(number));
         if read.is_none() {
-            let range = range(self.min, self.max.is_finite().then_some(self.max));
-            at.error(node.spot, format!("{shown} is outside {range}"), format!("write a number from {range}"));
+            let (range, from) = ranges(self.min, self.max.is_finite().then_some(self.max));
+            at.error(node.spot, format!("{shown} is outside {range}"), format!("write a number {from}"));
         }
         read
     }
@@ -141,6 +99,14 @@ impl Value for Float {
     fn blank(&self) -> f64 {
         self.min
     }
+}
+
+/// Refuses 0 and less, for [`Value::parsed`].
+///
+/// # Errors
+/// The number is not above 0.
+pub fn above_zero(number: f64) -> Result<f64, Fault> {
+    if number > 0.0 { Ok(number) } else { Err(Fault::new(format!("{number} is not above 0"), "write a number above 0")) }
 }
 
 /// Reads `true` or `false`, see [`flag`].
@@ -394,74 +360,4 @@ fn entry_of_map(node: &Node, spot: crate::Spot, at: &Cursor<'_>) -> Option<Strin
 /// A section of strings without their places, see [`strings`].
 pub fn plain_strings(example: &'static str) -> Mapped<Strings, BTreeMap<String, String>> {
     strings(example).map(|map| map.into_iter().map(|(name, named)| (name, named.text)).collect())
-}
-
-/// See [`Value::map`].
-pub struct Mapped<V: Value, O> {
-    inner: V,
-    change: fn(V::Out) -> O,
-}
-
-impl<V: Value, O> Value for Mapped<V, O> {
-    type Out = O;
-
-    fn shape(&self) -> Shape {
-        self.inner.shape()
-    }
-
-    fn read(&self, node: &Node, at: &Cursor<'_>) -> Option<O> {
-        self.inner.read(node, at).map(self.change)
-    }
-
-    fn blank(&self) -> O {
-        (self.change)(self.inner.blank())
-    }
-}
-
-/// See [`Value::parsed`].
-pub struct Parsed<V: Value, O> {
-    inner: V,
-    parse: fn(V::Out) -> Result<O, Fault>,
-    blank: fn() -> O,
-}
-
-impl<V: Value, O> Value for Parsed<V, O> {
-    type Out = O;
-
-    fn shape(&self) -> Shape {
-        self.inner.shape()
-    }
-
-    fn read(&self, node: &Node, at: &Cursor<'_>) -> Option<O> {
-        match (self.parse)(self.inner.read(node, at)?) {
-            Ok(value) => Some(value),
-            Err(Fault { problem, fix }) => {
-                at.error(node.spot, problem, fix);
-                None
-            }
-        }
-    }
-
-    fn blank(&self) -> O {
-        (self.blank)()
-    }
-}
-
-/// See [`Value::or_none`].
-pub struct OrNone<V>(V);
-
-impl<V: Value> Value for OrNone<V> {
-    type Out = Option<V::Out>;
-
-    fn shape(&self) -> Shape {
-        self.0.shape()
-    }
-
-    fn read(&self, node: &Node, at: &Cursor<'_>) -> Option<Option<V::Out>> {
-        self.0.read(node, at).map(Some)
-    }
-
-    fn blank(&self) -> Option<V::Out> {
-        None
-    }
 }

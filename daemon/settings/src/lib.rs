@@ -60,11 +60,13 @@ mod nearest;
 mod print;
 mod shape;
 mod table;
+mod value;
 
 pub use document::{Document, Node, Tree, Whole, Written};
 pub use error::{SettingError, SettingErrors, Spot, in_order};
 pub use interpolate::interpolate;
-pub use kinds::{Fault, Named, Value, shape_of};
-pub use print::{limit_rows, reference_toml};
+pub use kinds::Named;
+pub use print::{fill_limits, reference_toml};
 pub use shape::{Entry, Form, Need, SectionDoc, Shape, sections};
-pub use table::{At, Context, Cursor, Flat, Part, Section, SectionAt, Table, TablesAt, WhenUsed, defaults, read};
+pub use table::{Flat, Part, Section, SectionAt, Table, TablesAt, WhenUsed, defaults, read};
+pub use value::{At, Context, Cursor, Fault, Mapped, OrNone, Parsed, Value, shape_of};

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use crate::Section;
-use crate::shape::{Entry, Form, Need, Shape, sections};
+use crate::shape::{Entry, Form, Need, sections};
 
 const WIDTH: usize = 118;
 
@@ -58,42 +58,74 @@ fn comment(out: &mut String, text: &str) {
     out.push('\n');
 }
 
-/// Every key that limits something, a number with a range, as a row of a Markdown table: name, default, range, unit, documentation.
-pub fn limit_rows<T: Section>() -> String {
-    let mut out = String::from("| name | default | range | unit | what it limits |\n|---|---|---|---|---|\n");
-    for section in sections::<T>() {
-        for key in &section.keys {
-            let (Shape::Integer(..) | Shape::Float(..), Some(range)) = (&key.shape, key.shape.limits()) else { continue };
-            let default = match key.need {
-                Need::Default(value) => value,
-                Need::Required(_) => "required",
-                Need::Optional => "none",
-            };
-            let doc = key.doc.trim().replace('|', "\\|");
-            let unit = unit(key.name, &doc);
-            line(&mut out, format_args!("| `{}.{}` | {default} | {range} | {unit} | {doc} |", section.name, key.name));
+/// A Markdown table of limits with the cells that the table of keys knows, default and range, written anew. A row names its keys in its
+/// first cell, in back ticks: `` `a.b_ms`, `c` `` and `` `a.b_ms` / `_max` `` take section and beginning from the first.
+///
+/// # Errors
+/// The row whose keys are not all in the table.
+pub fn fill_limits<T: Section>(table: &str) -> Result<String, String> {
+    let sections = sections::<T>();
+    let key = |name: &str| {
+        let (section, key) = name.rsplit_once('.')?;
+        sections.iter().find(|known| known.name == section)?.keys.iter().find(|known| known.name == key)
+    };
+    let mut out = String::new();
+    for row in table.lines() {
+        let cells: Vec<&str> = row.split('|').collect();
+        let named = cells.get(1).is_some_and(|cell| cell.contains('`'));
+        if !named || cells.len() < 5 {
+            line(&mut out, format_args!("{row}"));
+            continue;
         }
+        let unknown = || format!("{row}\n  names a key that is not in the table; fix: correct it, or take the row out");
+        let separator = if cells[1].contains("` / `") { " / " } else { ", " };
+        let keys: Option<Vec<&Entry>> =
+            full_names(cells[1]).iter().map(|names| names.iter().find_map(|name| key(name))).collect();
+        let keys = keys.ok_or_else(unknown)?;
+        let joined = |cell: fn(&Entry) -> String| keys.iter().map(|key| cell(key)).collect::<Vec<_>>().join(separator);
+        let (default, range) = (joined(default_cell), joined(range_cell));
+        line(&mut out, format_args!("|{}| {default} | {range} |{}", cells[1], cells[4..].join("|")));
     }
-    out
+    Ok(out)
 }
 
-/// The unit that a key's name carries, else the one its documentation names, else none: a count or a share.
-fn unit(name: &str, doc: &str) -> &'static str {
-    const BY_NAME: [(&str, &str); 12] = [
-        ("_per_s", "per s"),
-        ("_per_second", "per s"),
-        ("_per_second_busy", "per s"),
-        ("_us", "µs"),
-        ("_ms", "ms"),
-        ("_s", "s"),
-        ("_seconds", "s"),
-        ("_hours", "h"),
-        ("bytes", "bytes"),
-        ("pixels", "pixels"),
-        ("_px", "pixels"),
-        ("_mib", "MiB"),
-    ];
-    let stem = name.trim_end_matches("_max").trim_end_matches("_min");
-    let by_name = BY_NAME.iter().find(|(end, _)| stem.ends_with(end) || (!end.starts_with('_') && name.starts_with(end)));
-    by_name.map(|(_, unit)| *unit).unwrap_or_else(|| if doc.contains(", pixels") { "pixels" } else { "" })
+/// What each back-ticked name of a cell may stand for, the likeliest first.
+fn full_names(cell: &str) -> Vec<Vec<String>> {
+    let names: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+    let first = names.first().copied().unwrap_or_default();
+    let (section, stem) =
+        (first.rsplit_once('.').map_or("", |(section, _)| section), first.rsplit_once('_').map_or("", |(stem, _)| stem));
+    let full = |name: &&str| match name.strip_prefix('_') {
+        Some(end) => vec![format!("{first}_{end}"), format!("{stem}_{end}")],
+        None => vec![(*name).to_owned(), format!("{section}.{name}")],
+    };
+    names.iter().map(full).collect()
+}
+
+fn default_cell(key: &Entry) -> String {
+    match key.need {
+        Need::Default(value) => thousands(value),
+        Need::Required(_) => "required".to_owned(),
+        Need::Optional => "none".to_owned(),
+    }
+}
+
+fn range_cell(key: &Entry) -> String {
+    let limits = key.shape.limits().unwrap_or_default();
+    limits.split(' ').map(thousands).collect::<Vec<_>>().join(" ")
+}
+
+/// "1,024" for "1024"; what is no whole number stays.
+fn thousands(number: &str) -> String {
+    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return number.to_owned();
+    }
+    let mut out = String::new();
+    for (at, digit) in number.chars().enumerate() {
+        if at > 0 && (number.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }

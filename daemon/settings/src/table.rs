@@ -1,27 +1,15 @@
 //! Reading sections: every mistake is noted and reading goes on, with a stand-in for the value that is wrong.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::Path;
 
 use crate::document::{Document, Node, Tree, Written, default_value};
 use crate::error::{SettingError, Spot};
-use crate::interpolate::interpolate;
-use crate::kinds::Value;
 use crate::nearest::nearest;
 use crate::shape::{Entry, Need, Shape};
-
-/// What reading needs to know beside the file.
-#[derive(Clone, Copy)]
-pub struct Context<'a> {
-    /// Looks up `${NAME}`; `None` takes strings as they are.
-    pub env: Option<&'a dyn Fn(&str) -> Option<String>>,
-    /// What relative paths are relative to.
-    pub folder: &'a Path,
-    /// What to do about an unknown key that resembles none.
-    pub reference: &'a str,
-}
+use crate::value::{At, Context, Cursor, Session, Value};
 
 /// A struct that [`crate::settings!`] declared.
 pub trait Section: Sized {
@@ -47,31 +35,6 @@ pub fn read<T: Section>(document: &Document, context: Context<'_>) -> (T, T::Pla
 /// A section of which nothing is written. Keys that are required are blank.
 pub fn defaults<T: Section>() -> T {
     read(&Document::default(), Context { env: None, folder: Path::new(""), reference: "" }).0
-}
-
-struct Session<'a> {
-    context: Context<'a>,
-    errors: RefCell<Vec<SettingError>>,
-}
-
-/// The place of a key or a section.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct At {
-    path: String,
-    spot: Spot,
-    written: bool,
-}
-
-impl At {
-    /// Whether it is written, and what is written can be read.
-    pub fn is_written(&self) -> bool {
-        self.written
-    }
-
-    /// A mistake here: on the line of the key, or of its section where the key is not written.
-    pub fn error(&self, problem: impl Into<String>, fix: impl Into<String>) -> SettingError {
-        SettingError::new(self.spot, &self.path, problem, fix)
-    }
 }
 
 /// The place of a section and of its keys.
@@ -225,6 +188,11 @@ impl<'a> Table<'a> {
         self.written?.get(name)
     }
 
+    /// Notes a mistake, for parts that check what they are made of.
+    pub fn report(&mut self, error: SettingError) {
+        self.session.errors.borrow_mut().push(error);
+    }
+
     fn child(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
@@ -233,13 +201,13 @@ impl<'a> Table<'a> {
     pub fn value<V: Value>(&mut self, name: &'static str, need: Need, kind: &V) -> (V::Out, At) {
         self.known.push(name);
         let path = self.child(name);
-        let unwritten = At { path: path.clone(), spot: self.header.spot, written: false };
-        let cursor = Cursor { path: &path, session: self.session, empty: Cell::new(false) };
         let written = self.written(name);
+        let unwritten = At { path: path.clone(), spot: self.header.spot, written: false, given: written.is_some() };
+        let cursor = Cursor::of(&path, self.session);
         if let Some(written) = written
             && let Some(value) = cursor.read(kind, &written.node)
         {
-            let at = At { path: path.clone(), spot: written.spot, written: true };
+            let at = At { path: path.clone(), spot: written.spot, written: true, given: true };
             if cursor.empty.get() {
                 self.miss(name, need, &at, "empty");
             }
@@ -311,7 +279,7 @@ impl<'a> Table<'a> {
                 cursor.wrong_type(element.spot, "a table", &element.tree);
                 continue;
             };
-            let at = At { path: path.clone(), spot: element.spot, written: true };
+            let at = At { path: path.clone(), spot: element.spot, written: true, given: true };
             let (value, place, missing) = self.read_section(path.clone(), at, Some(inside));
             self.session.errors.borrow_mut().extend(missing);
             all.push(value);
@@ -322,7 +290,8 @@ impl<'a> Table<'a> {
 
     fn header_of(&self, name: &str, path: &str, unwritten: Spot) -> At {
         let written = self.written(name);
-        At { path: path.to_owned(), spot: written.map_or(unwritten, |written| written.spot), written: written.is_some() }
+        let (spot, written) = (written.map_or(unwritten, |written| written.spot), written.is_some());
+        At { path: path.to_owned(), spot, written, given: written }
     }
 
     /// Notes every key that nothing has read.
@@ -338,75 +307,5 @@ impl<'a> Table<'a> {
             Cursor::of(&self.child(name), self.session).error(written.spot, "unknown key", fix);
         }
         self.missing
-    }
-}
-
-/// The key that is being read, for readers of values.
-pub struct Cursor<'a> {
-    path: &'a str,
-    session: &'a Session<'a>,
-    empty: Cell<bool>,
-}
-
-impl<'a> Cursor<'a> {
-    fn of(path: &'a str, session: &'a Session<'a>) -> Self {
-        Self { path, session, empty: Cell::new(false) }
-    }
-
-    /// What relative paths are relative to.
-    pub fn folder(&self) -> &Path {
-        self.session.context.folder
-    }
-
-    /// Notes a mistake.
-    pub fn error(&self, spot: Spot, problem: impl Into<String>, fix: impl Into<String>) {
-        self.session.errors.borrow_mut().push(SettingError::new(spot, self.path, problem, fix));
-    }
-
-    /// Notes a value of another type.
-    pub fn wrong_type(&self, spot: Spot, expected: &str, found: &Tree) {
-        self.error(spot, format!("expected {expected}, found {}", found.found()), format!("write {expected}"));
-    }
-
-    /// Reads a value of `kind`, after a look at its type.
-    pub fn read<V: Value>(&self, kind: &V, node: &Node) -> Option<V::Out> {
-        self.is_of(&kind.shape(), node).then(|| kind.read(node, self))?
-    }
-
-    fn is_of(&self, shape: &Shape, node: &Node) -> bool {
-        if !shape.accepts(&node.tree) {
-            self.wrong_type(node.spot, &shape.expected(), &node.tree);
-            return false;
-        }
-        let (Shape::List(inner) | Shape::Array(_, inner), Tree::List(list)) = (shape, &node.tree) else { return true };
-        let wrong = list.iter().find(|element| !inner.accepts(&element.tree));
-        if let Some(element) = wrong {
-            self.wrong_type(element.spot, &shape.expected(), &element.tree);
-        }
-        wrong.is_none()
-    }
-
-    /// A string with its variables replaced.
-    pub fn text(&self, spot: Spot, text: &str) -> Option<String> {
-        let env = self.session.context.env;
-        match env.map_or_else(|| Ok(text.to_owned()), |env| interpolate(text, env)) {
-            Ok(text) => {
-                self.empty.set(text.trim().is_empty());
-                Some(text)
-            }
-            Err((problem, fix)) => {
-                self.error(spot, problem, fix);
-                None
-            }
-        }
-    }
-
-    /// The same key's entry `name`, of a map.
-    pub(crate) fn below(&self, name: &str, spot: Spot) -> At {
-        At { path: format!("{}.{name}", self.path), spot, written: true }
-    }
-
-    pub(crate) fn quoted<T>(&self, name: &str, read: impl FnOnce(&Cursor<'_>) -> Option<T>) -> Option<T> {
-        read(&Cursor::of(&format!("{}.\"{name}\"", self.path), self.session))
     }
 }
