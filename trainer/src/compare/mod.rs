@@ -17,7 +17,7 @@ pub use table::{Summary, markdown, summarise};
 use crate::checkpoint::{CheckpointError, MODEL_FILE, load_model, write_atomically};
 use crate::corpus::{CorpusError, open_tokenizer};
 use crate::nn::Precision;
-use crate::train::{Recall, StopFlag, TrainConfig, TrainConfigError, TrainError, ValidateOptions, Validator, train};
+use crate::train::{Recall, StopFlag, TrainConfig, TrainError, ValidateOptions, Validator, train};
 
 /// Result of one run inside its folder; a run that has one is not repeated.
 const RESULT_FILE: &str = "result.json";
@@ -94,7 +94,7 @@ pub enum CompareError {
         /// Arm.
         arm: String,
         /// What is wrong with it.
-        source: Box<TrainConfigError>,
+        source: Box<astromech_settings::SettingErrors>,
     },
     /// A training run.
     #[error("arm {arm}, seed {seed}: {source}")]

@@ -5,7 +5,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
+use astromech_settings::kinds::{flag, int, list, path};
+use astromech_settings::{Value as _, settings};
+use serde::Serialize;
 use serde_json::json;
 use tch::{Kind, Tensor};
 
@@ -27,35 +29,27 @@ use crate::nn::{Context, Params, Weights};
 /// Pairs scored at a time in validation.
 const VALIDATION_BATCH: usize = 64;
 
-/// Fine-tuning for matching. The other sections of the configuration keep their meaning where they apply.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MatchingConfig {
-    /// Files of labelled pairs to train on: JSON Lines of `image` (id of a record of `data.corpus`), `text`, `label`; of `image_path`,
-    /// `text`, `label` as Zero publishes ICM and IQM; or `.tsv` lines of picture, text, label.
-    pub train: Vec<PathBuf>,
-    /// Files to validate on.
-    #[serde(default)]
-    pub valid: Vec<PathBuf>,
-    /// Folder of the pictures that rows name by file.
-    #[serde(default)]
-    pub images: Option<PathBuf>,
-    /// Leave out rows whose picture is not there; else such a row is an error.
-    #[serde(default)]
-    pub skip_missing: bool,
-    /// At most this many pairs of a file are validated on, from its start; 0 uses all.
-    #[serde(default)]
-    pub valid_pairs_max: usize,
-    /// Pairs that go through the model at a time, to bound memory; the gradient is that of the whole batch all the same. 0 takes all.
-    #[serde(default)]
-    pub micro_batch: usize,
-    /// Decoded pictures stay in memory while all of them take at most this many bytes.
-    #[serde(default = "pictures_bytes_default")]
-    pub pictures_bytes_max: u64,
-}
-
-fn pictures_bytes_default() -> u64 {
-    1 << 30
+settings! {
+    /// Fine-tuning for matching. The other sections of the configuration keep their meaning where they apply.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct MatchingConfig {
+        /// Files of labelled pairs to train on: JSON Lines of `image` (id of a record of `data.corpus`), `text`, `label`; of
+        /// `image_path`, `text`, `label` as Zero publishes ICM and IQM; or `.tsv` lines of picture, text, label.
+        train: Vec<PathBuf> = (required ["pairs.jsonl"]) => list(path());
+        /// Files to validate on.
+        valid: Vec<PathBuf> = [] => list(path());
+        /// Folder of the pictures that rows name by file.
+        images: Option<PathBuf> = optional => path().or_none();
+        /// Leave out rows whose picture is not there; else such a row is an error.
+        skip_missing: bool = false => flag();
+        /// At most this many pairs of a file are validated on, from its start; 0 uses all.
+        valid_pairs_max: usize = 0 => int(0, u64::MAX);
+        /// Pairs that go through the model at a time, to bound memory; the gradient is that of the whole batch all the same. 0 takes
+        /// all.
+        micro_batch: usize = 0 => int(0, u64::MAX);
+        /// Decoded pictures stay in memory while all of them take at most this many bytes.
+        pictures_bytes_max: u64 = 1073741824 => int(0, u64::MAX);
+    }
 }
 
 /// Figures of one file of pairs.

@@ -17,7 +17,7 @@ mod stop;
 mod validate;
 
 pub use bench::{StepTimes, bench_steps};
-pub use config::{DataConfig, DataSource, EvalConfig, LossConfig, OptimConfig, RunConfig, TrainConfig, TrainConfigError};
+pub use config::{DataConfig, DataSource, EvalConfig, LossConfig, OptimConfig, RunConfig, TrainConfig};
 pub use curves::draw_curves;
 pub use matching::{MatchFigures, MatchingConfig, MatchingOutcome, train_matching};
 pub use muon::MuonSettings;

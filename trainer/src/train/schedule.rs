@@ -1,12 +1,12 @@
 //! Learning rate over the run, and the part of the distilled targets.
 
-use serde::{Deserialize, Serialize};
+use astromech_settings::kinds::{choice, float, int};
+use astromech_settings::{At, Entry, Part, Section, SectionAt, SettingError, Table, Value as _, settings};
 
 use super::config::{LossConfig, OptimConfig};
 
 /// Shape of the learning rate.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub enum ScheduleKind {
     /// Linear warm-up from 0, then cosine over progress.
     #[default]
@@ -24,6 +24,75 @@ pub enum ScheduleKind {
         /// The low as a fraction of the peak.
         low: f64,
     },
+}
+
+/// Its name.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Shape {
+    /// [`ScheduleKind::Cosine`].
+    Cosine,
+    /// [`ScheduleKind::CosinePerEpoch`].
+    CosinePerEpoch,
+    /// [`ScheduleKind::Triangular`].
+    Triangular,
+}
+
+const SHAPES: &[(&str, Shape)] =
+    &[("cosine", Shape::Cosine), ("cosine_per_epoch", Shape::CosinePerEpoch), ("triangular", Shape::Triangular)];
+
+settings! {
+    /// A shape as it is written: `{ kind = "…", … }` with what that kind takes.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct ScheduleSection {
+        /// Which.
+        kind: Shape = "cosine" => choice(SHAPES);
+        /// Of cosine_per_epoch: learning rate of the first step, as a fraction of the peak.
+        warmup_from: Option<f64> = optional => float(0.0, 1.0).or_none();
+        /// Of triangular: steps from the low to the peak.
+        up_steps: Option<u64> = optional => int(1, u64::MAX).or_none();
+        /// Of triangular: the low as a fraction of the peak.
+        low: Option<f64> = optional => float(0.0, 1.0).or_none();
+    }
+}
+
+type Places = SectionAt<<ScheduleSection as Section>::Places>;
+
+impl Part for ScheduleKind {
+    type Place = Places;
+
+    fn entry(name: &'static str, doc: &'static str) -> Entry {
+        ScheduleSection::entry(name, doc)
+    }
+
+    fn read_part(name: &'static str, table: &mut Table<'_>) -> (Self, Places) {
+        let (section, at) = ScheduleSection::read_part(name, table);
+        let mut errors = Vec::new();
+        let kind = section.kind(&at, &mut errors);
+        errors.into_iter().for_each(|error| table.report(error));
+        (kind, at)
+    }
+}
+
+impl ScheduleSection {
+    fn kind(&self, at: &Places, errors: &mut Vec<SettingError>) -> ScheduleKind {
+        let mut keep = |wanted: bool, given: bool, at: &At, example: &str| match (wanted, given) {
+            // A value that is written but wrong is reported already.
+            (true, false) if !at.is_given() => {
+                errors.push(at.error("missing for this kind of schedule", format!("write {example}")))
+            }
+            (false, true) => errors.push(at.error("not of this kind of schedule", "take it out, or choose another kind")),
+            _ => {}
+        };
+        let (per_epoch, triangular) = (self.kind == Shape::CosinePerEpoch, self.kind == Shape::Triangular);
+        keep(per_epoch, self.warmup_from.is_some(), &at.warmup_from, "warmup_from = 0.1");
+        keep(triangular, self.up_steps.is_some(), &at.up_steps, "up_steps = 1000");
+        keep(triangular, self.low.is_some(), &at.low, "low = 0.05");
+        match self.kind {
+            Shape::Cosine => ScheduleKind::Cosine,
+            Shape::CosinePerEpoch => ScheduleKind::CosinePerEpoch { warmup_from: self.warmup_from.unwrap_or(0.0) },
+            Shape::Triangular => ScheduleKind::Triangular { up_steps: self.up_steps.unwrap_or(1), low: self.low.unwrap_or(0.0) },
+        }
+    }
 }
 
 /// The learning rate of every step of a run.
