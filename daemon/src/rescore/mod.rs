@@ -21,6 +21,7 @@ mod fault;
 mod job;
 mod query;
 mod source;
+mod table;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
