@@ -1,4 +1,8 @@
-//! The table of the feature cache's tier on disk: entries in the order in which they came, in a file of fixed size.
+//! The table of the feature cache's tier on disk: entries in the order in which they came, in a file whose bytes are taken at the start.
+//!
+//! They are taken behind the file's end, where SQLite's pages will come to lie, since SQLite cuts off what a file has beyond its last page
+//! when a transaction ends. The folder's lock is a file of its own: a process that closes any descriptor of a file gives up all POSIX locks
+//! on it, SQLite's included.
 
 use std::fs::File;
 use std::io;
@@ -49,7 +53,6 @@ pub(super) fn connect(folder: &Path, bytes_max: u64) -> Result<Connection, DiskE
         return Err(DiskError::Full { available, needed });
     }
     let path = folder.join("entries.sqlite3");
-    // Closed before SQLite opens it: to close a file gives up all locks that the process has on it.
     let file = File::options().create(true).truncate(false).write(true).open(&path)?;
     // What lies behind the file's end may have been taken for a larger limit.
     file.set_len(file.metadata()?.len())?;
