@@ -31,11 +31,6 @@ const ITEM_BYTES_GUESS: u64 = 64 * 1024;
 pub struct StateKey([u8; 32]);
 
 impl StateKey {
-    /// A hash that was computed before.
-    pub(super) const fn from_bytes(hash: [u8; 32]) -> Self {
-        Self(hash)
-    }
-
     /// The hash itself.
     pub(super) const fn as_bytes(&self) -> &[u8; 32] {
         &self.0

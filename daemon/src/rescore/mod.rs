@@ -22,6 +22,7 @@ mod job;
 mod metrics;
 mod query;
 mod source;
+mod table;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
