@@ -19,3 +19,5 @@ pub mod prepare;
 pub mod rescore;
 pub mod source;
 pub mod telemetry;
+
+pub use astromech_vitals as vitals;

@@ -44,7 +44,7 @@ pub use tls::{Tls, TlsError};
 
 use crate::config::Role;
 use crate::generation::{Generations, Live, Serving};
-use crate::telemetry::{Metrics, Readiness};
+use crate::vitals::{Metrics, Readiness};
 
 /// Limits of the HTTP interface.
 #[derive(Debug, Clone, PartialEq, Eq)]

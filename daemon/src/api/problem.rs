@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::index::IndexError;
-use crate::telemetry::Condition;
+use crate::vitals::Condition;
 
 /// Seconds after which a refused client may try again.
 const RETRY_AFTER_S: u32 = 1;

@@ -31,7 +31,7 @@ use crate::failure::{Usage, hinted};
 use crate::generation::{Live, Serving};
 use crate::index::Index;
 use crate::rescore::Rescorer;
-use crate::telemetry::{Condition, Metrics, Readiness};
+use crate::vitals::{Condition, Metrics, Readiness};
 
 /// Queries that are printed and that the page proposes.
 const EXAMPLES: [&str; 8] =

@@ -11,11 +11,11 @@ use tracing::{Instrument as _, warn};
 use super::backoff::{Backoff, BackoffLimits};
 use crate::config::ResultsConfig;
 use crate::index::{Change, ChangeBody, Index, IndexError, Query, SearchFilter, Stored, VECTOR_IMAGE, VECTOR_TEXT};
-use crate::telemetry::Quiet;
-use crate::telemetry::trace::stage_span;
+use crate::vitals::WarnLimiter;
+use crate::vitals::trace::stage_span;
 
 /// Searches that failed while the index is down.
-static NO_NEIGHBOURS: Quiet = Quiet::new();
+static NO_NEIGHBOURS: WarnLimiter = WarnLimiter::new();
 
 /// Adds to results what the configuration asks for.
 pub(super) struct Enricher {

@@ -21,7 +21,7 @@ use super::cache::StateKey;
 use super::entry::Entry;
 use super::metrics::RescoreMetrics;
 use crate::config::DiskConfig;
-use crate::telemetry::Metrics;
+use crate::vitals::Metrics;
 
 /// Bytes of one block, which is thrown away as a whole when room is needed; no entry is larger.
 const BLOCK_BYTES: usize = 4 * 1024 * 1024;
