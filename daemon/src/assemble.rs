@@ -10,7 +10,6 @@ use astromech_towers::{BatchLimits, Bundle, ImageLimits, Provider, Towers, Tower
 
 pub use metrics::{Batches, TowerMetrics};
 
-use crate::api;
 use crate::config::{Config, EngineConfig, ProviderKind, TowerLimits};
 use crate::failure::{Usage, hinted};
 use crate::index::qdrant::QdrantOptions;
@@ -169,33 +168,4 @@ pub fn start_rescorer(
 /// The cache that the pipeline fills while it indexes, where it is to.
 pub fn warm_cache(config: &Config, rescorer: Option<&Arc<Rescorer>>) -> Option<Arc<StateCache>> {
     rescorer.filter(|_| config.rescore.cache.warm).map(|rescorer| Arc::clone(rescorer.cache()))
-}
-
-/// Limits of the HTTP interface, as configured.
-pub fn api_limits(config: &Config) -> api::Limits {
-    api::Limits {
-        body_bytes_max: config.http.body_bytes_max,
-        requests_in_flight_max: config.http.requests_in_flight_max,
-        timeout: config.http.timeout,
-        read_timeout: config.http.read_timeout,
-        ..api::Limits::default()
-    }
-}
-
-/// Who may call the HTTP interface and how often, as configured.
-pub fn api_access(config: &Config) -> api::Access {
-    api::Access::new(&config.http.auth, config.http.rate.as_ref())
-}
-
-/// The certificate of the HTTP interface, where one is configured.
-///
-/// # Errors
-/// A file can't be read or is not what it should be.
-pub fn api_tls(config: &Config) -> Result<Option<Arc<api::Tls>>, api::TlsError> {
-    config.http.tls.as_ref().map(|files| api::Tls::load(files).map(Arc::new)).transpose()
-}
-
-/// From where the HTTP interface may show pictures, as configured.
-pub fn api_media(config: &Config) -> api::MediaRoots {
-    api::MediaRoots { file_roots: config.media.file_roots.clone(), bytes_max: config.media.bytes_max as u64 }
 }

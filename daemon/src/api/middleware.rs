@@ -100,7 +100,8 @@ fn is_safe_id(id: &[u8]) -> bool {
     (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
 }
 
-/// A label from a short fixed list, whatever clients send: the paths of a scan must not become time series.
+/// A label from a short fixed list, whatever clients send: the paths of a scan must not become time series. (axum's
+/// `MatchedPath` needs a feature that is off.)
 fn route_label(path: &str) -> &'static str {
     const ROUTES: [&str; 11] = [
         "/",

@@ -1,4 +1,4 @@
-//! W3C trace context of requests: see [`crate::telemetry`].
+//! W3C trace context of requests: see [`crate::vitals`].
 
 use astromech_schemas::TraceContext;
 use astromech_schemas::trace::{HEADER_TRACEPARENT, HEADER_TRACESTATE};

@@ -12,15 +12,15 @@ use tracing::{info, warn};
 
 use super::metrics::{IndexMetrics, every_metric};
 use super::signals::stop_on_signals;
-use crate::api::{self, AppState, HttpMetrics};
-use crate::assemble::{api_access, api_limits, api_media, api_tls, open_disk, open_index, start_rescorer, start_towers};
+use crate::api::{self, Access, AppState, HttpMetrics, Limits, MediaRoots, Tls};
+use crate::assemble::{open_disk, open_index, start_rescorer, start_towers};
 use crate::clock::unix_ms;
 use crate::config::{Config, KafkaConfig};
-use crate::door::{self, DoorParts};
 use crate::failure::{Usage, hinted};
 use crate::generation::{self, Ingest, Live, Reading, Serving, StartParts, Started};
 use crate::index::IndexError;
 use crate::pipeline::{Backoff, BackoffLimits, Halt, KafkaOutlet, SchemaRegistry};
+use crate::rescore_topic::{self, RescoreTopicParts};
 use crate::source::{self, Drained, SourceDeps};
 use crate::telemetry::Traces;
 use crate::vitals::{Condition, Meter, Metrics, Queue, QueueMetrics, Readiness};
@@ -55,7 +55,7 @@ async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
     };
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone()).context("no signal handler")?;
-    let tls = api_tls(&config).context("no HTTPS")?;
+    let tls = Tls::of(&config).context("no HTTPS")?;
     let listener = bind(&config).await?;
     let readiness = Arc::new(Readiness::new(&conditions(&config, &kafka)));
     let registry = SchemaRegistry::new(&kafka, Arc::clone(&readiness))?;
@@ -66,9 +66,9 @@ async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
         generations: generations.clone(),
         metrics: Arc::clone(&metrics),
         readiness: Arc::clone(&readiness),
-        media: api_media(&config),
-        limits: api_limits(&config),
-        access: api_access(&config),
+        media: MediaRoots::of(&config),
+        limits: Limits::of(&config),
+        access: Access::of(&config),
         tls,
         examples: Vec::new(),
     });
@@ -204,7 +204,7 @@ impl Reader {
     async fn run(self, rolling: Option<Rolling>, stop: CancellationToken) -> (Vec<Arc<Serving>>, Result<Drained>) {
         let halt = Halt::default();
         let begun = Instant::now();
-        let (changes, door) = match self.start(rolling, &halt, &stop) {
+        let (changes, answering) = match self.start(rolling, &halt, &stop) {
             Ok(started) => started,
             Err(error) => return (vec![self.live.serving()], Err(error)),
         };
@@ -217,9 +217,9 @@ impl Reader {
             }
         };
         let requests = async {
-            let Some(door) = door else { return Ok(Drained { unfinished: 0 }) };
+            let Some(answering) = answering else { return Ok(Drained { unfinished: 0 }) };
             let _stops = stopping(&stop);
-            door.end().await.context("answering re-scoring requests failed")
+            answering.end().await.context("answering re-scoring requests failed")
         };
         let ((servings, drained), answered) = tokio::join!(changes, requests);
         info!(ran = ?begun.elapsed(), "reading ended");
@@ -235,7 +235,7 @@ impl Reader {
     fn start(&self, rolling: Option<Rolling>, halt: &Halt, stop: &CancellationToken) -> Result<(Changes, Option<Reading>)> {
         let outlet = Arc::new(KafkaOutlet::new(&self.kafka, self.registry.clone()).context("the producer did not start")?);
         self.readiness.set_ready(Condition::Publish);
-        let door = self.start_door(&outlet, halt, stop)?;
+        let answering = self.start_rescore_topic(&outlet, halt, stop)?;
         let changes = match rolling {
             None => {
                 let ingest = Ingest {
@@ -265,14 +265,14 @@ impl Reader {
                 Changes::Rolling(started.roll(parts, generations, asked)?)
             }
         };
-        Ok((changes, door))
+        Ok((changes, answering))
     }
 
     /// The topic of re-scoring requests, where one is configured: a source and a consumer group of its own.
-    fn start_door(&self, outlet: &Arc<KafkaOutlet>, halt: &Halt, stop: &CancellationToken) -> Result<Option<Reading>> {
+    fn start_rescore_topic(&self, outlet: &Arc<KafkaOutlet>, halt: &Halt, stop: &CancellationToken) -> Result<Option<Reading>> {
         let Some(topics) = self.config.rescore.topics.as_ref().filter(|_| self.config.rescore.enabled) else { return Ok(None) };
         let limits = &self.config.pipeline;
-        let parts = DoorParts {
+        let parts = RescoreTopicParts {
             live: Arc::clone(&self.live),
             outlet: Arc::clone(outlet),
             metrics: Arc::clone(&self.metrics),
@@ -280,7 +280,7 @@ impl Reader {
             halt: halt.clone(),
             backoff: BackoffLimits::from(limits),
         };
-        let (intake, pipeline) = door::start(topics, limits.bytes_in_flight_max, parts);
+        let (intake, pipeline) = rescore_topic::start(topics, limits.bytes_in_flight_max, parts);
         let deps = SourceDeps {
             intake,
             metrics: Arc::clone(&self.metrics),

@@ -1,4 +1,4 @@
-//! Publishing until the broker has it: results and dead letters here, replies at the door of re-scoring.
+//! Publishing until the broker has it: results and dead letters here, replies to re-scoring requests.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -31,6 +31,7 @@ use crate::vitals::{Condition, Meter, Queue, QueueMetrics, Readiness, Stage, Sta
 const POLL_MAX: Duration = Duration::from_millis(100);
 /// Longest wait for room before the partitions are paused. Pausing throws prefetched records away, so a short jam must not pause.
 const PAUSE_AFTER: Duration = Duration::from_millis(250);
+/// rdkafka calls nothing back for a commit that is not waited for: what the broker holds is learnt from librdkafka's statistics.
 /// A commit that the statistics, which come every second, have not confirmed after this long is sent again.
 const RESEND_AFTER: Duration = Duration::from_secs(10);
 /// Failed reads while brokers are down.

@@ -2,6 +2,9 @@
 //!
 //! A span that ends goes into a queue of [`QUEUE_MAX`]; a thread of its own sends batches. Where the collector is down or slow the queue
 //! fills and further spans are dropped: nothing else waits for it. What ended, what was sent and what was not taken is counted.
+//!
+//! The batch processor's thread is outside of tokio; the gRPC channel must be made inside. The SDK reads much from `OTEL_*`: resource, address,
+//! time-outs, queue and sampler are set, so that the configuration decides; headers (a collector's token) are left to the environment.
 
 use std::time::Duration;
 

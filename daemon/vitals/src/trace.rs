@@ -51,6 +51,7 @@ fn adopt(span: &Span, parent: Option<&TraceContext>, kind: &'static str) -> Opti
     span.record("otel.kind", kind);
     if let Some(parent) = parent {
         let context = opentelemetry::Context::new().with_remote_span_context(remote(parent));
+        // A parent can be set until the context is asked for once; so both are done here, before anything is logged in the span.
         // It is new and this is the first that is asked of it.
         span.set_parent(context).ok()?;
     }

@@ -5,8 +5,8 @@ use astromech_schemas::rescore::RescoreResponse;
 use astromech_schemas::rescore_topic::{HEADER_CONTENT_TYPE, HEADER_REPLY_TO, HEADER_REQUEST, HEADER_STATUS, HEADERS_CARRIED};
 use serde::Serialize;
 
-use crate::api::Problem;
 use crate::config::RescoreTopics;
+use crate::problem::Problem;
 use crate::source::{Header, Record, trace_headers};
 
 /// What a reply answers.
