@@ -19,7 +19,7 @@ use super::entry::{Entry, States};
 use super::metrics::{CacheTier, RescoreMetrics};
 use crate::config::{CacheConfig, StatesForm};
 use crate::media::ContentHash;
-use crate::telemetry::Meter;
+use crate::vitals::Meter;
 
 /// Parts that lock alone. Few, because each has its own share of the bytes, and one item must fit into it.
 const SHARDS: usize = 4;
@@ -200,7 +200,7 @@ mod tests {
     use astromech_towers::ImageStates;
 
     use super::*;
-    use crate::telemetry::Metrics;
+    use crate::vitals::Metrics;
 
     fn cache(bytes_max: u64, states: StatesForm) -> StateCache {
         let fingerprint = Fingerprint::try_from("a".repeat(64)).unwrap();

@@ -18,7 +18,7 @@ use super::entry::Entry;
 use super::metrics::RescoreMetrics;
 use super::table::{self, DiskError};
 use crate::config::DiskConfig;
-use crate::telemetry::Metrics;
+use crate::vitals::Metrics;
 
 /// Most bytes waiting to be written; beyond them an entry stays in memory only.
 const WRITES_BYTES_MAX: u32 = 16 * 1024 * 1024;

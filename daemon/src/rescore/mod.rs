@@ -47,7 +47,7 @@ use crate::config::{Config, RescoreConfig};
 use crate::index::Index;
 use crate::media::Media;
 use crate::prepare::Preparer;
-use crate::telemetry::Meter;
+use crate::vitals::Meter;
 use blend::{blend, extra, weights};
 use encode::Encoder;
 use job::{Job, Outcome};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use astromech::index::{Change, ChangeBody, Index, IndexError, Page, Query, Scope, Stored};
 use astromech::pipeline::{BackoffLimits, Halt, HaltCause, WriteReply, WriteRequest, Writer, WriterLimits};
 use astromech::source::Partition;
-use astromech::telemetry::{Condition, Metrics, Readiness};
+use astromech::vitals::{Condition, Metrics, Readiness};
 use astromech_schemas::{Fingerprint, Kind, point_id};
 use futures::future::BoxFuture;
 use tokio::sync::{Notify, mpsc, oneshot};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use astromech::assemble::start_towers;
-use astromech::telemetry::{Condition, Metrics};
+use astromech::vitals::{Condition, Metrics};
 use serde_json::{Value, json};
 
 use super::support::{Server, bundle_folder, config, expect_problem, towers};

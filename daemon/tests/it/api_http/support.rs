@@ -11,7 +11,7 @@ use astromech::config::Config;
 use astromech::generation::{Live, Serving};
 use astromech::index::{Change, ChangeBody, Index, IndexOptions, Space, open};
 use astromech::rescore::Rescorer;
-use astromech::telemetry::{Condition, Metrics, Readiness};
+use astromech::vitals::{Condition, Metrics, Readiness};
 use astromech_schemas::{Kind, point_id};
 use astromech_towers::{Bundle, Towers, TowersConfig, init_runtime};
 use base64::Engine as _;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use astromech::config::Config;
 use astromech::media::{Media, MediaError};
-use astromech::telemetry::Metrics;
+use astromech::vitals::Metrics;
 use astromech_schemas::ImageSource;
 
 use super::support::{Answer, LOCAL, Server, config, fetch, ok, status};

@@ -1,5 +1,5 @@
 //! Traces that go through the daemon: continued where a caller sends one, started where not. The trace's id is in the logs, and what the
-//! daemon sends on carries it. Spans are exported where `telemetry.otlp_endpoint` names a collector (see [`super::otlp`]); without one the
+//! daemon sends on carries it. Spans are exported where `telemetry.otlp_endpoint` names a collector; without one the
 //! spans of stages are not even made.
 
 use std::str::FromStr as _;
@@ -12,33 +12,34 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use uuid::Uuid;
 
 /// Target of the spans of stages.
-pub(crate) const STAGE_TARGET: &str = "astromech::stage";
+pub const STAGE_TARGET: &str = "astromech::stage";
 
 static EXPORTING: AtomicBool = AtomicBool::new(false);
 
 /// Whether spans go to a collector; set once, before anything is read.
-pub(super) fn set_exporting(exporting: bool) {
+pub fn set_exporting(exporting: bool) {
     EXPORTING.store(exporting, Ordering::Release);
 }
 
 /// The span of one stage of a record or a request, inside the span that is entered.
+#[macro_export]
 macro_rules! stage_span {
     ($name:literal) => {
-        tracing::trace_span!(target: $crate::telemetry::trace::STAGE_TARGET, $name)
+        tracing::trace_span!(target: $crate::trace::STAGE_TARGET, $name)
     };
     ($name:literal, $($fields:tt)+) => {
-        tracing::trace_span!(target: $crate::telemetry::trace::STAGE_TARGET, $name, $($fields)+)
+        tracing::trace_span!(target: $crate::trace::STAGE_TARGET, $name, $($fields)+)
     };
 }
-pub(crate) use stage_span;
+pub use crate::stage_span;
 
 /// The context of a record's `span`: in the trace of `parent`; without one in a trace of its own where spans are exported, else in none.
-pub(crate) fn enter_record(span: &Span, parent: Option<&TraceContext>) -> Option<TraceContext> {
+pub fn enter_record(span: &Span, parent: Option<&TraceContext>) -> Option<TraceContext> {
     adopt(span, parent, "consumer").or_else(|| parent.map(|parent| enter(Some(parent))))
 }
 
 /// The context of a request's `span`: in the trace of `parent`, else in a new one.
-pub(crate) fn enter_request(span: &Span, parent: Option<&TraceContext>) -> TraceContext {
+pub fn enter_request(span: &Span, parent: Option<&TraceContext>) -> TraceContext {
     adopt(span, parent, "server").unwrap_or_else(|| enter(parent))
 }
 

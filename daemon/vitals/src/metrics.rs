@@ -35,15 +35,14 @@ pub fn items() -> Histogram {
     Histogram::new(BATCH_BUCKETS)
 }
 
-/// Declares label sets of metrics: a struct each.
+/// Declares label sets of metrics: a struct each. The caller's crate needs `prometheus-client`.
+#[macro_export]
 macro_rules! labels {
     ($($name:ident { $($field:ident: $type:ty),+ })+) => {
         $(#[derive(Debug, Clone, PartialEq, Eq, Hash, prometheus_client::encoding::EncodeLabelSet)]
         struct $name { $($field: $type),+ })+
     };
 }
-pub(crate) use labels;
-
 /// The metrics that one room counts.
 pub trait MetricSet: Send + Sync + 'static {
     /// All at zero. What has a fixed set of labels is visible from the start, so that a rate has a first point.

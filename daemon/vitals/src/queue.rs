@@ -3,7 +3,8 @@
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::metrics::{MetricSet, Registrar, labels};
+use super::metrics::{MetricSet, Registrar};
+use crate::labels;
 
 /// A queue that is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

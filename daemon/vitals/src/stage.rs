@@ -5,7 +5,8 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
-use super::metrics::{Histograms, MetricSet, Registrar, labels, seconds};
+use super::metrics::{Histograms, MetricSet, Registrar, seconds};
+use crate::labels;
 
 /// A step of the way of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

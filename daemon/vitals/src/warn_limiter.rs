@@ -17,7 +17,7 @@ const OTHERS: &str = "others";
 
 /// One place in the code that warns. Made to be a `static`.
 #[derive(Debug, Default)]
-pub(crate) struct Quiet(Mutex<BTreeMap<String, Said>>);
+pub struct WarnLimiter(Mutex<BTreeMap<String, Said>>);
 
 #[derive(Debug)]
 struct Said {
@@ -30,14 +30,14 @@ struct Said {
     held_back: u64,
 }
 
-impl Quiet {
+impl WarnLimiter {
     /// Nothing was said yet.
-    pub(crate) const fn new() -> Self {
+    pub const fn new() -> Self {
         Self(Mutex::new(BTreeMap::new()))
     }
 
     /// Whether the warning of `key` is said now, and how many of it were held back since it was last said.
-    pub(crate) fn due(&self, key: &str) -> Option<u64> {
+    pub fn due(&self, key: &str) -> Option<u64> {
         self.due_at(key, Instant::now())
     }
 
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn what_goes_on_is_said_at_once_and_then_at_growing_intervals_with_how_many_were_held_back() {
-        let (quiet, start) = (Quiet::new(), Instant::now());
+        let (quiet, start) = (WarnLimiter::new(), Instant::now());
         let said: Vec<(u64, u64)> =
             (0..=3600).filter_map(|second| Some((second, quiet.due_at("down", start + Duration::from_secs(second))?))).collect();
         assert_eq!(said[..5], [(0, 0), (1, 0), (3, 1), (7, 3), (15, 7)]);
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn what_was_over_for_a_while_is_said_at_once_and_others_are_not_held_back_by_it() {
-        let (quiet, start) = (Quiet::new(), Instant::now());
+        let (quiet, start) = (WarnLimiter::new(), Instant::now());
         assert_eq!(quiet.due_at("a", start), Some(0));
         assert_eq!(quiet.due_at("a", start), None);
         assert_eq!(quiet.due_at("b", start), Some(0));
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn however_many_kinds_there_are_only_so_many_are_kept() {
-        let (quiet, now) = (Quiet::new(), Instant::now());
+        let (quiet, now) = (WarnLimiter::new(), Instant::now());
         let said = (0..10_000).filter(|n| quiet.due_at(&format!("host {n}"), now).is_some()).count();
         assert_eq!(said, KEYS_MAX + 1);
     }
