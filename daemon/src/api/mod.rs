@@ -13,6 +13,7 @@ mod health;
 mod limit;
 mod listener;
 mod media;
+mod metrics;
 mod middleware;
 mod openapi;
 mod page;
@@ -36,6 +37,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use auth::Access;
 pub use health::Info;
+pub use metrics::HttpMetrics;
 pub use openapi::openapi_document;
 pub use tls::{Tls, TlsError};
 
@@ -171,7 +173,7 @@ pub fn router(state: Arc<AppState>) -> Router {
     let admission = Arc::new(middleware::Admission {
         permits: Arc::new(Semaphore::new(state.limits.requests_in_flight_max)),
         requests_in_flight_max: state.limits.requests_in_flight_max,
-        metrics: Arc::clone(&state.metrics),
+        metrics: state.metrics.of(),
     });
     let v1 = Router::new()
         .route("/v1/embed", post(embed::handle))
@@ -207,6 +209,6 @@ pub fn router(state: Arc<AppState>) -> Router {
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(encoding::pack())
         .layer(from_fn(middleware::secure))
-        .layer(from_fn_with_state(Arc::clone(&state.metrics), middleware::observe))
+        .layer(from_fn_with_state(state.metrics.of::<HttpMetrics>(), middleware::observe))
         .with_state(state)
 }

@@ -16,14 +16,16 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::failure::{EXIT_FAILED, EXIT_OK, Usage, hinted};
+use super::failure::{EXIT_FAILED, EXIT_OK};
 use super::hits::{fit, name};
 use super::index::{Indexing, index_file};
+use super::metrics::{IndexMetrics, every_metric};
 use super::signals::stop_on_signals;
 use super::{ConfigArg, output};
 use crate::api::{self, Access, AppState, Limits, MediaRoots, Tls};
 use crate::assemble::{open_disk, open_index, start_rescorer, start_towers, warm_cache};
 use crate::config::Config;
+use crate::failure::{Usage, hinted};
 use crate::generation::{Live, Serving};
 use crate::index::Index;
 use crate::rescore::Rescorer;
@@ -62,7 +64,7 @@ pub(super) async fn run(config: Config, args: DemoArgs) -> Result<u8> {
     stop_on_signals(stop.clone()).context("no signal handler")?;
     // First, so that a port in use is told before the work and not after it.
     let listener = if args.once { None } else { Some(bind(config.http.listen).await?) };
-    let metrics = Arc::new(Metrics::new());
+    let metrics = every_metric();
     let towers = start_towers(&config, &metrics, config.rescore.enabled).await?;
     let index = open_index(&config, &towers).await;
     let index = index.with_context(|| {
@@ -192,8 +194,9 @@ impl Demo {
         let readiness = Arc::new(Readiness::new(&[Condition::Bundle, Condition::Index]));
         readiness.set_ready(Condition::Bundle);
         readiness.set_ready(Condition::Index);
+        let index_metrics = self.metrics.of::<IndexMetrics>();
         for (kind, points) in self.index.counts().await.context("the index did not answer")? {
-            self.metrics.set_index_points(kind, points);
+            index_metrics.set_points(kind, points);
         }
         let address = listener.local_addr().context("the listener has no address")?;
         let state = AppState {

@@ -10,18 +10,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use super::failure::{Usage, hinted};
+use super::metrics::{IndexMetrics, every_metric};
 use super::signals::stop_on_signals;
-use crate::api::{self, Access, AppState, Limits, MediaRoots, Tls};
+use crate::api::{self, Access, AppState, HttpMetrics, Limits, MediaRoots, Tls};
 use crate::assemble::{open_disk, open_index, start_rescorer, start_towers};
 use crate::clock::unix_ms;
 use crate::config::{Config, KafkaConfig};
+use crate::failure::{Usage, hinted};
 use crate::generation::{self, Ingest, Live, Reading, Serving, StartParts, Started};
 use crate::index::IndexError;
 use crate::pipeline::{Backoff, BackoffLimits, Halt, KafkaOutlet, SchemaRegistry};
 use crate::rescore_topic::{self, RescoreTopicParts};
 use crate::source::{self, Drained, SourceDeps};
-use crate::telemetry::{Condition, Metrics, Readiness, Traces};
+use crate::telemetry::{Condition, Meter, Metrics, Queue, QueueMetrics, Readiness, Traces};
 
 /// How often the index is asked for its health and its number of points.
 const INDEX_CHECK: Duration = Duration::from_secs(10);
@@ -39,7 +40,7 @@ const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 /// Something did not start, or the daemon had to stop by itself.
 pub async fn run(config: Config) -> Result<()> {
-    let metrics = Arc::new(Metrics::new());
+    let metrics = every_metric();
     let traces = Traces::init(&config.log, config.telemetry.as_ref(), &metrics).context("no log")?;
     let ended = run_with(config, metrics).await;
     traces.end().await;
@@ -86,13 +87,14 @@ async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
     let live = Arc::new(Live::new(serving));
     let _ = state.live.set(Arc::clone(&live));
     let watchers = [
-        AbortOnDropHandle::new(tokio::spawn(watch_index(Arc::clone(&live), Arc::clone(&metrics), Arc::clone(&readiness)))),
-        AbortOnDropHandle::new(tokio::spawn(watch_queues(Arc::clone(&live), Arc::clone(&metrics)))),
+        AbortOnDropHandle::new(tokio::spawn(watch_index(Arc::clone(&live), metrics.of(), Arc::clone(&readiness)))),
+        AbortOnDropHandle::new(tokio::spawn(watch_queues(Arc::clone(&live), metrics.of()))),
     ];
 
-    let purger = config.index.tombstone_retention.map(|retention| {
-        AbortOnDropHandle::new(tokio::spawn(purge_tombstones(Arc::clone(&live), Arc::clone(&metrics), retention)))
-    });
+    let purger = config
+        .index
+        .tombstone_retention
+        .map(|retention| AbortOnDropHandle::new(tokio::spawn(purge_tombstones(Arc::clone(&live), metrics.of(), retention))));
 
     let rolling = started.zip(generations).zip(asked);
     let reading = Reader { config: Arc::new(config), kafka, live: Arc::clone(&live), metrics, readiness, registry };
@@ -248,6 +250,7 @@ impl Reader {
                 Changes::One(ingest.start(stop.clone())?)
             }
             Some(((started, generations), asked)) => {
+                let http = self.metrics.of::<HttpMetrics>();
                 let parts = StartParts {
                     config: Arc::clone(&self.config),
                     kafka: self.kafka.clone(),
@@ -255,6 +258,7 @@ impl Reader {
                     metrics: Arc::clone(&self.metrics),
                     readiness: Arc::clone(&self.readiness),
                     live: Arc::clone(&self.live),
+                    requests: Arc::new(move || http.in_flight()),
                     stop: stop.clone(),
                 };
                 Changes::Rolling(started.roll(parts, generations, asked)?)
@@ -319,7 +323,7 @@ async fn end_server(server: JoinHandle<Result<(), api::ApiError>>) -> Result<()>
 }
 
 /// Keeps readiness and the number of points up to date.
-async fn watch_index(live: Arc<Live>, metrics: Arc<Metrics>, readiness: Arc<Readiness>) {
+async fn watch_index(live: Arc<Live>, metrics: Meter<IndexMetrics>, readiness: Arc<Readiness>) {
     let mut ticks = tokio::time::interval(INDEX_CHECK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -328,7 +332,7 @@ async fn watch_index(live: Arc<Live>, metrics: Arc<Metrics>, readiness: Arc<Read
             Ok(counts) => {
                 readiness.set_ready(Condition::Index);
                 for (kind, points) in counts {
-                    metrics.set_index_points(kind, points);
+                    metrics.set_points(kind, points);
                 }
             }
             Err(error) => readiness.set_missing(Condition::Index, error.to_string()),
@@ -337,7 +341,7 @@ async fn watch_index(live: Arc<Live>, metrics: Arc<Metrics>, readiness: Arc<Read
 }
 
 /// Removes the tombstones that are older than `retention`, of whatever generation is live, at the start and from time to time.
-async fn purge_tombstones(live: Arc<Live>, metrics: Arc<Metrics>, retention: Duration) {
+async fn purge_tombstones(live: Arc<Live>, metrics: Meter<IndexMetrics>, retention: Duration) {
     let mut ticks = tokio::time::interval(retention.clamp(PURGE_EVERY_MIN, PURGE_EVERY));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -355,13 +359,13 @@ async fn purge_tombstones(live: Arc<Live>, metrics: Arc<Metrics>, retention: Dur
 }
 
 /// Keeps the depths of the towers' queues up to date.
-async fn watch_queues(live: Arc<Live>, metrics: Arc<Metrics>) {
+async fn watch_queues(live: Arc<Live>, queues: Meter<QueueMetrics>) {
     let mut ticks = tokio::time::interval(QUEUE_CHECK);
     loop {
         ticks.tick().await;
         let depths = live.serving().towers.queue_depths();
-        metrics.set_queue_depth("image", depths.image);
-        metrics.set_queue_depth("text", depths.text);
-        metrics.set_queue_depth("cross", depths.cross);
+        queues.set_depth(Queue::Image, depths.image);
+        queues.set_depth(Queue::Text, depths.text);
+        queues.set_depth(Queue::Cross, depths.cross);
     }
 }

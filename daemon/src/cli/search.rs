@@ -9,10 +9,11 @@ use astromech_schemas::http::SearchRequest;
 use astromech_schemas::item::InlineBytes;
 use clap::Args;
 
-use super::failure::{EXIT_OK, Usage, hinted};
+use super::failure::EXIT_OK;
 use super::{ConfigArg, hits, output, parse_kind};
 use crate::assemble::{open_disk, open_index, start_rescorer, start_towers};
 use crate::config::Config;
+use crate::failure::{Usage, hinted};
 use crate::search::{SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX, SEARCH_RESCORE_MAX, SearchQuery, Searcher};
 use crate::telemetry::Metrics;
 

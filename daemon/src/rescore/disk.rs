@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use super::cache::StateKey;
 use super::entry::Entry;
+use super::metrics::RescoreMetrics;
 use super::table::{self, DiskError};
 use crate::config::DiskConfig;
 use crate::telemetry::Metrics;
@@ -29,6 +30,7 @@ const FORM_BEFORE: &str = "states-v1";
 const LOCK_FILE: &str = "lock";
 /// Longest wait for a read: encoding anew is not much slower.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// States of items on disk.
 #[derive(Debug)]
 pub struct DiskTier {
@@ -45,12 +47,12 @@ impl DiskTier {
         let opened = tokio::task::spawn_blocking(move || Self::try_open(&path, bytes_max)).await;
         match opened.unwrap_or_else(|error| Err(DiskError::Io(error.into()))) {
             Ok(tier) => {
-                metrics.rescore.set_disk(true, config.bytes_max);
+                metrics.of::<RescoreMetrics>().set_disk(true, config.bytes_max);
                 info!(path = %config.path.display(), bytes_max = config.bytes_max, "the feature cache has a tier on disk");
                 Some(Arc::new(tier))
             }
             Err(problem) => {
-                metrics.rescore.set_disk(false, 0);
+                metrics.of::<RescoreMetrics>().set_disk(false, 0);
                 warn!(path = %config.path.display(), %problem, "the feature cache is in memory only: rescore.cache.disk_path");
                 None
             }
@@ -178,7 +180,7 @@ mod tests {
     fn cache(tier: &Arc<DiskTier>, letter: &str) -> StateCache {
         let config = CacheConfig { bytes_max: 0, states: StatesForm::F16, warm: false, disk: None };
         let fingerprint = Fingerprint::try_from(letter.repeat(64)).unwrap();
-        StateCache::new(fingerprint, &config, Some(Arc::clone(tier)), Arc::new(Metrics::new()))
+        StateCache::new(fingerprint, &config, Some(Arc::clone(tier)), Metrics::new().of())
     }
 
     fn encoded(number: f32, count: usize) -> EmbeddedStates<ImageStates> {

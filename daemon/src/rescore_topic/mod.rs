@@ -60,7 +60,7 @@ struct RescoreTopic {
 /// Starts answering. It ends when its [`Intake`] is dropped and every request under way has ended.
 pub fn start(topics: &RescoreTopics, bytes_in_flight_max: usize, parts: RescoreTopicParts) -> (Intake, JoinHandle<()>) {
     let RescoreTopicParts { live, outlet, metrics, readiness, halt, backoff } = parts;
-    let publisher = Publisher { metrics, readiness, halt, backoff };
+    let publisher = Publisher { stages: metrics.of(), readiness, halt, backoff };
     let answering = Arc::new(RescoreTopic { live, outlet, publisher, topics: topics.clone() });
     let (intake, deliveries) = Intake::new(topics.requests_in_flight_max, bytes_in_flight_max);
     (intake, tokio::spawn(one_task_each(deliveries, move |delivery| Arc::clone(&answering).run(delivery))))
