@@ -30,6 +30,7 @@ const FORM_BEFORE: &str = "states-v1";
 const LOCK_FILE: &str = "lock";
 /// Longest wait for a read: encoding anew is not much slower.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// States of items on disk.
 #[derive(Debug)]
 pub struct DiskTier {
