@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{DecodeError, from_json};
+pub use crate::hexadecimal::encode as hex;
 use crate::identity::Fingerprint;
 
 /// [`Manifest::schema`] of a bundle that is compared by cosine.
@@ -309,16 +310,6 @@ impl Manifest {
         }
         Ok(())
     }
-}
-
-/// Lower-case hexadecimal digits of `bytes`.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String can't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]
