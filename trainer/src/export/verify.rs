@@ -9,8 +9,8 @@ use rand::{Rng as _, SeedableRng as _};
 use tch::{Kind, TchError, Tensor};
 
 use super::runtime::{Encoded, GraphInputs, GraphOutputs, TowerGraphs};
-use super::{ExportError, PIXEL_MEAN, PIXEL_STD, WeightMap};
-use crate::model::R2d2;
+use super::{ExportError, WeightMap};
+use crate::model::{PIXEL_MEAN, PIXEL_STD, R2d2};
 use crate::nn::{Context, Params, Precision as Compute};
 
 /// Largest difference of an f32 graph from LibTorch, absolute for values up to 1 and relative above (states reach hundreds).

@@ -17,6 +17,10 @@ pub use vision::VisionTower;
 use crate::loss::Tokens;
 use crate::nn::{Builder, Context, Init, Leaf, Linear, Params, Weights};
 
+/// CLIP's mean of each channel (r2d2.md §3.4).
+pub const PIXEL_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+/// CLIP's standard deviation of each channel (r2d2.md §3.4).
+pub const PIXEL_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 /// Bounds the temperature is clamped to at every training step (r2d2.md §1.5).
 pub const TEMPERATURE_BOUNDS: [f64; 2] = [0.001, 0.5];
 const TEMPERATURE_INITIAL: f64 = 0.07;

@@ -6,8 +6,9 @@
 
 use tch::{Kind, Tensor};
 
-use super::objective::{Guide, Inputs, Objective, StepLosses, batch_logits};
+use super::objective::{Guide, Objective, StepLosses, batch_logits};
 use crate::distil::DistilError;
+use crate::inputs::Inputs;
 use crate::loss::same_concept;
 use crate::model::Encoded;
 use crate::nn::Weights;

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::matching::MatchingConfig;
-use super::schedule::ScheduleKind;
+use super::config_parts::{MatchingConfig, ScheduleKind};
 use crate::corpus::augment::AugmentConfig;
 use crate::corpus::{PublishedSet, TextKindWeights};
 use crate::distil::DistilConfig;

@@ -1,30 +1,7 @@
 //! Learning rate over the run, and the part of the distilled targets.
 
-use serde::{Deserialize, Serialize};
-
 use super::config::{LossConfig, OptimConfig};
-
-/// Shape of the learning rate.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum ScheduleKind {
-    /// Linear warm-up from 0, then cosine over progress.
-    #[default]
-    Cosine,
-    /// Cosine that changes between epochs only, lr_e = ½·lr·(1 + cos(π·e/E)). In the first epoch, and in every step below
-    /// `optim.warmup_steps`, a linear warm-up from `warmup_from`·lr takes its place, capped at the peak (r2d2.md §3.1).
-    CosinePerEpoch {
-        /// Learning rate of the first step, as a fraction of the peak.
-        warmup_from: f64,
-    },
-    /// Rises linearly from `low`·lr to lr in `up_steps`, falls back in as many, and repeats (r2d2.md §3.2).
-    Triangular {
-        /// Steps from the low to the peak.
-        up_steps: u64,
-        /// The low as a fraction of the peak.
-        low: f64,
-    },
-}
+use super::config_parts::ScheduleKind;
 
 /// The learning rate of every step of a run.
 #[derive(Debug, Clone, Copy)]

@@ -7,8 +7,8 @@ use astromech_towers::Tokenizer;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::objective::normalise;
 use crate::corpus::{CorpusError, Pictures, RecordFilter, RetrievalTask, read_records, read_retrieval_task};
+use crate::inputs::normalise;
 use crate::loss::{Tokens, token_wise};
 use crate::model::{Encoded, R2d2};
 use crate::nn::{Context, Weights};

@@ -4,10 +4,10 @@
 pub mod clicks;
 mod columns;
 mod fault;
-mod feed;
 mod folder;
 mod lines;
 mod parquet;
+mod positions;
 mod record;
 mod shards;
 mod stream;
@@ -16,8 +16,8 @@ mod tar;
 
 pub use columns::{Columns, Field, Lookup, Row, Value};
 pub use fault::{Fault, FaultKind, FaultLimits, Ledger, Place, ZeroError};
-pub use feed::{POSITIONS_FILE, Positions, StreamBatches};
 pub use folder::{FolderOptions, FolderStats, write_folder};
+pub use positions::{POSITIONS_FILE, Positions};
 pub use record::{ImageSource, ZeroRecord};
 pub use shards::{Rows, Shard, list_shards, synthetic_shards};
 pub use stream::{Drawn, Position, RecordStream, StreamSettings};

@@ -4,20 +4,15 @@ use std::path::{Path, PathBuf};
 
 use astromech_towers::{ImageLimits, Tokenizer, decode_and_squash};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
-use super::fault::{Fault, FaultKind, ZeroError};
-use super::stream::{Drawn, Position, RecordStream, StreamSettings};
-use crate::checkpoint::write_atomically;
-use crate::corpus::augment::AugmentConfig;
-use crate::corpus::{
-    Batch, BatchSource, CorpusError, Picture, SAMPLE_STRIDE, Sample, SampleSettings, collate, sample, with_background,
-};
+use super::augment::AugmentConfig;
+use super::batch::{Batch, BatchSource, SAMPLE_STRIDE, Sample, SampleSettings, collate, sample};
+use super::error::CorpusError;
+use super::pictures::{Picture, with_background};
+use super::record::Record;
+use super::texts::TextKindWeights;
+use crate::zero::{Drawn, Fault, FaultKind, Positions, RecordStream, StreamSettings, ZeroError, ZeroRecord};
 
-/// File of the positions inside a run's folder.
-pub const POSITIONS_FILE: &str = "stream.json";
-/// Positions kept in it: that of the newest state, and of the one before in case the newest was not written to its end.
-const POSITIONS_KEPT: usize = 2;
 /// Concepts are stored as f32 with the feature queue, exact below 2^24: half of them are for groups, half for single records.
 const CONCEPTS: u64 = 1 << 23;
 
@@ -56,7 +51,7 @@ impl StreamBatches {
 impl Sampler {
     fn sample(&self, drawn: &Drawn, changes: &AugmentConfig) -> Result<Sample, Fault> {
         let record = &drawn.record;
-        let (texts, weights) = record.texts(&self.settings.texts)?;
+        let (texts, weights) = texts_of(record, &self.settings.texts)?;
         let bytes = record.picture()?;
         let square = decode_and_squash(&bytes, self.working_px as u32, &ImageLimits::default())
             .map_err(|error| record.fault(FaultKind::BadPicture, format!("picture of record {}: {error}", record.id)))?;
@@ -64,6 +59,41 @@ impl Sampler {
         let stream = drawn.number.wrapping_mul(SAMPLE_STRIDE);
         Ok(sample(&self.settings, &self.tokenizer, (&texts, &weights), &picture, changes, stream))
     }
+}
+
+/// The record as the corpus has it, with weights that leave out its empty texts.
+///
+/// # Errors
+/// The fault: every text that has a weight is empty.
+fn texts_of(own: &ZeroRecord, weights: &TextKindWeights) -> Result<(Record, TextKindWeights), Fault> {
+    let mut used = *weights;
+    if own.content.is_empty() {
+        used.content = 0.0;
+    }
+    if own.title.is_empty() {
+        used.title = 0.0;
+    }
+    if own.query.is_empty() {
+        (used.query, used.alt_query) = (0.0, 0.0);
+    }
+    if used.content + used.title + used.query + used.alt_query <= 0.0 {
+        let message = "every text with a weight above 0 in [texts] is empty";
+        return Err(own.fault(FaultKind::EmptyText, message));
+    }
+    let record = Record {
+        id: own.id.clone(),
+        image: String::new(),
+        title: own.title.clone(),
+        query: own.query.clone(),
+        content: own.content.clone(),
+        alt_queries: Vec::new(),
+        concept: String::new(),
+        domain: String::new(),
+        vendor: String::new(),
+        licence: String::new(),
+        split: String::new(),
+    };
+    Ok((record, used))
 }
 
 /// Concept number: one for all records of a group, another for each other record. Numbers repeat after 2^23 records, far beyond any
@@ -108,57 +138,4 @@ impl BatchSource for StreamBatches {
         batch.position = Some(self.stream.position());
         Ok(batch)
     }
-}
-
-/// Where the stream stood behind the newest batch that was trained on, written beside the state of a run.
-#[derive(Debug, Default)]
-pub struct Positions {
-    latest: Option<Position>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Entry {
-    step: u64,
-    position: Position,
-}
-
-impl Positions {
-    /// Takes the position of a batch that was used.
-    pub fn note(&mut self, position: Option<Position>) {
-        self.latest = position;
-    }
-
-    /// Writes the position of a step into the run's folder; nothing where no stream feeds the run.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn save(&self, out: &Path, step: u64) -> Result<(), ZeroError> {
-        let Some(position) = self.latest.clone() else { return Ok(()) };
-        let path = out.join(POSITIONS_FILE);
-        let mut entries = if path.exists() { entries(&path)? } else { Vec::new() };
-        // Entries of later steps are of a run that was begun anew.
-        entries.retain(|entry| entry.step < step);
-        entries.push(Entry { step, position });
-        let kept = &entries[entries.len().saturating_sub(POSITIONS_KEPT)..];
-        let bytes = serde_json::to_vec(kept).map_err(std::io::Error::other).map_err(ZeroError::io(&path))?;
-        write_atomically(&path, |at| std::fs::write(at, &bytes)).map_err(ZeroError::io(&path))
-    }
-
-    /// The position of a step.
-    ///
-    /// # Errors
-    /// The file cannot be read, or holds no position of that step.
-    pub fn read(out: &Path, step: u64) -> Result<Position, ZeroError> {
-        let path = out.join(POSITIONS_FILE);
-        let entries = entries(&path)?;
-        let known: Vec<String> = entries.iter().map(|entry| entry.step.to_string()).collect();
-        let message = format!("it has the positions of steps {}, not of step {step}", known.join(", "));
-        let found = entries.into_iter().find(|entry| entry.step == step);
-        found.map(|entry| entry.position).ok_or(ZeroError::Changed { path, message })
-    }
-}
-
-fn entries(path: &Path) -> Result<Vec<Entry>, ZeroError> {
-    let bytes = std::fs::read(path).map_err(ZeroError::io(path))?;
-    serde_json::from_slice(&bytes).map_err(|error| ZeroError::Changed { path: path.to_path_buf(), message: error.to_string() })
 }

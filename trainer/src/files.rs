@@ -1,7 +1,25 @@
-//! Files appear whole or not at all.
+//! Files: errors that name them, and writes that leave them whole or not there at all.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// A file or folder that the system refuses.
+#[derive(Debug, Error)]
+#[error("{path}: {source}")]
+pub struct FileError {
+    /// The file.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: std::io::Error,
+}
+
+/// Names the file of an I/O error.
+pub fn file_error(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> FileError {
+    let path = path.into();
+    move |source| FileError { path, source }
+}
 
 /// Writes through `write` into a temporary neighbour, syncs it, then renames it over `path`: a reader sees the old file or the new one.
 /// On an error the neighbour is removed and the old file stays.
