@@ -1,7 +1,5 @@
 //! Shards of every layout, whole and broken; their stream, its order, its sharing out and its resume.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -1,15 +1,12 @@
 //! A corpus folder out of shards.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
-#[allow(dead_code, reason = "only its corpus is needed here")]
-mod synthetic;
-
 use std::collections::HashSet;
 use std::path::Path;
 
 use astromech_trainer::corpus::{RecordFilter, read_records, read_retrieval_task};
 use astromech_trainer::zero::{FaultKind, FolderOptions, FolderStats, RecordStream, StreamSettings, write_folder};
+
+use crate::synthetic;
 
 /// The drawn corpus as one shard: a picture that is none, a text that is none, a record that comes twice.
 fn write_shard(folder: &Path) {

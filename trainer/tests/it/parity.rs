@@ -1,17 +1,12 @@
 //! The official class's outputs (../shared/parity) through LibTorch.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a failed unwrap is a failed test; what was measured is printed")]
-
-#[expect(dead_code, reason = "the pack's reader is shared with the test of the exported graphs, which uses the rest")]
-mod export_support;
-
+use crate::export_support::{Pack, largest_difference};
 use astromech_towers::{ImageLimits, decode_rgb};
 use astromech_trainer::checkpoint::{LoadedModel, import_official, load_model, save_model};
 use astromech_trainer::corpus::open_tokenizer;
+use astromech_trainer::inputs::normalise;
 use astromech_trainer::model::{Encoded, ModelConfig};
 use astromech_trainer::nn::{Context, Precision, Weights};
-use astromech_trainer::train::normalise;
-use export_support::{Pack, largest_difference};
 use tch::{Kind, Tensor};
 
 const TOKENS_MAX: usize = 64;

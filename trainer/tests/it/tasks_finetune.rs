@@ -1,21 +1,12 @@
 //! Fine-tuning for retrieval and for matching on the drawn corpus.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
-mod synthetic;
-
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use astromech_trainer::checkpoint::{LoadedModel, MODEL_FILE, STATE_FILE, load_model, read_state};
-use astromech_trainer::train::{ScheduleKind, StopFlag, TrainConfig, train, train_matching};
+use astromech_trainer::stop::StopFlag;
+use astromech_trainer::train::{ScheduleKind, TrainConfig, train, train_matching};
 
-/// LibTorch has one generator of random numbers a process.
-static ONE_RUN_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-fn one_run_at_a_time() -> MutexGuard<'static, ()> {
-    ONE_RUN_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use crate::{one_run_at_a_time, synthetic};
 
 /// Pairs of every drawn picture: its own text as often as texts of other concepts, which differ in training and validation.
 fn write_pairs(folder: &Path) {

@@ -10,6 +10,8 @@ const COLOURS: [(&str, [u8; 3]); 4] =
     [("红", [220, 30, 30]), ("绿", [30, 180, 40]), ("蓝", [40, 60, 220]), ("黄", [230, 210, 40])];
 const PLACES: [&str; 4] = ["左上", "右上", "左下", "右下"];
 const SIDE: u32 = 32;
+/// The model, but for the size of its vocabulary.
+const MODEL: &str = include_str!("../tiny_model.toml");
 
 /// Writes records, pictures, a vocabulary and one task below `folder`.
 pub fn write_corpus(folder: &Path) {
@@ -58,28 +60,7 @@ pub fn write_corpus(folder: &Path) {
 pub fn config_text(folder: &Path, out: &Path) -> String {
     format!(
         r#"
-[model]
-embed = 32
-vocab = 32
-positions = 16
-dead_weights = false
-[model.vision]
-width = 32
-layers = 2
-heads = 2
-mlp = 64
-patch = 8
-image = 32
-[model.text]
-width = 32
-layers = 1
-heads = 2
-mlp = 64
-[model.cross]
-layers = 1
-heads = 2
-mlp = 64
-[data]
+{model}[data]
 corpus = "{corpus}"
 vocabulary = "{vocabulary}"
 working_px = 32
@@ -114,6 +95,7 @@ seed = 7
 threads = 1
 log_every_steps = 1
 "#,
+        model = MODEL.replace("[model]\n", "[model]\nvocab = 32\n"),
         corpus = folder.display(),
         vocabulary = folder.join("vocab.txt").display(),
         out = out.display(),

@@ -1,23 +1,14 @@
 //! Training fed from a stream.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
-mod synthetic;
-
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use astromech_trainer::checkpoint::{MODEL_FILE, STATE_FILE, load_model, read_state};
 use astromech_trainer::corpus::{Batch, Loader};
-use astromech_trainer::train::{StopFlag, TrainConfig, batch_source, train};
+use astromech_trainer::stop::StopFlag;
+use astromech_trainer::train::{TrainConfig, batch_source, train};
 use astromech_trainer::zero::POSITIONS_FILE;
 
-/// LibTorch has one generator of random numbers a process: two runs at once would not repeat.
-static ONE_RUN_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-fn one_run_at_a_time() -> MutexGuard<'static, ()> {
-    ONE_RUN_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use crate::{one_run_at_a_time, synthetic};
 
 /// The drawn corpus as four shards; one picture is broken.
 fn write_shards(folder: &Path) {

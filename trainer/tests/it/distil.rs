@@ -1,18 +1,12 @@
 //! Distillation at tiny size: from a checkpoint and from the bundle that it was released as.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
-mod release_support;
-mod synthetic;
-
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use astromech_trainer::checkpoint::MODEL_FILE;
-use astromech_trainer::train::{StopFlag, train};
+use astromech_trainer::stop::StopFlag;
+use astromech_trainer::train::train;
 
-/// LibTorch has one generator of random numbers a process.
-static ONE_RUN_AT_A_TIME: Mutex<()> = Mutex::new(());
+use crate::{one_run_at_a_time, release_support, synthetic};
 
 /// A student of half the teacher's width.
 const STUDENT: [&str; 6] = [
@@ -68,7 +62,7 @@ fn distil(row: &serde_json::Value) -> f64 {
 
 #[test]
 fn a_smaller_student_comes_nearer_to_its_teacher_and_a_bundle_teaches_as_its_checkpoint_does() {
-    let _guard = ONE_RUN_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _guard = one_run_at_a_time();
     let teachers = Teachers::trained();
     let teacher = |path: &Path| format!("distil.teacher={:?}", path.display().to_string());
     let (checkpoint, bundle) = (teacher(&teachers.checkpoint), teacher(&teachers.bundle));
@@ -92,7 +86,7 @@ fn a_smaller_student_comes_nearer_to_its_teacher_and_a_bundle_teaches_as_its_che
 
 #[test]
 fn a_teacher_that_does_not_go_with_the_student_is_refused_with_the_field_and_the_fix() {
-    let _guard = ONE_RUN_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _guard = one_run_at_a_time();
     let teachers = Teachers::trained();
     let refused = |teacher: &Path, overrides: &[&str]| {
         let teacher = format!("distil.teacher={:?}", teacher.display().to_string());

@@ -1,16 +1,13 @@
 //! Import of weights trained elsewhere: random values are written in each format, and every one is looked up in its place.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
-mod init_support;
-
 use std::path::Path;
 
+use crate::init_support::{Weights, put, put_linear, put_norm, write_container, write_safetensors};
+use crate::one_run_at_a_time;
 use astromech_trainer::checkpoint::{
     CheckpointError, Pretrained, PretrainedModel, Start, import_official, import_prd2, import_pretrained,
 };
 use astromech_trainer::model::{ModelConfig, R2d2, interpolate_positions};
-use init_support::{Weights, put, put_linear, put_norm, write_container, write_safetensors};
 use tch::{Kind, Tensor};
 
 /// Small sizes in the proportions of base (both towers of one width) or large (the image tower wider and deeper).
@@ -107,6 +104,7 @@ fn import_vision(path: &Path, config: &ModelConfig, start: Start) -> Result<Pret
 
 #[test]
 fn every_value_of_a_bert_is_in_its_place_whatever_its_prefix_and_its_layer_norms_names() {
+    let _guard = one_run_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     for (case, (prefix, norm)) in
         [("bert.", ["weight", "bias"]), ("", ["gamma", "beta"]), ("text_encoder.", ["weight", "bias"])].into_iter().enumerate()
@@ -147,6 +145,7 @@ fn every_value_of_a_bert_is_in_its_place_whatever_its_prefix_and_its_layer_norms
 
 #[test]
 fn both_cross_encoders_start_from_the_last_layers_of_the_text_tower() {
+    let _guard = one_run_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bert.safetensors");
     let weights = bert("bert.", 12, ["weight", "bias"]);
@@ -187,6 +186,7 @@ fn both_cross_encoders_start_from_the_last_layers_of_the_text_tower() {
 
 #[test]
 fn every_value_of_a_clip_is_in_its_place_and_its_grid_is_interpolated() {
+    let _guard = one_run_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     for (config, image) in [(base(), 16), (large(), 16), (large(), 24)] {
         let path = folder.path().join("clip.safetensors");
@@ -228,6 +228,7 @@ const VIT_PARTS: [(&str, &str, &str); 5] = [
 
 #[test]
 fn every_value_of_a_vit_of_hugging_face_or_timm_is_in_its_place() {
+    let _guard = one_run_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     let config = large();
     let v = &config.vision;
@@ -292,6 +293,7 @@ fn every_value_of_a_vit_of_hugging_face_or_timm_is_in_its_place() {
 
 #[test]
 fn missing_and_mis_shaped_keys_are_named_and_only_passed_over_when_asked() {
+    let _guard = one_run_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bert.safetensors");
     let mut weights = bert("bert.", 12, ["weight", "bias"]);
@@ -328,6 +330,7 @@ fn official(config: &ModelConfig, accepts: impl Fn(&str) -> bool) -> Weights {
 
 #[test]
 fn every_value_of_an_official_r2d2_is_in_its_place_in_both_sizes() {
+    let _guard = one_run_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     for mut config in [base(), large()] {
         config.mlm_head = false;
@@ -346,6 +349,7 @@ fn every_value_of_an_official_r2d2_is_in_its_place_in_both_sizes() {
 
 #[test]
 fn every_value_of_an_official_prd2_is_in_its_place_and_its_single_tower_starts_anew() {
+    let _guard = one_run_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     for mut config in [base(), large()] {
         config.mlm_head = false;

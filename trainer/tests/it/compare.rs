@@ -1,13 +1,11 @@
 //! A comparison at tiny size, with the arms that are shipped.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
-mod synthetic;
-
 use std::path::Path;
 
 use astromech_trainer::compare::{Arms, Plan, compare, draw, markdown, summarise};
-use astromech_trainer::train::StopFlag;
+use astromech_trainer::stop::StopFlag;
+
+use crate::{one_run_at_a_time, synthetic};
 
 fn shipped(name: &str) -> Arms {
     Arms::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs").join(name)).unwrap()
@@ -15,6 +13,7 @@ fn shipped(name: &str) -> Arms {
 
 #[test]
 fn every_shipped_arm_trains_is_measured_and_is_not_repeated() {
+    let _guard = one_run_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     synthetic::write_corpus(folder.path());
     let config = folder.path().join("train.toml");

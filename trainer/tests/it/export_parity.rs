@@ -1,12 +1,9 @@
 //! The official class's outputs (../shared/parity), through exported graphs as the daemon serves them.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
-mod export_support;
-
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::export_support::{Pack, cosine, largest_difference};
 use astromech_schemas::manifest::Precision;
 use astromech_towers::{Bundle, ImageLimits, Tokenizer, Towers, TowersConfig, TowersError, decode_and_squash};
 use astromech_trainer::checkpoint::{LoadedModel, import_official};
@@ -17,7 +14,6 @@ use astromech_trainer::onnx::proto::ModelProto;
 use astromech_trainer::release::{
     CardFacts, ReleaseError, ReleaseOptions, Samples, add_metrics, export_all, release, release_weights,
 };
-use export_support::{Pack, cosine, largest_difference};
 use prost::Message as _;
 
 const MAX_TOKENS: usize = 64;

@@ -1,27 +1,25 @@
 //! A model trained with `loss.token_wise`, released for late interaction.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
-#[allow(dead_code, reason = "shared with tests that use the rest of it")]
-mod release_support;
-mod synthetic;
-
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 
 use astromech_schemas::manifest::{BundleFile, MANIFEST_FILE, Precision, hex};
 use astromech_schemas::{Manifest, Similarity};
 use astromech_towers::{Bundle, Towers, TowersConfig, TowersError, init_runtime, similarity};
 use astromech_trainer::checkpoint::{MODEL_FILE, load_model};
 use astromech_trainer::evaluate::{EvaluateOptions, TaskItems, evaluate};
+use astromech_trainer::inputs::normalise;
 use astromech_trainer::loss::token_wise;
 use astromech_trainer::nn::{Context, Precision as Compute};
 use astromech_trainer::release::{GOLDEN_FILE, ReleaseOptions};
-use astromech_trainer::train::{Recall, StopFlag, normalise, train};
+use astromech_trainer::stop::StopFlag;
+use astromech_trainer::train::{Recall, train};
 use safetensors::tensor::{SafeTensors, TensorView};
 use sha2::{Digest as _, Sha256};
 use tch::{Kind, Tensor};
+
+use crate::{one_run_at_a_time, release_support, synthetic};
 
 const TEXTS: [&str; 4] = ["红色在左上", "绿色在右下", "蓝", "黄色在右上红色在左下绿色在左上"];
 const PICTURES: [&str; 3] = ["0-0-0", "1-3-0", "3-1-1"];
@@ -53,9 +51,6 @@ fn trained() -> &'static Trained {
     });
     &TRAINED
 }
-
-/// LibTorch has one generator of random numbers a process.
-static ONE_RUN_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn start(bundle: &Path) -> Result<Towers, TowersError> {
     let config = TowersConfig { precision: Some(Precision::F32), ..TowersConfig::default() };
@@ -98,7 +93,7 @@ fn picture(trained: &Trained, id: &str) -> Vec<u8> {
 
 #[test]
 fn a_bundle_of_late_interaction_compares_as_the_loss_did_by_either_view() {
-    let _guard = ONE_RUN_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _guard = one_run_at_a_time();
     let trained = trained();
     let towers = start(&trained.bundle).unwrap();
     let manifest = towers.manifest();
@@ -131,7 +126,7 @@ fn a_bundle_of_late_interaction_compares_as_the_loss_did_by_either_view() {
 
 #[test]
 fn what_is_evaluated_is_late_interaction_as_it_was_validated_in_training() {
-    let _guard = ONE_RUN_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _guard = one_run_at_a_time();
     let trained = trained();
     let towers = start(&trained.bundle).unwrap();
     let items = TaskItems::load(trained.folder.path(), "train.shape.long").unwrap();
@@ -147,7 +142,7 @@ fn what_is_evaluated_is_late_interaction_as_it_was_validated_in_training() {
 
 #[test]
 fn golden_vectors_cover_the_tokens() {
-    let _guard = ONE_RUN_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _guard = one_run_at_a_time();
     let trained = trained();
     for name in ["image_tokens", "text_tokens"] {
         let folder = tempfile::tempdir().unwrap();
@@ -190,7 +185,7 @@ fn spoil(bundle: &Path, name: &str) {
 
 #[test]
 fn a_bundle_of_late_interaction_is_no_teacher_of_single_vectors() {
-    let _guard = ONE_RUN_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _guard = one_run_at_a_time();
     let trained = trained();
     let teacher = format!("distil.teacher={:?}", trained.bundle.display().to_string());
     let config = synthetic::config(trained.folder.path(), &trained.folder.path().join("student"), &[&teacher]);

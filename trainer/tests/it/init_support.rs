@@ -1,7 +1,5 @@
 //! Writes random weights in the formats that are imported.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;

@@ -1,10 +1,5 @@
 //! The five published tasks and a corpus's own, measured on a bundle through the towers.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
-mod release_support;
-mod synthetic;
-
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -12,7 +7,10 @@ use astromech_towers::{Bundle, Towers, TowersConfig, init_runtime};
 use astromech_trainer::checkpoint::MODEL_FILE;
 use astromech_trainer::corpus::{PairSource, PublishedSet, PublishedSource};
 use astromech_trainer::evaluate::{EvaluateError, EvaluateOptions, Report, TaskItems, evaluate, evaluate_matching};
-use astromech_trainer::train::{Recall, StopFlag, TrainConfig, train};
+use astromech_trainer::stop::StopFlag;
+use astromech_trainer::train::{Recall, TrainConfig, train};
+
+use crate::{one_run_at_a_time, release_support, synthetic};
 
 /// Records of the drawn corpus: id, text.
 fn records(corpus: &Path) -> Vec<(String, String)> {
@@ -158,6 +156,7 @@ fn a_bad_row_is_named_with_its_file_line_and_field() {
 
 #[test]
 fn a_published_retrieval_set_is_trained_on_and_a_matching_set_is_refused_there() {
+    let _guard = one_run_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     let (corpus, data) = (folder.path().join("corpus"), folder.path().join("zero"));
     synthetic::write_corpus(&corpus);
@@ -174,6 +173,7 @@ fn a_published_retrieval_set_is_trained_on_and_a_matching_set_is_refused_there()
 
 /// Trains a little on the drawn corpus and releases the model as a bundle.
 fn bundle(corpus: &Path, folder: &Path) -> (Bundle, Vec<Recall>) {
+    let _guard = one_run_at_a_time();
     let run = folder.join("run");
     let overrides = ["optim.steps=120", "loss.dropout=0.0", "optim.ema=0.5"];
     let outcome = train(&synthetic::config(corpus, &run, &overrides), false, &StopFlag::new()).unwrap();

@@ -1,7 +1,5 @@
 //! The presets of configs/models against the parameter counts of reference/r2d2.md §1.7.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::path::Path;
 
 use astromech_trainer::model::{ModelConfig, R2d2};

@@ -1,11 +1,5 @@
 //! The gate on small bundles of the drawn corpus: what passes, and what each threshold refuses.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
-#[allow(dead_code, reason = "the other tests' bundles have f32 alone")]
-mod release_support;
-mod synthetic;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,10 +8,14 @@ use astromech_schemas::Release;
 use astromech_schemas::manifest::Precision;
 use astromech_trainer::checkpoint::MODEL_FILE;
 use astromech_trainer::gate::{EXIT_BROKEN_INPUT, EXIT_REFUSED, GateConfig, Verdict, run};
-use astromech_trainer::train::{StopFlag, train};
+use astromech_trainer::stop::StopFlag;
+use astromech_trainer::train::train;
+
+use crate::{one_run_at_a_time, release_support, synthetic};
 
 /// A model of so many steps, as a bundle of those precisions.
 fn bundle(folder: &Path, name: &str, steps: &str, precisions: &[Precision]) -> PathBuf {
+    let _guard = one_run_at_a_time();
     let (corpus, run) = (folder.join("corpus"), folder.join(format!("run-{name}")));
     let overrides = [steps, "loss.dropout=0.0", "optim.ema=0.5", "eval.tasks=[]"];
     train(&synthetic::config(&corpus, &run, &overrides), false, &StopFlag::new()).unwrap();

@@ -1,24 +1,14 @@
 //! Whole training runs on a small drawn corpus.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
-mod synthetic;
-
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use astromech_trainer::checkpoint::{MODEL_FILE, STATE_FILE, load_model, read_state};
 use astromech_trainer::corpus::CorpusError;
-use astromech_trainer::train::{StopFlag, TrainConfig, TrainError, train};
+use astromech_trainer::stop::StopFlag;
+use astromech_trainer::train::{TrainConfig, TrainError, train};
 
-/// LibTorch has one generator of random numbers a process, and a run draws its dropout and negatives from it: two runs at once would not
-/// repeat.
-static ONE_RUN_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-fn one_run_at_a_time() -> MutexGuard<'static, ()> {
-    ONE_RUN_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use crate::{one_run_at_a_time, synthetic};
 
 /// Longest wait for a child process to reach a state.
 const DEADLINE: Duration = Duration::from_mins(2);

@@ -24,7 +24,6 @@ pub fn release_precisions(folder: &Path, checkpoint: &Path, out: &Path, name: &s
 }
 
 /// As [`release_bundle`], with options changed.
-#[allow(dead_code, reason = "not every test binary changes them")]
 pub fn release_with(folder: &Path, checkpoint: &Path, out: &Path, change: impl FnOnce(ReleaseOptions) -> ReleaseOptions) {
     let loaded = load_model(checkpoint).unwrap();
     let vocabulary = std::fs::read(folder.join("vocab.txt")).unwrap();

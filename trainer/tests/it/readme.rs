@@ -1,19 +1,13 @@
 //! Every command of README.md's "Train your own", run as it stands there, at tiny size: the files that it names are small ones here.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
-#[allow(dead_code, reason = "shared with init_import, which writes more formats")]
-mod init_support;
-#[allow(dead_code, reason = "the whole configuration is read by the command here")]
-mod synthetic;
-
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use crate::init_support::{Weights, put, write_container};
+use crate::{one_run_at_a_time, synthetic};
 use astromech_trainer::model::{ModelConfig, R2d2};
-use init_support::{Weights, put, write_container};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
@@ -47,6 +41,7 @@ fn write_parquet(path: &Path, rows: &[[String; 3]]) {
 
 /// The drawn corpus in the places and under the names that the section uses.
 fn lay_out(folder: &Path) {
+    let _guard = one_run_at_a_time();
     let at = |name: &str| folder.join(name);
     let drawn = at("drawn");
     synthetic::write_corpus(&drawn);

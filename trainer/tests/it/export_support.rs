@@ -1,7 +1,5 @@
 //! The parity pack: what the official class answered (../shared/parity).
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a failed unwrap is a failed test; a skipped test says why")]
-
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
