@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-#[path = "../../daemon/registry/tests/contract/mod.rs"]
+#[path = "../../../daemon/registry/tests/contract/mod.rs"]
 mod contract;
 
 use std::path::Path;
@@ -10,11 +10,11 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use self::contract::Place;
 use astromech_e2e::servers::S3Server;
 use astromech_e2e::wait::{block_on, wait_for};
 use astromech_e2e::world::{scratch, unique};
 use astromech_registry::{Registry, RegistryError, RegistryLimits, RegistryOptions, Trust};
-use contract::Place;
 
 /// A static is never dropped: the script's own watch ends the server with this process.
 static SERVER: LazyLock<S3Server> = LazyLock::new(|| S3Server::start(&scratch("s3")));
