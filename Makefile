@@ -13,7 +13,7 @@ CONFIG ?= configs/demo.toml
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-demo: ## index the demo pictures into the embedded engine and serve the search page (DEMO_ONCE=1: print the hits and end)
+demo: ## index the demo pictures into the embedded index and serve the search page (DEMO_ONCE=1: print the hits and end)
 	@$(BASE) step 'install ONNX Runtime' $(LOCAL)/install.sh build onnxruntime; \
 	$(ENV) step 'build the daemon' cargo build --locked; \
 	"$$CARGO_TARGET_DIR/debug/astromech" demo --config $(CONFIG) $(if $(DEMO_ONCE),--once)

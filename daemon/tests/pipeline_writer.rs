@@ -111,6 +111,7 @@ struct Rig {
 
 fn start(index: &Arc<Scripted>, batch_points_max: usize) -> Rig {
     let (readiness, halt) = (Arc::new(Readiness::new(&[Condition::Index])), Halt::default());
+    let metrics = Metrics::new();
     let writer = Writer {
         index: Arc::clone(index) as Arc<dyn Index>,
         limits: WriterLimits {
@@ -119,7 +120,9 @@ fn start(index: &Arc<Scripted>, batch_points_max: usize) -> Rig {
             in_flight_max: 2,
             backoff: BackoffLimits { min: Duration::from_millis(1), max: Duration::from_millis(4) },
         },
-        metrics: Arc::new(Metrics::new()),
+        metrics: metrics.of(),
+        stages: metrics.of(),
+        queues: metrics.of(),
         readiness: Arc::clone(&readiness),
         halt: halt.clone(),
     };

@@ -14,11 +14,11 @@ use super::backfill::{Filled, Filling};
 use super::catalog::{Backfill, Catalog};
 use super::ingest::Ingest;
 use super::serving::Serving;
-use super::throttle::{Pace, Throttle};
 use super::{generation_folder, group_name};
+use crate::assemble::TowerMetrics;
 use crate::config::{Config, EngineConfig, KafkaConfig, RolloutConfig};
 use crate::index::Index;
-use crate::pipeline::{BackoffLimits, Halt, KafkaOutlet};
+use crate::pipeline::{BackoffLimits, Halt, KafkaOutlet, Pace, Throttle};
 use crate::rescore::DiskTier;
 use crate::source::Drained;
 use crate::telemetry::{Metrics, Readiness};
@@ -159,7 +159,11 @@ impl Running {
     /// Says which provider, precision and vector space answer.
     pub(super) fn announce(&self, metrics: &Metrics) {
         let towers = &self.serving.towers;
-        metrics.set_provider(towers.provider_in_use(), towers.precision().as_str(), towers.fingerprint().as_str());
+        metrics.of::<TowerMetrics>().set_provider(
+            towers.provider_in_use(),
+            towers.precision().as_str(),
+            towers.fingerprint().as_str(),
+        );
     }
 
     /// How far it is filled from points; `None` where it is filled from the topics alone.

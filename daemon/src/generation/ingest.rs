@@ -10,11 +10,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::serving::Serving;
-use super::throttle::Throttle;
 use crate::assemble::warm_cache;
 use crate::config::{Config, KafkaConfig};
 use crate::media::Media;
-use crate::pipeline::{self, Halt, KafkaOutlet, PipelineParts, PoisonBreaker, Refiller, TopicRules};
+use crate::pipeline::{self, Halt, KafkaOutlet, PipelineParts, PoisonBreaker, Refiller, Throttle, TopicRules};
 use crate::source::{self, Drained, SourceDeps, SourceError};
 use crate::telemetry::{Condition, Metrics, Readiness};
 

@@ -19,6 +19,7 @@ mod group;
 mod heads;
 mod ingest;
 mod load;
+mod metrics;
 mod orders;
 mod point;
 mod roller;
@@ -26,7 +27,6 @@ mod serving;
 mod start;
 mod status;
 mod survey;
-mod throttle;
 mod traffic;
 mod verify;
 
@@ -35,11 +35,12 @@ use astromech_schemas::{Fingerprint, Kind};
 pub use catalog::{Backfill, Catalog, Cursor, Mark, Noted, Offsets, Stored};
 pub use command::{Generations, RollError};
 pub use ingest::{Ingest, Reading};
+pub use metrics::{GenerationMetrics, RolloutEnd};
 pub use serving::{Live, Serving};
 pub use start::{Asked, Rolling, StartParts, Started, generations};
 pub use status::{GenerationState, GenerationStatus, Refusal, Rollout};
 pub use survey::{Rollouts, look};
-pub use throttle::Throttle;
+pub use traffic::Requests;
 
 /// Real name of the collection of `kind` in the vector space `fingerprint`, for example `images-0a1b2c3d4e5f`.
 pub fn collection_name(kind: Kind, fingerprint: &Fingerprint) -> String {

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use crate::index::Index;
 use crate::rescore::{RescoreError, Rescorer};
+use crate::search::Searcher;
 
 /// Everything that answers a question, of one vector space. Whoever answers takes it once and keeps it to the end of the answer.
 pub struct Serving {
@@ -19,6 +20,11 @@ pub struct Serving {
 }
 
 impl Serving {
+    /// Search and embedding.
+    pub fn searcher(&self) -> Searcher {
+        Searcher::new(&self.towers, Arc::clone(&self.index), self.rescorer.clone())
+    }
+
     /// Re-scoring.
     ///
     /// # Errors

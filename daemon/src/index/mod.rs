@@ -32,6 +32,14 @@ pub const VECTOR_TEXT: &str = "text";
 /// Name of the vector of an item's picture.
 pub const VECTOR_IMAGE: &str = "image";
 
+/// Name of the vector that items of `kind` are compared by: articles by their text, all others by their picture.
+pub const fn compared_by(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Article => VECTOR_TEXT,
+        Kind::Image | Kind::Ad | Kind::Video => VECTOR_IMAGE,
+    }
+}
+
 /// One change of one item, embedded and ready to write.
 #[derive(Debug, Clone)]
 pub struct Change {

@@ -19,6 +19,7 @@ use tracing::{info, warn};
 
 use super::cache::StateKey;
 use super::entry::Entry;
+use super::metrics::RescoreMetrics;
 use crate::config::DiskConfig;
 use crate::telemetry::Metrics;
 
@@ -103,12 +104,12 @@ impl DiskTier {
     pub async fn open(config: &DiskConfig, metrics: &Metrics) -> Option<Arc<Self>> {
         match Self::try_open(&config.path, config.bytes_max).await {
             Ok(tier) => {
-                metrics.rescore.set_disk(true, config.bytes_max);
+                metrics.of::<RescoreMetrics>().set_disk(true, config.bytes_max);
                 info!(path = %config.path.display(), bytes_max = config.bytes_max, "the feature cache has a tier on disk");
                 Some(Arc::new(tier))
             }
             Err(problem) => {
-                metrics.rescore.set_disk(false, 0);
+                metrics.of::<RescoreMetrics>().set_disk(false, 0);
                 warn!(path = %config.path.display(), %problem, "the feature cache is in memory only: rescore.cache.disk_path");
                 None
             }
@@ -231,7 +232,7 @@ mod tests {
     fn cache(tier: &Arc<DiskTier>, letter: &str) -> StateCache {
         let config = CacheConfig { bytes_max: 0, states: StatesForm::F16, warm: false, disk: None };
         let fingerprint = Fingerprint::try_from(letter.repeat(64)).unwrap();
-        StateCache::new(fingerprint, &config, Some(Arc::clone(tier)), Arc::new(Metrics::new()))
+        StateCache::new(fingerprint, &config, Some(Arc::clone(tier)), Metrics::new().of())
     }
 
     fn encoded(number: f32, count: usize) -> EmbeddedStates<ImageStates> {

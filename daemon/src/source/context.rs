@@ -13,8 +13,9 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tracing::{debug, error, info, warn};
 
 use super::assignment::{Assignment, committable};
+use super::metrics::SourceMetrics;
 use super::partition::Partition;
-use crate::telemetry::{Condition, Metrics, Quiet, Readiness};
+use crate::telemetry::{Condition, Meter, Quiet, Readiness};
 
 /// Errors that librdkafka calls back with while brokers are down.
 static ERRORS: Quiet = Quiet::new();
@@ -25,7 +26,7 @@ static LINES: Quiet = Quiet::new();
 pub(super) struct Context {
     pub(super) assignment: Arc<Assignment>,
     pub(super) drain_timeout: Duration,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: Meter<SourceMetrics>,
     pub(super) readiness: Arc<Readiness>,
     /// What it says ready of.
     pub(super) condition: Condition,

@@ -2,22 +2,22 @@
 
 mod json;
 mod log;
-mod memory;
 mod metrics;
 mod otlp;
+mod process;
+mod queue;
 mod quiet;
 mod readiness;
-mod rescore;
 mod stage;
 pub(crate) mod trace;
 
 pub(crate) use quiet::Quiet;
 
 pub use log::{LogError, LogFormat, init_log};
-pub use memory::resident_bytes;
-pub use metrics::{METRICS_CONTENT_TYPE, Metrics};
-pub use otlp::Traces;
+pub(crate) use metrics::labels;
+pub use metrics::{Histograms, METRICS_CONTENT_TYPE, Meter, MetricSet, Metrics, Registrar, items, seconds};
+pub use otlp::{SpanMetrics, Traces};
+pub use process::{ProcessMetrics, resident_bytes};
+pub use queue::{Queue, QueueMetrics};
 pub use readiness::{Condition, Readiness};
-pub use rescore::{CacheTier, RescoreMetrics};
-pub use stage::{SpanOutcome, Stage};
-pub use trace::RecordSpan;
+pub use stage::{Stage, StageMetrics};

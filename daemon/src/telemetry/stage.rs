@@ -1,4 +1,11 @@
-//! The steps of the way of a record, and what becomes of spans, as metrics name them.
+//! The steps of the way of a record, and what each counts.
+
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+
+use super::metrics::{Histograms, MetricSet, Registrar, labels, seconds};
 
 /// A step of the way of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,24 +44,39 @@ impl Stage {
     }
 }
 
-/// What became of a span that is recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SpanOutcome {
-    /// It ended, and goes into the queue where there is room.
-    Ended,
-    /// The collector took it.
-    Exported,
-    /// The collector did not take it.
-    Failed,
+labels! {
+    StageLabel { stage: &'static str }
 }
 
-impl SpanOutcome {
-    /// The word in labels.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ended => "ended",
-            Self::Exported => "exported",
-            Self::Failed => "failed",
+/// What every stage counts alike.
+pub struct StageMetrics {
+    retries: Family<StageLabel, Counter>,
+    seconds: Histograms<StageLabel>,
+}
+
+impl MetricSet for StageMetrics {
+    fn register(r: &mut Registrar<'_>) -> Self {
+        let times = Histograms::new_with_constructor(seconds);
+        let metrics = Self {
+            retries: r.add("retries", "Attempts repeated after a fault that may pass"),
+            seconds: r.add_seconds("stage", "Time of one record or batch in a stage", times),
+        };
+        for stage in Stage::ALL {
+            let _ = metrics.retries.get_or_create(&StageLabel { stage: stage.as_str() });
+            let _ = metrics.seconds.get_or_create(&StageLabel { stage: stage.as_str() });
         }
+        metrics
+    }
+}
+
+impl StageMetrics {
+    /// One attempt of `stage` is repeated.
+    pub fn retry(&self, stage: Stage) {
+        self.retries.get_or_create(&StageLabel { stage: stage.as_str() }).inc();
+    }
+
+    /// `stage` took `time` for one record or batch.
+    pub fn took(&self, stage: Stage, time: Duration) {
+        self.seconds.get_or_create(&StageLabel { stage: stage.as_str() }).observe(time.as_secs_f64());
     }
 }

@@ -6,18 +6,13 @@ use std::str::FromStr as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use astromech_schemas::TraceContext;
-use astromech_schemas::trace::{HEADER_TRACEPARENT, HEADER_TRACESTATE};
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use uuid::Uuid;
 
-use crate::source::{Header, Record};
-
 /// Target of the spans of stages.
 pub(crate) const STAGE_TARGET: &str = "astromech::stage";
-/// Longest key that is logged, characters.
-const KEY_CHARS_MAX: usize = 64;
 
 static EXPORTING: AtomicBool = AtomicBool::new(false);
 
@@ -37,46 +32,9 @@ macro_rules! stage_span {
 }
 pub(crate) use stage_span;
 
-/// The span of one record from being read to its acknowledgement: its coordinates are in every line that is logged inside.
-#[derive(Debug, Clone)]
-pub struct RecordSpan {
-    span: Span,
-    context: Option<TraceContext>,
-}
-
-impl RecordSpan {
-    /// In the trace that `record` carries; without one it is in a trace of its own where spans are exported, else in none.
-    pub fn of(record: &Record) -> Self {
-        let key = record.key.as_deref().map(|key| String::from_utf8_lossy(key).chars().take(KEY_CHARS_MAX).collect::<String>());
-        // An error's level: a log that holds only errors must have the coordinates too.
-        let span = tracing::error_span!(
-            target: "astromech::record",
-            "record",
-            topic = &*record.topic,
-            partition = record.partition,
-            offset = record.offset,
-            key,
-            trace_id = tracing::field::Empty,
-            otel.kind = tracing::field::Empty,
-        );
-        let parent = parent_of(record);
-        let exported = adopt(&span, parent.as_ref(), "consumer");
-        let context = exported.or_else(|| parent.map(|parent| enter(Some(&parent))));
-        if let Some(context) = &context {
-            span.record("trace_id", context.trace_id());
-        }
-        Self { span, context }
-    }
-
-    /// The span itself.
-    pub const fn span(&self) -> &Span {
-        &self.span
-    }
-
-    /// Our span in the record's trace.
-    pub const fn context(&self) -> Option<&TraceContext> {
-        self.context.as_ref()
-    }
+/// The context of a record's `span`: in the trace of `parent`; without one in a trace of its own where spans are exported, else in none.
+pub(crate) fn enter_record(span: &Span, parent: Option<&TraceContext>) -> Option<TraceContext> {
+    adopt(span, parent, "consumer").or_else(|| parent.map(|parent| enter(Some(parent))))
 }
 
 /// The context of a request's `span`: in the trace of `parent`, else in a new one.
@@ -92,6 +50,7 @@ fn adopt(span: &Span, parent: Option<&TraceContext>, kind: &'static str) -> Opti
     span.record("otel.kind", kind);
     if let Some(parent) = parent {
         let context = opentelemetry::Context::new().with_remote_span_context(remote(parent));
+        // A parent can be set until the context is asked for once; so both are done here, before anything is logged in the span.
         // It is new and this is the first that is asked of it.
         span.set_parent(context).ok()?;
     }
@@ -125,17 +84,4 @@ fn enter(parent: Option<&TraceContext>) -> TraceContext {
 fn span_id() -> [u8; 8] {
     let (_, half) = Uuid::new_v4().as_u64_pair();
     half.to_be_bytes()
-}
-
-/// What `record` carries; `None` where it carries none.
-fn parent_of(record: &Record) -> Option<TraceContext> {
-    TraceContext::parse(record.header(HEADER_TRACEPARENT)?, record.header(HEADER_TRACESTATE))
-}
-
-/// The headers of a record that carries `context` on.
-pub(crate) fn headers(context: Option<&TraceContext>) -> Vec<Header> {
-    let Some(context) = context else { return Vec::new() };
-    let header = |name: &str, value: String| Header { name: name.to_owned(), value: Some(value.into_bytes()) };
-    let state = context.state().map(|state| header(HEADER_TRACESTATE, state.to_owned()));
-    std::iter::once(header(HEADER_TRACEPARENT, context.to_string())).chain(state).collect()
 }

@@ -25,7 +25,7 @@ async fn filled() -> Option<Server> {
     Some(server)
 }
 
-/// Cosine of one item's vectors from two batches: in int8 a vector depends a little on its batch mates (ARCHITECTURE, dynamic int8); that
+/// Cosine of one item's vectors from two batches: in int8 a vector depends a little on its batch mates (towers/src/golden.rs says why); that
 /// of two items is far below.
 const SAME: f32 = 0.998;
 

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use astromech::api::{AppState, Limits, MediaRoots, Tls, serve};
-use astromech::assemble::{api_access, api_tls, open_disk, start_rescorer};
+use astromech::api::{Access, AppState, Limits, MediaRoots, Tls, serve};
+use astromech::assemble::{open_disk, start_rescorer};
 use astromech::config::Config;
 use astromech::generation::{Live, Serving};
 use astromech::index::{Change, ChangeBody, Index, IndexOptions, Space, open};
@@ -106,7 +106,7 @@ impl Server {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config = config(folder.path(), settings);
         let rescorer = start_rescorer(&config, &towers, &index, open_disk(&config, &metrics).await, &metrics).unwrap();
-        let tls = api_tls(&config).unwrap();
+        let tls = Tls::of(&config).unwrap();
         let state = AppState {
             live: Arc::new(Live::new(Serving { towers: towers.clone(), index: Arc::clone(&index), rescorer: rescorer.clone() }))
                 .into(),
@@ -115,7 +115,7 @@ impl Server {
             readiness: Arc::clone(&readiness),
             media: MediaRoots { file_roots: vec![folder.path().join("root")], bytes_max: 100_000 },
             limits,
-            access: api_access(&config),
+            access: Access::of(&config),
             tls: tls.clone(),
             examples: vec!["红色的汽车".to_owned()],
         };

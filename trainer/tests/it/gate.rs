@@ -95,9 +95,9 @@ fn an_equal_bundle_passes_and_a_worse_a_larger_and_a_drifting_one_are_refused_by
     publish(folder, &good);
 }
 
-/// The README's way on: a key, a signed release in a folder, and a reader with the key's line.
+/// The way on of trainer/README.md: a key, a signed release in a folder, and a reader with the key's line.
 fn publish(folder: &Path, bundle: &Path) {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
     let commands = [
         "trainer keygen --out release.key",
         "trainer publish --bundle bundles/new --registry registry --key release.key --keep 5",
@@ -106,7 +106,7 @@ fn publish(folder: &Path, bundle: &Path) {
     std::fs::rename(bundle, folder.join("bundles/new")).unwrap();
     let mut said = Vec::new();
     for command in commands {
-        assert!(readme.lines().any(|line| line == command), "{command} is not in the README");
+        assert!(readme.lines().any(|line| line == command), "{command} is not in trainer/README.md");
         let arguments = command.split(' ').skip(1);
         let done = Command::new(env!("CARGO_BIN_EXE_trainer")).args(arguments).current_dir(folder).output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));

@@ -1,4 +1,4 @@
-//! Every command of README.md's "Train your own", run as it stands there, at tiny size: the files that it names are small ones here.
+//! Every command of trainer/README.md's "Train your own", run as it stands there, at tiny size: the files that it names are small ones here.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -15,7 +15,7 @@ use parquet::schema::parser::parse_message_type;
 
 /// Commands of the section's blocks that begin with `trainer`, lines joined.
 fn commands() -> Vec<String> {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
     let section = readme.split("\n## ").find(|section| section.starts_with("Train your own\n")).unwrap();
     let blocks = section.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap());
     let joined: String = blocks.collect::<String>().replace("\\\n", " ");

@@ -3,21 +3,20 @@
 use std::time::Duration;
 
 use astromech_schemas::rescore::{ProblemKind, Side};
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Registry, Unit};
 
-use super::metrics::SECONDS_BUCKETS;
+use crate::telemetry::{MetricSet, Registrar, labels, seconds};
 
 /// Outcome of a candidate that was scored; others have the words of [`ProblemKind`].
 const SCORED: &str = "scored";
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabel {
-    outcome: &'static str,
+labels! {
+    OutcomeLabel { outcome: &'static str }
+    LookLabel { side: &'static str, tier: &'static str }
+    TierLabel { tier: &'static str }
 }
 
 /// Where a state of the feature cache lies.
@@ -38,17 +37,6 @@ impl CacheTier {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LookLabel {
-    side: &'static str,
-    tier: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TierLabel {
-    tier: &'static str,
-}
-
 /// Counters of re-scoring.
 #[derive(Debug)]
 pub struct RescoreMetrics {
@@ -63,18 +51,20 @@ pub struct RescoreMetrics {
     cache_disk_up: Gauge,
 }
 
-impl RescoreMetrics {
-    pub(super) fn new() -> Self {
+impl MetricSet for RescoreMetrics {
+    fn register(r: &mut Registrar<'_>) -> Self {
+        let disk_up = "Whether the feature cache has its tier on disk; 0 where none is configured, or it can't be used";
+        let misses = "States that a tier of the feature cache did not have; the disk is asked after memory";
         let metrics = Self {
-            requests: Family::default(),
-            candidates: Family::default(),
-            seconds: Histogram::new(SECONDS_BUCKETS),
-            in_flight: Gauge::default(),
-            cache_hits: Family::default(),
-            cache_misses: Family::default(),
-            cache_items: Gauge::default(),
-            cache_bytes: Family::default(),
-            cache_disk_up: Gauge::default(),
+            requests: r.add("rescore_requests", "Re-scoring requests answered, and those refused"),
+            candidates: r.add("rescore_candidates", "Candidates scored, and those that were not by reason"),
+            seconds: r.add_seconds("rescore", "Time of one re-scoring request", seconds()),
+            in_flight: r.add("rescore_in_flight", "Re-scoring requests under way"),
+            cache_hits: r.add("rescore_cache_hits", "States found in a tier of the feature cache"),
+            cache_misses: r.add("rescore_cache_misses", misses),
+            cache_items: r.add("rescore_cache_items", "Items in the feature cache's memory"),
+            cache_bytes: r.add("rescore_cache_bytes", "Bytes of the feature cache: held in memory, taken of the disk"),
+            cache_disk_up: r.add("rescore_cache_disk_up", disk_up),
         };
         for tier in [CacheTier::Memory, CacheTier::Disk] {
             for side in Side::ALL {
@@ -88,28 +78,9 @@ impl RescoreMetrics {
         }
         metrics
     }
+}
 
-    pub(super) fn register(&self, r: &mut Registry) {
-        r.register("rescore_requests", "Re-scoring requests answered, and those refused", self.requests.clone());
-        r.register("rescore_candidates", "Candidates scored, and those that were not by reason", self.candidates.clone());
-        r.register_with_unit("rescore", "Time of one re-scoring request", Unit::Seconds, self.seconds.clone());
-        r.register("rescore_in_flight", "Re-scoring requests under way", self.in_flight.clone());
-        r.register("rescore_cache_hits", "States found in a tier of the feature cache", self.cache_hits.clone());
-        r.register(
-            "rescore_cache_misses",
-            "States that a tier of the feature cache did not have; the disk is asked after memory",
-            self.cache_misses.clone(),
-        );
-        r.register("rescore_cache_items", "Items in the feature cache's memory", self.cache_items.clone());
-        r.register(
-            "rescore_cache_bytes",
-            "Bytes of the feature cache: held in memory, taken of the disk",
-            self.cache_bytes.clone(),
-        );
-        let up = "Whether the feature cache has its tier on disk; 0 where none is configured, or it can't be used";
-        r.register("rescore_cache_disk_up", up, self.cache_disk_up.clone());
-    }
-
+impl RescoreMetrics {
     /// A request ended after `time`; `answered` or refused.
     pub fn answered(&self, answered: bool, time: Duration) {
         let outcome = if answered { "answered" } else { "refused" };

@@ -1,4 +1,4 @@
-//! The topic door of re-scoring: requests out of one topic, replies into another, with the bodies of `POST /v1/rescore`.
+//! Re-scoring requests out of one topic, replies into another, with the bodies of `POST /v1/rescore`.
 //!
 //! ```text
 //! request topic -> source, a consumer group of its own ─rescore.topics.requests_in_flight_max─> one task a request:
@@ -21,12 +21,12 @@ use astromech_schemas::rescore::{RescoreRequest, RescoreResponse};
 use tokio::task::JoinHandle;
 use tracing::{Instrument as _, debug};
 
-use crate::api::Problem;
 use crate::clock::unix_ms;
 use crate::config::RescoreTopics;
 use crate::generation::Live;
 use crate::index::IndexError;
 use crate::pipeline::{Backoff, BackoffLimits, Halt, KafkaOutlet, Left, Publisher};
+use crate::problem::Problem;
 use crate::rescore::RescoreError;
 use crate::source::{Delivery, Intake, Record, one_task_each};
 use crate::telemetry::trace::stage_span;
@@ -34,8 +34,8 @@ use crate::telemetry::{Metrics, Readiness};
 pub use reply::Reply;
 use reply::To;
 
-/// What the door is made of.
-pub struct DoorParts {
+/// What answers the requests, and where the replies go.
+pub struct RescoreTopicParts {
     /// The generation whose single tower scores.
     pub live: Arc<Live>,
     /// Where replies go.
@@ -50,23 +50,23 @@ pub struct DoorParts {
     pub backoff: BackoffLimits,
 }
 
-struct Door {
+struct RescoreTopic {
     live: Arc<Live>,
     outlet: Arc<KafkaOutlet>,
     publisher: Publisher,
     topics: RescoreTopics,
 }
 
-/// Starts the door. It ends when its [`Intake`] is dropped and every request under way has ended.
-pub fn start(topics: &RescoreTopics, bytes_in_flight_max: usize, parts: DoorParts) -> (Intake, JoinHandle<()>) {
-    let DoorParts { live, outlet, metrics, readiness, halt, backoff } = parts;
-    let publisher = Publisher { metrics, readiness, halt, backoff };
-    let door = Arc::new(Door { live, outlet, publisher, topics: topics.clone() });
+/// Starts answering. It ends when its [`Intake`] is dropped and every request under way has ended.
+pub fn start(topics: &RescoreTopics, bytes_in_flight_max: usize, parts: RescoreTopicParts) -> (Intake, JoinHandle<()>) {
+    let RescoreTopicParts { live, outlet, metrics, readiness, halt, backoff } = parts;
+    let publisher = Publisher { stages: metrics.of(), readiness, halt, backoff };
+    let answering = Arc::new(RescoreTopic { live, outlet, publisher, topics: topics.clone() });
     let (intake, deliveries) = Intake::new(topics.requests_in_flight_max, bytes_in_flight_max);
-    (intake, tokio::spawn(one_task_each(deliveries, move |delivery| Arc::clone(&door).run(delivery))))
+    (intake, tokio::spawn(one_task_each(deliveries, move |delivery| Arc::clone(&answering).run(delivery))))
 }
 
-impl Door {
+impl RescoreTopic {
     /// Answers one request. Left unfinished where its partition is taken away or the daemon stops: it is read again.
     async fn run(self: Arc<Self>, delivery: Delivery) {
         let running = async {
@@ -113,7 +113,7 @@ impl Door {
         let value = record.value.as_deref().unwrap_or_default();
         let request: RescoreRequest = from_json(value)?;
         let serving = self.live.serving();
-        // A daemon whose re-scoring is off opens no door.
+        // A daemon whose re-scoring is off reads no topic.
         let rescorer = serving.rescorer()?;
         let time = rescorer.deadline_of(&request)?;
         let Some(left) = time.checked_sub(age).filter(|left| !left.is_zero()) else {

@@ -1,4 +1,4 @@
-//! Preparing: decode and squash a picture, tokenise a text. Bound to cores, so it runs on blocking threads, at most one a core.
+//! Decode and squash a picture, tokenise a text: bound to cores, so it runs on blocking threads, at most one a core.
 
 use std::sync::Arc;
 

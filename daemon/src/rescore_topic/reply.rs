@@ -5,10 +5,9 @@ use astromech_schemas::rescore::RescoreResponse;
 use astromech_schemas::rescore_topic::{HEADER_CONTENT_TYPE, HEADER_REPLY_TO, HEADER_REQUEST, HEADER_STATUS, HEADERS_CARRIED};
 use serde::Serialize;
 
-use crate::api::Problem;
 use crate::config::RescoreTopics;
-use crate::source::{Header, Record};
-use crate::telemetry::trace;
+use crate::problem::Problem;
+use crate::source::{Header, Record, trace_headers};
 
 /// What a reply answers.
 #[derive(Clone, Copy)]
@@ -72,13 +71,13 @@ fn headers(to: To<'_>, status: u16, content_type: &str) -> Vec<Header> {
     let request = format!("{}-{}-{}", record.topic, record.partition, record.offset);
     let own = [(HEADER_STATUS, status.to_string()), (HEADER_CONTENT_TYPE, content_type.to_owned()), (HEADER_REQUEST, request)];
     let own = own.map(|(name, value)| Header { name: name.to_owned(), value: Some(value.into_bytes()) });
-    carried.chain(trace::headers(context)).chain(own).collect()
+    carried.chain(trace_headers(context)).chain(own).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::RecordSpan;
+    use crate::source::RecordSpan;
 
     fn record(headers: &[(&str, &str)]) -> Record {
         let header = |(name, value): &(&str, &str)| Header { name: (*name).to_owned(), value: Some(value.as_bytes().to_vec()) };
