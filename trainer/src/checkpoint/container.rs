@@ -1,4 +1,4 @@
-//! The official `.pth` container: a zip with a pickle and one entry a storage (reference/r2d2.md §5.2).
+//! The official `.pth` container: a zip with a pickle and one entry a storage (docs/R2D2.md §5.2).
 
 use std::fs::File;
 use std::io::{BufReader, Read};

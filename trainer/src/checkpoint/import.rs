@@ -8,7 +8,7 @@ use super::source::Source;
 use crate::model::{ModelConfig, R2d2};
 
 /// Loads official weights, from a `.pth` container or from safetensors, into a model of the given sizes. Tensors of any float type become
-/// f32. Keys beyond the model's are reported and ignored (r2d2.md §5.2); missing or mis-shaped ones are an error that lists them all.
+/// f32. Keys beyond the model's are reported and ignored (docs/R2D2.md §5.2); missing or mis-shaped ones are an error that lists them all.
 ///
 /// # Errors
 /// Missing or mis-shaped keys, a damaged or foreign file, or sizes that are no model.

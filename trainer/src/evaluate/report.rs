@@ -85,7 +85,7 @@ pub struct MatchReport {
     pub pictures: usize,
     /// By the cosine of the dual tower alone.
     pub cosine: Classification,
-    /// By the match probability of the single tower, without the cosine (r2d2.md §4.2); none when it was left out.
+    /// By the match probability of the single tower, without the cosine (docs/R2D2.md §4.2); none when it was left out.
     pub matched: Option<Classification>,
     /// Rows left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -24,7 +24,7 @@ use crate::model::ModelConfig;
 pub const OPSET_DEFAULT: u32 = 23;
 /// Opset for older runtimes: attention as products and a softmax.
 pub const OPSET_COMPATIBLE: u32 = 20;
-/// Longest text of the official model (r2d2.md §1.3).
+/// Longest text of the official model (docs/R2D2.md §1.3).
 pub const MAX_TOKENS_DEFAULT: usize = 64;
 
 /// A tower.

@@ -193,7 +193,7 @@ fn values_of(tensor: &Tensor) -> Result<Vec<f32>, ExportError> {
     Vec::try_from(flat).map_err(|error: TchError| ExportError::Checkpoint(error.to_string()))
 }
 
-/// Pictures as [N, 3, H, W], normalised (r2d2.md §3.4).
+/// Pictures as [N, 3, H, W], normalised (docs/R2D2.md §3.4).
 fn normalised(images: &[PreparedImage]) -> Tensor {
     let side = images.first().map_or(0, |image| i64::from(image.size()));
     let bytes: Vec<u8> = images.iter().flat_map(|image| image.pixels().iter().copied()).collect();

@@ -13,7 +13,7 @@ pub struct WeightTensor {
     pub values: Vec<f32>,
 }
 
-/// Official key (r2d2.md §5.3) → weight.
+/// Official key (docs/R2D2.md §5.3) → weight.
 #[derive(Debug, Clone, Default)]
 pub struct WeightMap(BTreeMap<String, WeightTensor>);
 

@@ -1,7 +1,7 @@
 //! Gradient caching (Gao et al. 2021, GradCache): the contrastive loss over a large batch whose towers run on small parts of it.
 //!
 //! Embeddings of the whole batch are made without a graph, the loss over all of them gives each embedding's gradient, and every part is
-//! encoded once more with a graph that this gradient is sent through: the exact gradient of the whole batch (r2d2.md §2.1 says why one
+//! encoded once more with a graph that this gradient is sent through: the exact gradient of the whole batch (docs/R2D2.md §2.1 says why one
 //! device with batch N equals N spread over ranks), with one part's activations in memory. It takes one forward pass more.
 //!
 //! It is also the seam for several devices: ranks would all-gather embeddings (and the queue's new rows) before

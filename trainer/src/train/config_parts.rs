@@ -12,12 +12,12 @@ pub enum ScheduleKind {
     #[default]
     Cosine,
     /// Cosine that changes between epochs only, lr_e = ½·lr·(1 + cos(π·e/E)). In the first epoch, and in every step below
-    /// `optim.warmup_steps`, a linear warm-up from `warmup_from`·lr takes its place, capped at the peak (r2d2.md §3.1).
+    /// `optim.warmup_steps`, a linear warm-up from `warmup_from`·lr takes its place, capped at the peak (docs/R2D2.md §3.1).
     CosinePerEpoch {
         /// Learning rate of the first step, as a fraction of the peak.
         warmup_from: f64,
     },
-    /// Rises linearly from `low`·lr to lr in `up_steps`, falls back in as many, and repeats (r2d2.md §3.2).
+    /// Rises linearly from `low`·lr to lr in `up_steps`, falls back in as many, and repeats (docs/R2D2.md §3.2).
     Triangular {
         /// Steps from the low to the peak.
         up_steps: u64,

@@ -1,4 +1,4 @@
-//! Fine-tuning for matching (r2d2.md §2.6, §3.2): labelled pairs through both towers and both cross encoders.
+//! Fine-tuning for matching (docs/R2D2.md §2.6, §3.2): labelled pairs through both towers and both cross encoders.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;

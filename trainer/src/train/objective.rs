@@ -94,7 +94,7 @@ pub struct Guide<'a> {
     pub teacher: Option<&'a Weights>,
     /// Features of recent steps.
     pub queue: Option<&'a mut FeatureQueue>,
-    /// Part of the targets that comes from the momentum towers (α of r2d2.md §2.4).
+    /// Part of the targets that comes from the momentum towers (α of docs/R2D2.md §2.4).
     pub alpha: f64,
     /// What a teacher says of the batch.
     pub lesson: Option<&'a Lesson<'a>>,
@@ -224,7 +224,7 @@ impl Objective<'_> {
         })
     }
 
-    /// GCPR over the batch and the queue (r2d2.md §2.1, §2.4), and FgD (§2.5) where the text is masked and the momentum towers saw it
+    /// GCPR over the batch and the queue (docs/R2D2.md §2.1, §2.4), and FgD (§2.5) where the text is masked and the momentum towers saw it
     /// whole; afterwards the batch's features join the queue.
     pub(super) fn contrastive(
         &self,

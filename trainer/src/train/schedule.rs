@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn retrieval_fine_tuning_has_the_rates_of_its_recipe() {
-        // 1e-6 → 1e-5 over 500 steps, then ½·1e-5·(1 + cos(π e/10)) (r2d2.md §3.1); 600 steps an epoch.
+        // 1e-6 → 1e-5 over 500 steps, then ½·1e-5·(1 + cos(π e/10)) (docs/R2D2.md §3.1); 600 steps an epoch.
         let kind = ScheduleKind::CosinePerEpoch { warmup_from: 0.1 };
         let schedule =
             Schedule { kind, lr: 1e-5, lr_end: 0.0, warmup_steps: 500, steps: 6000, steps_per_epoch: 600, max_seconds: 0 };
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn matching_fine_tuning_has_the_rates_of_its_recipe() {
-        // 1.5e-7 → 3e-6 in 3,125 steps, back in as many, repeating (r2d2.md §3.2).
+        // 1.5e-7 → 3e-6 in 3,125 steps, back in as many, repeating (docs/R2D2.md §3.2).
         let kind = ScheduleKind::Triangular { up_steps: 3125, low: 0.05 };
         let schedule = Schedule { kind, lr: 3e-6, ..schedule(kind, 20_000, 625) };
         let expected = [

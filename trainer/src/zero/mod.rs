@@ -1,4 +1,4 @@
-//! Zero's data (r2d2.md §6.1): records out of shards of any number, as a stream that training can be fed from, and the pipeline that
+//! Zero's data (docs/R2D2.md §6.1): records out of shards of any number, as a stream that training can be fed from, and the pipeline that
 //! makes such records of a click log.
 
 pub mod clicks;

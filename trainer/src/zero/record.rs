@@ -36,7 +36,7 @@ pub enum ImageSource {
     None,
 }
 
-/// A picture with its texts. Zero gives each picture three: query, title, content (r2d2.md §6.1).
+/// A picture with its texts. Zero gives each picture three: query, title, content (docs/R2D2.md §6.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ZeroRecord {
     /// Id; the place in the shard where the shard has none.

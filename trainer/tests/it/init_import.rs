@@ -374,7 +374,7 @@ fn every_value_of_an_official_prd2_is_in_its_place_and_its_single_tower_starts_a
 
 #[test]
 fn the_presets_have_as_many_tensors_as_the_official_checkpoints() {
-    // r2d2.md §5.3, without the 4, 4 and 2 buffers of position ids.
+    // docs/R2D2.md §5.3, without the 4, 4 and 2 buffers of position ids.
     let presets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/models");
     let keys = |name: &str| R2d2::keys(&ModelConfig::read(&presets.join(name)).unwrap()).unwrap();
     let (base, large) = (keys("base.toml"), keys("large.toml"));

@@ -1,4 +1,4 @@
-//! The presets of configs/models against the parameter counts of reference/r2d2.md §1.7.
+//! The presets of configs/models against the parameter counts of docs/R2D2.md §1.7.
 
 use std::path::Path;
 

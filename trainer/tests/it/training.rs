@@ -143,7 +143,7 @@ fn kill_9_while_checkpoints_are_written_leaves_a_loadable_one_that_goes_on() {
     }
 }
 
-/// Every term of the objective at once (r2d2.md §2.6).
+/// Every term of the objective at once (docs/R2D2.md §2.6).
 const WHOLE: [&str; 9] = [
     "model.mlm_head=true",
     "loss.momentum=true",
