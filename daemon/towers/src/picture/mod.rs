@@ -117,7 +117,7 @@ thread_local! {
 }
 
 /// Decodes JPEG, PNG, WebP, GIF (first frame) or BMP to RGB as Pillow's `Image.open(..).convert("RGB")` does: alpha is dropped, not
-/// blended; EXIF orientation is not applied (r2d2.md §3.4).
+/// blended; EXIF orientation is not applied (docs/R2D2.md §3.4).
 ///
 /// # Errors
 /// The bytes are no picture, damaged, or beyond a limit; limits are checked on the header before any pixel is decoded.
@@ -147,7 +147,7 @@ pub fn decode_and_squash(bytes: &[u8], size: u32, limits: &ImageLimits) -> Resul
 }
 
 /// Resizes a picture to `size` x `size` whatever its shape, with Pillow's antialiased bicubic (a = -0.5) and its 8-bit result
-/// within 1 (r2d2.md §3.4).
+/// within 1 (docs/R2D2.md §3.4).
 ///
 /// # Panics
 /// `picture.pixels` is shorter than its width and height say.
