@@ -16,7 +16,7 @@ use crate::index::qdrant::QdrantOptions;
 use crate::index::{self, Index, IndexError, IndexOptions, Space};
 use crate::media::Media;
 use crate::rescore::{DiskTier, RescoreParts, Rescorer, StateCache};
-use crate::telemetry::Metrics;
+use crate::vitals::Metrics;
 
 /// How the names of a bundle's cross graphs begin.
 const CROSS_PREFIX: &str = "cross.";

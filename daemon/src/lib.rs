@@ -21,3 +21,5 @@ pub mod rescore_topic;
 pub mod search;
 pub mod source;
 pub mod telemetry;
+
+pub use astromech_vitals as vitals;

@@ -84,8 +84,7 @@ settings! {
         /// Folder for states on disk, of one process alone; they outlive a restart. Empty keeps them in memory only, as does a disk
         /// without the room.
         disk_path: Option<PathBuf> = "" => path_or_none();
-        /// Bytes taken of the disk, all at the start, in blocks of 4 MiB; the oldest block falls out. Memory holds 300 bytes more for
-        /// each 64 KiB or so there.
+        /// Bytes taken of the disk, all at the start; when they are used up the oldest entries fall out.
         disk_bytes_max: u64 = 1073741824 => int(64 * MIB, 16 * 1024 * GIB);
     }
 

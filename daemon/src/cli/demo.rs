@@ -30,7 +30,7 @@ use crate::generation::{Live, Serving};
 use crate::index::Index;
 use crate::rescore::Rescorer;
 use crate::search::Searcher;
-use crate::telemetry::{Condition, Metrics, Readiness};
+use crate::vitals::{Condition, Metrics, Readiness};
 
 /// Queries that are printed and that the page proposes.
 const EXAMPLES: [&str; 8] =

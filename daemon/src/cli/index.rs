@@ -30,7 +30,7 @@ use crate::pipeline::{self, Halt, Outlet, PipelineParts, PublishError, TopicRule
 use crate::prepare::Fault;
 use crate::rescore::StateCache;
 use crate::source::{Intake, Partition, Record, RecordSpan};
-use crate::telemetry::{Condition, Metrics, Readiness};
+use crate::vitals::{Condition, Metrics, Readiness};
 
 /// Longest line, bytes: the largest inline picture in base64 with room for text.
 const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;

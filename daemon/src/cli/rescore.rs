@@ -16,7 +16,7 @@ use super::{ConfigArg, output};
 use crate::assemble::{open_disk, open_index, start_rescorer, start_towers};
 use crate::config::Config;
 use crate::failure::{Usage, hinted};
-use crate::telemetry::Metrics;
+use crate::vitals::Metrics;
 
 #[derive(Debug, Args)]
 pub(super) struct RescoreArgs {

@@ -22,7 +22,8 @@ use crate::index::IndexError;
 use crate::pipeline::{Backoff, BackoffLimits, Halt, KafkaOutlet, SchemaRegistry};
 use crate::rescore_topic::{self, RescoreTopicParts};
 use crate::source::{self, Drained, SourceDeps};
-use crate::telemetry::{Condition, Meter, Metrics, Queue, QueueMetrics, Readiness, Traces};
+use crate::telemetry::Traces;
+use crate::vitals::{Condition, Meter, Metrics, Queue, QueueMetrics, Readiness};
 
 /// How often the index is asked for its health and its number of points.
 const INDEX_CHECK: Duration = Duration::from_secs(10);

@@ -15,7 +15,7 @@ use crate::assemble::{open_disk, open_index, start_rescorer, start_towers};
 use crate::config::Config;
 use crate::failure::{Usage, hinted};
 use crate::search::{SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX, SEARCH_RESCORE_MAX, SearchQuery, Searcher};
-use crate::telemetry::Metrics;
+use crate::vitals::Metrics;
 
 #[derive(Debug, Args)]
 pub(super) struct SearchArgs {

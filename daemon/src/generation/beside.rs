@@ -21,7 +21,7 @@ use crate::index::Index;
 use crate::pipeline::{BackoffLimits, Halt, KafkaOutlet, Pace, Throttle};
 use crate::rescore::DiskTier;
 use crate::source::Drained;
-use crate::telemetry::{Metrics, Readiness};
+use crate::vitals::{Metrics, Readiness};
 
 /// What every generation of a daemon shares.
 #[derive(Clone)]

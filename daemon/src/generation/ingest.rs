@@ -15,7 +15,7 @@ use crate::config::{Config, KafkaConfig};
 use crate::media::Media;
 use crate::pipeline::{self, Halt, KafkaOutlet, PipelineParts, PoisonBreaker, Refiller, Throttle, TopicRules};
 use crate::source::{self, Drained, SourceDeps, SourceError};
-use crate::telemetry::{Condition, Metrics, Readiness};
+use crate::vitals::{Condition, Metrics, Readiness};
 
 /// Longest wait at the end for what ends by itself once its input has ended.
 const END_TIMEOUT: Duration = Duration::from_secs(10);

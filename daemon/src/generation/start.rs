@@ -21,7 +21,7 @@ use crate::failure::hinted;
 use crate::index::{self, IndexError};
 use crate::pipeline::KafkaOutlet;
 use crate::source::Drained;
-use crate::telemetry::{Metrics, Readiness};
+use crate::vitals::{Metrics, Readiness};
 
 /// The live generation's bundle, before anything of it runs.
 pub struct Started {

@@ -58,7 +58,7 @@ use crate::media::Media;
 use crate::prepare::Preparer;
 use crate::rescore::StateCache;
 use crate::source::{Intake, one_task_each};
-use crate::telemetry::{Metrics, Readiness};
+use crate::vitals::{Metrics, Readiness};
 
 /// What the pipeline is made of.
 pub struct PipelineParts {

@@ -13,10 +13,10 @@ use super::metrics::PipelineMetrics;
 use super::write::{WriteReply, WriteRequest};
 use crate::index::{Change, Index, IndexError};
 use crate::source::FenceGuard;
-use crate::telemetry::{Condition, Meter, Queue, QueueMetrics, Quiet, Readiness, Stage, StageMetrics};
+use crate::vitals::{Condition, Meter, Queue, QueueMetrics, Readiness, Stage, StageMetrics, WarnLimiter};
 
 /// Writes that failed while the index is down.
-static UNWRITTEN: Quiet = Quiet::new();
+static UNWRITTEN: WarnLimiter = WarnLimiter::new();
 
 /// Limits of the writer.
 #[derive(Debug, Clone, Copy)]

@@ -24,11 +24,7 @@ use crate::model::ModelConfig;
 pub const OPSET_DEFAULT: u32 = 23;
 /// Opset for older runtimes: attention as products and a softmax.
 pub const OPSET_COMPATIBLE: u32 = 20;
-/// CLIP's mean of each channel (r2d2.md §3.4).
-pub const PIXEL_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-/// CLIP's standard deviation of each channel (r2d2.md §3.4).
-pub const PIXEL_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
-/// Longest text of the official model (r2d2.md §1.3).
+/// Longest text of the official model (docs/R2D2.md §1.3).
 pub const MAX_TOKENS_DEFAULT: usize = 64;
 
 /// A tower.

@@ -22,11 +22,11 @@ settings! {
         cross: CrossConfig;
         /// Width of the common embedding.
         embed: i64 = (required 128) => int(1, SIZE_MAX);
-        /// Rows of the word table; the default is the BERT vocabulary of chinese-roberta-wwm-ext (r2d2.md §1.3).
+        /// Rows of the word table; the default is the BERT vocabulary of chinese-roberta-wwm-ext (docs/R2D2.md §1.3).
         vocab: i64 = 21128 => int(1, SIZE_MAX);
         /// Rows of the position table: the longest text.
         positions: i64 = 512 => int(1, SIZE_MAX);
-        /// Declare the weights that the official checkpoint holds but no forward pass reads (r2d2.md §1.2, §1.4): true for parity with
+        /// Declare the weights that the official checkpoint holds but no forward pass reads (docs/R2D2.md §1.2, §1.4): true for parity with
         /// it, false for models trained from scratch.
         dead_weights: bool = true => flag();
         /// Declare the head of masked language modelling, which only training reads. The official checkpoint's has no known key; ours is

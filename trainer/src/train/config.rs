@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use astromech_settings::kinds::{above_zero, array, choice, flag, float, int, list, path, text};
 use astromech_settings::{Context, Document, Fault, SettingError, SettingErrors, Tree, Value as _, defaults, in_order, settings};
 
-use super::matching::MatchingConfig;
-use super::schedule::ScheduleKind;
+use super::config_parts::{MatchingConfig, ScheduleKind};
 use crate::corpus::augment::AugmentConfig;
 use crate::corpus::{PublishedSet, TextKindWeights};
 use crate::distil::DistilConfig;
@@ -125,7 +124,7 @@ settings! {
         /// The columns and the queue hold the features of the momentum towers (the moving average of the weights, `optim.ema`), at the
         /// cost of one more forward pass; else the towers' own.
         momentum: bool = false => flag();
-        /// With `momentum`, whose features the batch's own columns are: true takes the momentum towers' (BriVL, ALBEF, r2d2.md §2.4), so
+        /// With `momentum`, whose features the batch's own columns are: true takes the momentum towers' (BriVL, ALBEF, docs/R2D2.md §2.4), so
         /// that gradient reaches the row's side of a similarity only; false takes the towers' own with gradient on both sides, as GCPR
         /// does in the official fine-tuning (§2.1), and leaves the momentum towers the queue and the targets. Our choice for R2D2 is
         /// false: with true it learns at half of CLIP's pace (trainer/results).
@@ -153,7 +152,7 @@ settings! {
         /// First progress (0..1) with the matching loss; both conditions must hold.
         itm_start_progress: f64 = 0.0 => float(0.0, NO_END);
         /// Weight of masked language modelling, computed where the matching loss is, by the same pass over the masked text (enhanced
-        /// training, r2d2.md §2.3); 0 switches it off. Needs `model.mlm_head`.
+        /// training, docs/R2D2.md §2.3); 0 switches it off. Needs `model.mlm_head`.
         mlm_weight: f64 = 0.0 => float(0.0, NO_END);
         /// Part of the tokens that is hidden (BERT, ALBEF: 0.15).
         mlm_probability: f64 = 0.15 => float(0.0, 1.0);
@@ -187,7 +186,7 @@ settings! {
         muon_lr_scale: f64 = 0.0 => float(0.0, NO_END);
         /// Momentum of Muon.
         muon_momentum: f64 = 0.95 => float(0.0, 1.0);
-        /// Decay biases, LayerNorm weights and the temperature too (the official recipe does, r2d2.md §3.1).
+        /// Decay biases, LayerNorm weights and the temperature too (the official recipe does, docs/R2D2.md §3.1).
         decay_vectors: bool = false => flag();
         /// First and second moment.
         betas: [f64; 2] = [0.9, 0.98] => array(float(0.0, 1.0));

@@ -158,7 +158,7 @@ mod tests {
         let text = MODEL.replace("heads = 3", "heads = 4").replace("layers = 0", "layers = 1") + rest;
         let kind = |given: &str| read(&text, &[given]).map(|config| config.optim.schedule);
         let per_epoch = kind("optim.schedule={ kind = \"cosine_per_epoch\", warmup_from = 0.1 }").unwrap();
-        assert_eq!(per_epoch, super::super::schedule::ScheduleKind::CosinePerEpoch { warmup_from: 0.1 });
+        assert_eq!(per_epoch, super::super::config_parts::ScheduleKind::CosinePerEpoch { warmup_from: 0.1 });
         let low = kind("optim.schedule={ kind = \"cosine\", low = 0.1 }").unwrap_err();
         assert_eq!(low, ["--set: optim.schedule.low: not of this kind of schedule; fix: take it out, or choose another kind"]);
     }

@@ -1,99 +1,7 @@
 //! Learning rate over the run, and the part of the distilled targets.
 
-use astromech_settings::kinds::{choice, float, int};
-use astromech_settings::{At, Entry, Part, Section, SectionAt, SettingError, Table, Value as _, settings};
-
 use super::config::{LossConfig, OptimConfig};
-
-/// Shape of the learning rate.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub enum ScheduleKind {
-    /// Linear warm-up from 0, then cosine over progress.
-    #[default]
-    Cosine,
-    /// Cosine that changes between epochs only, lr_e = ½·lr·(1 + cos(π·e/E)). In the first epoch, and in every step below
-    /// `optim.warmup_steps`, a linear warm-up from `warmup_from`·lr takes its place, capped at the peak (r2d2.md §3.1).
-    CosinePerEpoch {
-        /// Learning rate of the first step, as a fraction of the peak.
-        warmup_from: f64,
-    },
-    /// Rises linearly from `low`·lr to lr in `up_steps`, falls back in as many, and repeats (r2d2.md §3.2).
-    Triangular {
-        /// Steps from the low to the peak.
-        up_steps: u64,
-        /// The low as a fraction of the peak.
-        low: f64,
-    },
-}
-
-/// Its name.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Shape {
-    /// [`ScheduleKind::Cosine`].
-    Cosine,
-    /// [`ScheduleKind::CosinePerEpoch`].
-    CosinePerEpoch,
-    /// [`ScheduleKind::Triangular`].
-    Triangular,
-}
-
-const SHAPES: &[(&str, Shape)] =
-    &[("cosine", Shape::Cosine), ("cosine_per_epoch", Shape::CosinePerEpoch), ("triangular", Shape::Triangular)];
-
-settings! {
-    /// A shape as it is written: `{ kind = "…", … }` with what that kind takes.
-    #[derive(Debug, Clone, PartialEq)]
-    pub struct ScheduleSection {
-        /// Which.
-        kind: Shape = "cosine" => choice(SHAPES);
-        /// Of cosine_per_epoch: learning rate of the first step, as a fraction of the peak.
-        warmup_from: Option<f64> = optional => float(0.0, 1.0).or_none();
-        /// Of triangular: steps from the low to the peak.
-        up_steps: Option<u64> = optional => int(1, u64::MAX).or_none();
-        /// Of triangular: the low as a fraction of the peak.
-        low: Option<f64> = optional => float(0.0, 1.0).or_none();
-    }
-}
-
-type Places = SectionAt<<ScheduleSection as Section>::Places>;
-
-impl Part for ScheduleKind {
-    type Place = Places;
-
-    fn entry(name: &'static str, doc: &'static str) -> Entry {
-        ScheduleSection::entry(name, doc)
-    }
-
-    fn read_part(name: &'static str, table: &mut Table<'_>) -> (Self, Places) {
-        let (section, at) = ScheduleSection::read_part(name, table);
-        let mut errors = Vec::new();
-        let kind = section.kind(&at, &mut errors);
-        errors.into_iter().for_each(|error| table.report(error));
-        (kind, at)
-    }
-}
-
-impl ScheduleSection {
-    fn kind(&self, at: &Places, errors: &mut Vec<SettingError>) -> ScheduleKind {
-        let mut keep = |wanted: bool, given: bool, at: &At, example: &str| match (wanted, given) {
-            // A value that is written but wrong is reported already.
-            (true, false) if !at.is_given() => {
-                errors.push(at.error("missing for this kind of schedule", format!("write {example}")))
-            }
-            (false, true) => errors.push(at.error("not of this kind of schedule", "take it out, or choose another kind")),
-            _ => {}
-        };
-        let (per_epoch, triangular) = (self.kind == Shape::CosinePerEpoch, self.kind == Shape::Triangular);
-        keep(per_epoch, self.warmup_from.is_some(), &at.warmup_from, "warmup_from = 0.1");
-        keep(triangular, self.up_steps.is_some(), &at.up_steps, "up_steps = 1000");
-        keep(triangular, self.low.is_some(), &at.low, "low = 0.05");
-        match self.kind {
-            Shape::Cosine => ScheduleKind::Cosine,
-            Shape::CosinePerEpoch => ScheduleKind::CosinePerEpoch { warmup_from: self.warmup_from.unwrap_or(0.0) },
-            Shape::Triangular => ScheduleKind::Triangular { up_steps: self.up_steps.unwrap_or(1), low: self.low.unwrap_or(0.0) },
-        }
-    }
-}
+use super::config_parts::ScheduleKind;
 
 /// The learning rate of every step of a run.
 #[derive(Debug, Clone, Copy)]
@@ -222,7 +130,7 @@ mod tests {
 
     #[test]
     fn retrieval_fine_tuning_has_the_rates_of_its_recipe() {
-        // 1e-6 → 1e-5 over 500 steps, then ½·1e-5·(1 + cos(π e/10)) (r2d2.md §3.1); 600 steps an epoch.
+        // 1e-6 → 1e-5 over 500 steps, then ½·1e-5·(1 + cos(π e/10)) (docs/R2D2.md §3.1); 600 steps an epoch.
         let kind = ScheduleKind::CosinePerEpoch { warmup_from: 0.1 };
         let schedule =
             Schedule { kind, lr: 1e-5, lr_end: 0.0, warmup_steps: 500, steps: 6000, steps_per_epoch: 600, max_seconds: 0 };
@@ -247,7 +155,7 @@ mod tests {
 
     #[test]
     fn matching_fine_tuning_has_the_rates_of_its_recipe() {
-        // 1.5e-7 → 3e-6 in 3,125 steps, back in as many, repeating (r2d2.md §3.2).
+        // 1.5e-7 → 3e-6 in 3,125 steps, back in as many, repeating (docs/R2D2.md §3.2).
         let kind = ScheduleKind::Triangular { up_steps: 3125, low: 0.05 };
         let schedule = Schedule { kind, lr: 3e-6, ..schedule(kind, 20_000, 625) };
         let expected = [
