@@ -11,9 +11,10 @@ pub mod config;
 pub mod dead_letters;
 pub mod door;
 pub mod generation;
-pub mod index;
 pub mod media;
 pub mod pipeline;
 pub mod rescore;
 pub mod source;
 pub mod telemetry;
+
+pub use astromech_index as index;

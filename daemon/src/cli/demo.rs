@@ -27,7 +27,7 @@ use crate::assemble::{
 };
 use crate::config::Config;
 use crate::generation::{Live, Serving};
-use crate::index::Index;
+use crate::index::{Index, IndexWriter};
 use crate::rescore::Rescorer;
 use crate::telemetry::{Condition, Metrics, Readiness};
 
@@ -69,7 +69,8 @@ pub(super) async fn run(config: Config, args: DemoArgs) -> Result<u8> {
     let index = index.with_context(|| {
         hinted("the index was not opened", "stop the other demo, or remove the folder of index.embedded.path")
     })?;
-    let rescorer = start_rescorer(&config, &towers, &index, open_disk(&config, &metrics).await, &metrics)?;
+    let readable = Arc::clone(&index) as Arc<dyn Index>;
+    let rescorer = start_rescorer(&config, &towers, &readable, open_disk(&config, &metrics).await, &metrics)?;
     let demo = Demo { config, towers, index, rescorer, metrics };
     let ended = demo.run(&set, listener, stop).await;
     if let Some(rescorer) = &demo.rescorer {
@@ -99,7 +100,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener> {
 struct Demo {
     config: Config,
     towers: Towers,
-    index: Arc<dyn Index>,
+    index: Arc<dyn IndexWriter>,
     rescorer: Option<Arc<Rescorer>>,
     metrics: Arc<Metrics>,
 }
@@ -197,11 +198,11 @@ impl Demo {
         }
         let address = listener.local_addr().context("the listener has no address")?;
         let state = AppState {
-            live: Arc::new(Live::new(Serving {
-                towers: self.towers.clone(),
-                index: Arc::clone(&self.index),
-                rescorer: self.rescorer.clone(),
-            }))
+            live: Arc::new(Live::new(Serving::new(
+                self.towers.clone(),
+                Arc::clone(&self.index),
+                self.rescorer.clone(),
+            )))
             .into(),
             generations: None,
             metrics: Arc::clone(&self.metrics),

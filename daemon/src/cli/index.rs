@@ -23,7 +23,7 @@ use super::output;
 use super::signals::stop_on_signals;
 use crate::assemble::{open_index, start_towers};
 use crate::config::{Config, ResultsConfig};
-use crate::index::Index;
+use crate::index::IndexWriter;
 use crate::media::Media;
 use crate::pipeline::{self, Fault, Halt, Outlet, PipelineParts, PublishError, TopicRules, VersionRule};
 use crate::rescore::StateCache;
@@ -57,7 +57,7 @@ pub struct Indexing<'a> {
     /// The running towers.
     pub towers: &'a Towers,
     /// Where points are written.
-    pub index: &'a Arc<dyn Index>,
+    pub index: &'a Arc<dyn IndexWriter>,
     /// Counters.
     pub metrics: &'a Arc<Metrics>,
     /// Where states go too, for re-scoring.

@@ -14,6 +14,7 @@ use super::{ConfigArg, hits, output, parse_kind};
 use crate::api::{SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX, SEARCH_RESCORE_MAX, search};
 use crate::assemble::{open_disk, open_index, start_rescorer, start_towers};
 use crate::config::Config;
+use crate::index::Index;
 use crate::telemetry::Metrics;
 
 #[derive(Debug, Args)]
@@ -53,7 +54,7 @@ pub(super) async fn run(config: Config, args: SearchArgs) -> Result<u8> {
     let image = args.image.as_deref().map(|path| read_picture(path, &config)).transpose()?;
     let metrics = Arc::new(Metrics::new());
     let towers = start_towers(&config, &metrics, args.rescore.is_some() && config.rescore.enabled).await?;
-    let index = open_index(&config, &towers).await.with_context(|| {
+    let index: Arc<dyn Index> = open_index(&config, &towers).await.with_context(|| {
         hinted(
             "the index was not opened",
             "start the server; an embedded index is open in one process at a time: stop the other, or search over its HTTP",

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use astromech_schemas::Fingerprint;
 use tracing::warn;
 
-use super::catalog::Mark;
 use super::command::{Command, RollError};
 use super::point::{Point, reached};
 use super::roller::{Roller, noted};
 use super::status::{GenerationState, GenerationStatus, Rollout};
+use crate::index::book::Mark;
 use crate::index::IndexError;
 
 impl From<IndexError> for RollError {
