@@ -55,7 +55,9 @@ impl Finding {
         match looked {
             Ok(verdict) => Ok(Self::new(subject, verdict, detail)),
             Err(error @ IndexError::Transient(_)) => Err(error),
-            Err(IndexError::Mismatch(problem) | IndexError::Refused(problem)) => Ok(Self::new(subject, Verdict::Wrong, String::from(problem))),
+            Err(IndexError::Mismatch(problem) | IndexError::Refused(problem)) => {
+                Ok(Self::new(subject, Verdict::Wrong, String::from(problem)))
+            }
         }
     }
 }

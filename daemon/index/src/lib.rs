@@ -5,7 +5,14 @@
 //! [`IndexWriter`] that [`open`] gives can apply. Nothing here knows of Kafka.
 
 #![forbid(unsafe_code)]
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::float_cmp, reason = "a failed unwrap is a failed test; floats are compared where they are exact"))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::float_cmp,
+        reason = "a failed unwrap is a failed test; floats are compared where they are exact"
+    )
+)]
 
 pub mod book;
 

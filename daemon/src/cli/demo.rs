@@ -198,12 +198,7 @@ impl Demo {
         }
         let address = listener.local_addr().context("the listener has no address")?;
         let state = AppState {
-            live: Arc::new(Live::new(Serving::new(
-                self.towers.clone(),
-                Arc::clone(&self.index),
-                self.rescorer.clone(),
-            )))
-            .into(),
+            live: Arc::new(Live::new(Serving::new(self.towers.clone(), Arc::clone(&self.index), self.rescorer.clone()))).into(),
             generations: None,
             metrics: Arc::clone(&self.metrics),
             readiness,

@@ -11,13 +11,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::backfill::{Filled, Filling};
+use super::group_name;
 use super::ingest::Ingest;
 use super::serving::Serving;
 use super::throttle::{Pace, Throttle};
-use super::group_name;
 use crate::config::{Config, KafkaConfig, RolloutConfig};
-use crate::index::book::{Backfill, Catalog};
 use crate::index::Index;
+use crate::index::book::{Backfill, Catalog};
 use crate::pipeline::{BackoffLimits, Halt, KafkaOutlet};
 use crate::rescore::DiskTier;
 use crate::source::Drained;

@@ -9,8 +9,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::config::KafkaConfig;
-use crate::source::consumer_config;
 use crate::index::book::Offsets;
+use crate::source::consumer_config;
 use crate::source::groups::partitions_of;
 
 /// Longest wait for one answer of the broker.

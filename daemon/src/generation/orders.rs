@@ -9,8 +9,8 @@ use super::command::{Command, RollError};
 use super::point::{Point, reached};
 use super::roller::{Roller, noted};
 use super::status::{GenerationState, GenerationStatus, Rollout};
-use crate::index::book::Mark;
 use crate::index::IndexError;
+use crate::index::book::Mark;
 
 impl From<IndexError> for RollError {
     fn from(error: IndexError) -> Self {

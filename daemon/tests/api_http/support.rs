@@ -110,8 +110,7 @@ impl Server {
         let rescorer = start_rescorer(&config, &towers, &readable, open_disk(&config, &metrics).await, &metrics).unwrap();
         let tls = api_tls(&config).unwrap();
         let state = AppState {
-            live: Arc::new(Live::new(Serving::new(towers.clone(), Arc::clone(&index), rescorer.clone())))
-                .into(),
+            live: Arc::new(Live::new(Serving::new(towers.clone(), Arc::clone(&index), rescorer.clone()))).into(),
             generations: None,
             metrics: Arc::clone(&metrics),
             readiness: Arc::clone(&readiness),

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use astromech_e2e::daemon::run_to_end_with;
 use astromech_e2e::paths;
 use astromech_index::embedded::EmbeddedIndex;
-use astromech_index::{Change, ChangeBody, EmbeddedOptions, Index as _, IndexWriter as _, Query, SearchFilter, Space, VECTOR_IMAGE};
+use astromech_index::{
+    Change, ChangeBody, EmbeddedOptions, Index as _, IndexWriter as _, Query, SearchFilter, Space, VECTOR_IMAGE,
+};
 use astromech_schemas::{Fingerprint, Kind, Similarity, point_id};
 use serde_json::Map;
 
@@ -27,8 +29,15 @@ const QUERIES: u64 = 1 << 40;
 
 pub(crate) fn run(_: &Setting) -> Result<String, String> {
     let mut tables = demo()?.to_markdown();
-    let head =
-        ["points of 256 numbers", "written, points/s", "opened, s", "search p50, ms", "p99, ms", "worst, ms", "recall of the best 10"];
+    let head = [
+        "points of 256 numbers",
+        "written, points/s",
+        "opened, s",
+        "search p50, ms",
+        "p99, ms",
+        "worst, ms",
+        "recall of the best 10",
+    ];
     let mut table = Table::new("Embedded index: searches, one at a time", &head);
     let most = number_of("ASTROMECH_BENCH_POINTS", 1_000_000, BATCH..=10_000_000)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|e| e.to_string())?;
@@ -143,8 +152,9 @@ fn recall(points: usize, found: &[Vec<uuid::Uuid>]) -> f64 {
             }
         }
     }
-    let held = best.iter().zip(found).flat_map(|(best, found)| {
-        best.iter().map(|(_, number)| found.contains(&point_id(Kind::Image, &number.to_string())))
-    });
+    let held = best
+        .iter()
+        .zip(found)
+        .flat_map(|(best, found)| best.iter().map(|(_, number)| found.contains(&point_id(Kind::Image, &number.to_string()))));
     held.filter(|held| *held).count() as f64 / (COMPARED * HITS as usize) as f64
 }

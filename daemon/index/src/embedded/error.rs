@@ -52,9 +52,10 @@ pub(super) fn sql(file: &Path, doing: &str, error: rusqlite::Error) -> IndexErro
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied) => {
             IndexError::mismatch(format!("{at}: give this user the right to write the file and its folder"), error)
         }
-        Some(ErrorCode::DiskFull) => {
-            IndexError::transient(format!("{at}: free space on its disk; what was answered is kept, the rest is tried again"), error)
-        }
+        Some(ErrorCode::DiskFull) => IndexError::transient(
+            format!("{at}: free space on its disk; what was answered is kept, the rest is tried again"),
+            error,
+        ),
         Some(ErrorCode::TooBig | ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch) => IndexError::refused(at, error),
         Some(ErrorCode::CannotOpen) => {
             IndexError::transient(format!("{at}: is the folder there, and may this user read and write it?"), error)

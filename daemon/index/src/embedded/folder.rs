@@ -78,8 +78,11 @@ pub(super) fn check(root: &Path) -> Result<(), IndexError> {
     match names.iter().find(|name| *name != LOCK_FILE) {
         None => Ok(()),
         Some(name) => Err(IndexError::Mismatch(
-            format!("{shown} has `{name}` but no {DATABASE_FILE}, so it is not an index: give an empty or a new folder", shown = root.display())
-                .into(),
+            format!(
+                "{shown} has `{name}` but no {DATABASE_FILE}, so it is not an index: give an empty or a new folder",
+                shown = root.display()
+            )
+            .into(),
         )),
     }
 }

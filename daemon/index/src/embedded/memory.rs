@@ -97,9 +97,8 @@ impl Probe {
     }
 
     fn holds(&self, label: &Label) -> bool {
-        let in_time = |time_ms: i64| {
-            self.time_ms_from.is_none_or(|from| time_ms >= from) && self.time_ms_to.is_none_or(|to| time_ms <= to)
-        };
+        let in_time =
+            |time_ms: i64| self.time_ms_from.is_none_or(|from| time_ms >= from) && self.time_ms_to.is_none_or(|to| time_ms <= to);
         let timeless = self.time_ms_from.is_none() && self.time_ms_to.is_none();
         self.tags.iter().all(|tag| label.tags.contains(tag))
             && (self.languages.is_empty() || self.languages.contains(&label.language))

@@ -221,7 +221,8 @@ impl IndexWriter for EmbeddedIndex {
             if changes.is_empty() {
                 return Ok(());
             }
-            let ready: Vec<rows::Write> = newest(changes).into_iter().map(|change| rows::Write::of(change, &self.space)).collect();
+            let ready: Vec<rows::Write> =
+                newest(changes).into_iter().map(|change| rows::Write::of(change, &self.space)).collect();
             let write = move |connection: &rusqlite::Connection, writes: &mut writer::Writes<'_>| {
                 ready.iter().try_for_each(|write| rows::apply(connection, generation, write, writes))
             };

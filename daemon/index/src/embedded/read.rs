@@ -39,7 +39,12 @@ pub(super) fn by_id(connection: &Connection, generation: GenerationId, kind: Kin
 }
 
 /// Points by id, of one commit, in the order asked; unknown ids are left out.
-pub(super) fn retrieve(connection: &Connection, generation: GenerationId, kind: Kind, ids: &[Uuid]) -> Result<Vec<Stored>, Failure> {
+pub(super) fn retrieve(
+    connection: &Connection,
+    generation: GenerationId,
+    kind: Kind,
+    ids: &[Uuid],
+) -> Result<Vec<Stored>, Failure> {
     let snapshot = connection.unchecked_transaction()?;
     let found = ids.iter().map(|id| by_id(&snapshot, generation, kind, *id));
     found.filter_map(Result::transpose).collect()
@@ -55,9 +60,7 @@ pub(super) fn scroll(
     limit: usize,
 ) -> Result<Page, Failure> {
     let sql = match (scope, kind) {
-        (Scope::All, _) => {
-            "SELECT id, payload FROM points WHERE generation = ? AND kind = ? AND id >= ? ORDER BY id LIMIT ?"
-        }
+        (Scope::All, _) => "SELECT id, payload FROM points WHERE generation = ? AND kind = ? AND id >= ? ORDER BY id LIMIT ?",
         // Of a collection that is mostly frames: by the index of videos.
         (Scope::Live, Kind::Video) => {
             "SELECT id, payload FROM points INDEXED BY videos WHERE generation = ? AND kind = ? AND kind = 3 AND deleted_at_ms IS NULL AND video IS NULL \

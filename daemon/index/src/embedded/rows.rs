@@ -86,7 +86,8 @@ struct Found {
 }
 
 fn find(connection: &Connection, generation: GenerationId, kind: usize, id: Uuid) -> Result<Option<Found>, Failure> {
-    let sql = "SELECT point, version, deleted_at_ms IS NULL AND video IS NULL FROM points WHERE generation = ? AND kind = ? AND id = ?";
+    let sql =
+        "SELECT point, version, deleted_at_ms IS NULL AND video IS NULL FROM points WHERE generation = ? AND kind = ? AND id = ?";
     let found = |row: &rusqlite::Row<'_>| {
         let version: i64 = row.get(1)?;
         Ok(Found { point: row.get(0)?, version: version as u64, live: row.get(2)? })
@@ -192,12 +193,7 @@ pub(super) fn over(most: usize) -> IndexError {
     )
 }
 
-fn remove_vector(
-    connection: &Connection,
-    generation: GenerationId,
-    key: Key,
-    writes: &mut Writes<'_>,
-) -> Result<(), Failure> {
+fn remove_vector(connection: &Connection, generation: GenerationId, key: Key, writes: &mut Writes<'_>) -> Result<(), Failure> {
     let removed = connection.prepare_cached("DELETE FROM vectors WHERE vector = ?")?.execute([row_of(key)])?;
     if removed > 0 {
         writes.delta.changes.push(Shown::Remove(generation, key));
@@ -237,7 +233,8 @@ pub(super) fn purge(
 /// Removes a part of a generation's points; returns whether any was left.
 pub(super) fn drop_some(connection: &Connection, generation: GenerationId, writes: &mut Writes<'_>) -> Result<bool, Failure> {
     let mut select = connection.prepare_cached("SELECT point FROM points WHERE generation = ? LIMIT ?")?;
-    let points = select.query_map(params![generation, REMOVED_MAX as i64], |row| row.get(0))?.collect::<Result<Vec<PointId>, _>>()?;
+    let points =
+        select.query_map(params![generation, REMOVED_MAX as i64], |row| row.get(0))?.collect::<Result<Vec<PointId>, _>>()?;
     for point in &points {
         connection.prepare_cached("DELETE FROM vectors WHERE vector BETWEEN ?1 AND ?1 + 1")?.execute([2 * point])?;
         connection.prepare_cached("DELETE FROM points WHERE point = ?")?.execute([point])?;

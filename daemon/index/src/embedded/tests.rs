@@ -36,7 +36,8 @@ async fn promise_1_nothing_lost_every_commit_is_synced_before_it_is_answered() {
     let dir = tempfile::tempdir().unwrap();
     let index = open(&dir.path().join("index")).await;
     let read = |connection: &Connection| {
-        let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0)).unwrap();
+        let pragma =
+            |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0)).unwrap();
         ["journal_mode", "synchronous", "application_id", "user_version"].map(pragma)
     };
     // 2 is FULL, by SQLite's documentation.
@@ -66,7 +67,8 @@ async fn promise_5_transient_is_not_poison_a_full_disk_is_waited_for_and_nothing
     let large = [change("b", 1, &"x".repeat(1 << 20)), change("a", 2, "newer")];
     let error = index.apply(&large).await.unwrap_err();
     assert!(matches!(&error, IndexError::Transient(problem) if problem.contains("free space")), "{error}");
-    let cause = error.cause().and_then(|cause| cause.downcast_ref::<rusqlite::Error>()).and_then(rusqlite::Error::sqlite_error_code);
+    let cause =
+        error.cause().and_then(|cause| cause.downcast_ref::<rusqlite::Error>()).and_then(rusqlite::Error::sqlite_error_code);
     assert_eq!(cause, Some(rusqlite::ErrorCode::DiskFull), "the cause is kept");
     let ids = [point_id(Kind::Image, "a"), point_id(Kind::Image, "b")];
     let stored = index.retrieve(Kind::Image, &ids).await.unwrap();

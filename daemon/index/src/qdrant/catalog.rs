@@ -78,23 +78,29 @@ impl QdrantCatalog {
         let info = self.info(collection).await?;
         let fingerprint = metadata(&info).and_then(|ours| fingerprint_in(&ours));
         let Some(fingerprint) = fingerprint else {
-            return Err(IndexError::Mismatch(format!(
-                "alias `{}` at {} is on `{collection}`, which Astromech did not make: rename that alias",
-                Kind::Article.collection(),
-                self.options.url
-            ).into()));
+            return Err(IndexError::Mismatch(
+                format!(
+                    "alias `{}` at {} is on `{collection}`, which Astromech did not make: rename that alias",
+                    Kind::Article.collection(),
+                    self.options.url
+                )
+                .into(),
+            ));
         };
         let split = Kind::ALL.into_iter().find(|kind| {
             aliases.get(kind.collection()).is_some_and(|collection| *collection != collection_name(*kind, &fingerprint))
         });
         match split {
             None => Ok(Some(fingerprint)),
-            Some(kind) => Err(IndexError::Mismatch(format!(
-                "alias `{}` at {} is of another generation than `{}`: `astromech generations promote` sets them all",
-                kind.collection(),
-                self.options.url,
-                Kind::Article.collection()
-            ).into())),
+            Some(kind) => Err(IndexError::Mismatch(
+                format!(
+                    "alias `{}` at {} is of another generation than `{}`: `astromech generations promote` sets them all",
+                    kind.collection(),
+                    self.options.url,
+                    Kind::Article.collection()
+                )
+                .into(),
+            )),
         }
     }
 
@@ -158,7 +164,8 @@ impl QdrantCatalog {
     /// The service itself: the client of the crate changes one alias a request, which is not all of them at once.
     async fn raw_client(&self) -> Result<CollectionsClient<InterceptedService<Channel, ApiKey>>, IndexError> {
         let options = &self.options;
-        let unusable = |error: tonic::transport::Error| IndexError::Transient(format!("connecting to {}: {error}", options.url).into());
+        let unusable =
+            |error: tonic::transport::Error| IndexError::Transient(format!("connecting to {}: {error}", options.url).into());
         let endpoint = Endpoint::from_shared(options.url.clone()).map_err(unusable)?;
         let mut endpoint = endpoint.timeout(options.timeout).connect_timeout(options.connect_timeout);
         if options.url.starts_with("https") {
@@ -170,10 +177,9 @@ impl QdrantCatalog {
     }
 
     fn no_key(&self) -> IndexError {
-        IndexError::Mismatch(format!(
-            "the API key for {} has characters that no header may have: check its file",
-            self.options.url
-        ).into())
+        IndexError::Mismatch(
+            format!("the API key for {} has characters that no header may have: check its file", self.options.url).into(),
+        )
     }
 }
 
@@ -216,7 +222,9 @@ impl Catalog for QdrantCatalog {
             let Some(state) = metadata_of(&self.info(&name).await?, BACKFILL_KEY) else { return Ok(None) };
             serde_json::from_value(state).map(Some).map_err(|error| {
                 let fix = "drop that generation, or go on with the version that wrote it";
-                IndexError::Mismatch(format!("metadata `{BACKFILL_KEY}` of collection `{name}` is not readable ({error}): {fix}").into())
+                IndexError::Mismatch(
+                    format!("metadata `{BACKFILL_KEY}` of collection `{name}` is not readable ({error}): {fix}").into(),
+                )
             })
         }
         .boxed()
@@ -229,7 +237,9 @@ impl Catalog for QdrantCatalog {
     fn drop_generation<'a>(&'a self, fingerprint: &'a Fingerprint) -> BoxFuture<'a, Result<(), IndexError>> {
         async move {
             if self.read_live().await?.as_ref() == Some(fingerprint) {
-                return Err(IndexError::Mismatch(format!("generation {} is live: promote another first", fingerprint.short()).into()));
+                return Err(IndexError::Mismatch(
+                    format!("generation {} is live: promote another first", fingerprint.short()).into(),
+                ));
             }
             // Articles last: they carry the note, so a drop that was cut off is seen and done again.
             for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Article).chain([Kind::Article]) {

@@ -114,7 +114,9 @@ pub(super) fn from_point_id(id: Option<PointId>) -> Result<Uuid, IndexError> {
         Some(point_id::PointIdOptions::Uuid(text)) => Uuid::parse_str(text).ok(),
         _ => None,
     };
-    uuid.ok_or_else(|| IndexError::Mismatch(format!("the collection holds a point that Astromech did not write: {options:?}").into()))
+    uuid.ok_or_else(|| {
+        IndexError::Mismatch(format!("the collection holds a point that Astromech did not write: {options:?}").into())
+    })
 }
 
 /// A point of an answer.

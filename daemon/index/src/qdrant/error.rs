@@ -21,7 +21,9 @@ pub(super) fn from_client(doing: &str, url: &str, error: QdrantError) -> IndexEr
             (i32::from(status.code()), status.message().to_owned())
         }
         QdrantError::InvalidUri(problem) => {
-            return IndexError::Mismatch(format!("`{url}` is not a URL: {problem}; expected for example http://127.0.0.1:6334").into());
+            return IndexError::Mismatch(
+                format!("`{url}` is not a URL: {problem}; expected for example http://127.0.0.1:6334").into(),
+            );
         }
         QdrantError::ConversionError(problem) => return IndexError::Refused(format!("{doing}: {problem}").into()),
         other => (0, other.to_string()),

@@ -62,9 +62,9 @@ impl Setup<'_> {
 
     pub(super) async fn check_server(&self) -> Result<(), IndexError> {
         let answer = self.client.health_check().await.map_err(|error| match self.error("asking for the version")(error) {
-            IndexError::Transient(text) => {
-                IndexError::Transient(format!("{text}; is the server up, and is this its gRPC port (usually 6334, not 6333)?").into())
-            }
+            IndexError::Transient(text) => IndexError::Transient(
+                format!("{text}; is the server up, and is this its gRPC port (usually 6334, not 6333)?").into(),
+            ),
             other => other,
         })?;
         if parse_version(&answer.version).is_some_and(|found| found >= SERVER_MIN) {
@@ -108,10 +108,13 @@ impl Setup<'_> {
         if aliases.contains_key(alias) || !self.exists(alias).await? {
             return Ok(());
         }
-        Err(IndexError::Mismatch(format!(
-            "the server at {} has a collection called `{alias}`, which must be an alias: rename or delete that collection",
-            self.url
-        ).into()))
+        Err(IndexError::Mismatch(
+            format!(
+                "the server at {} has a collection called `{alias}`, which must be an alias: rename or delete that collection",
+                self.url
+            )
+            .into(),
+        ))
     }
 
     /// Refuses a collection that is there in another form.

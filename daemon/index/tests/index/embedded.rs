@@ -9,7 +9,8 @@ use std::process::{Child, Command, Stdio};
 
 use astromech_index::embedded::{EmbeddedIndex, survey};
 use astromech_index::{
-    Change, EmbeddedOptions, Index as _, IndexError, IndexOptions, IndexWriter as _, Query, SearchFilter, VECTOR_IMAGE, VECTOR_TEXT, Verdict,
+    Change, EmbeddedOptions, Index as _, IndexError, IndexOptions, IndexWriter as _, Query, SearchFilter, VECTOR_IMAGE,
+    VECTOR_TEXT, Verdict,
 };
 use astromech_schemas::Kind;
 
@@ -241,12 +242,13 @@ async fn recall_is_1_whatever_lies_close_together() {
     let mut random = Random(4);
     // A crowd that differs by less than the short form in memory can tell, and a few thousand others.
     let centre = vector(1);
-    let near = |random: &mut Random| -> Vec<f32> {
-        centre.iter().zip(random.unit_vector(DIM)).map(|(a, b)| a + 0.002 * b).collect()
-    };
-    let vectors: Vec<Vec<f32>> = (0..4000).map(|n| if n % 4 == 0 { near(&mut random) } else { random.unit_vector(DIM) }).collect();
+    let near =
+        |random: &mut Random| -> Vec<f32> { centre.iter().zip(random.unit_vector(DIM)).map(|(a, b)| a + 0.002 * b).collect() };
+    let vectors: Vec<Vec<f32>> =
+        (0..4000).map(|n| if n % 4 == 0 { near(&mut random) } else { random.unit_vector(DIM) }).collect();
     let change_of = |(n, vector): (usize, &Vec<f32>)| {
-        let body = astromech_index::ChangeBody::Upsert { text: None, image: Some(vector.clone()), payload: serde_json::Map::new() };
+        let body =
+            astromech_index::ChangeBody::Upsert { text: None, image: Some(vector.clone()), payload: serde_json::Map::new() };
         change(Kind::Image, &n.to_string(), 1, body)
     };
     let changes: Vec<Change> = vectors.iter().enumerate().map(change_of).collect();
@@ -260,8 +262,13 @@ async fn recall_is_1_whatever_lies_close_together() {
         let mut best: Vec<(f64, usize)> = vectors.iter().enumerate().map(|(n, vector)| (cosine(&query, vector), n)).collect();
         best.sort_by(|a, b| b.0.total_cmp(&a.0));
         for limit in [1, 10, 500, 2000] {
-            let query =
-                Query { kind: Kind::Image, vector_name: VECTOR_IMAGE, vector: query.clone(), limit, filter: SearchFilter::default() };
+            let query = Query {
+                kind: Kind::Image,
+                vector_name: VECTOR_IMAGE,
+                vector: query.clone(),
+                limit,
+                filter: SearchFilter::default(),
+            };
             let hits = index.search(&query).await.unwrap();
             assert_eq!(hits.len(), limit as usize);
             let worst = best[limit as usize - 1].0;

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use astromech_index::embedded::EmbeddedIndex;
 use astromech_index::payload::{frame_of, is_tombstone};
-use astromech_index::{Change, ChangeBody, EmbeddedOptions, FramePoint, Index as _, IndexWriter as _, Query, SearchFilter, VECTOR_IMAGE};
+use astromech_index::{
+    Change, ChangeBody, EmbeddedOptions, FramePoint, Index as _, IndexWriter as _, Query, SearchFilter, VECTOR_IMAGE,
+};
 use astromech_schemas::{Kind, frame_point_id, point_id};
 use futures::future::join_all;
 use serde_json::json;

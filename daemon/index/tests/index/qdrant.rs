@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use astromech_index::book::collection_name;
 use astromech_index::qdrant::{QdrantIndex, QdrantOptions};
-use astromech_index::{Index as _, IndexError, IndexWriter as _, VECTOR_IMAGE};
+use astromech_index::{IndexError, IndexWriter as _, VECTOR_IMAGE};
 use astromech_schemas::Kind;
 use futures::future::join_all;
 use qdrant_client::qdrant::{CreateAliasBuilder, CreateCollectionBuilder, Distance, VectorParamsBuilder, VectorsConfigBuilder};

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use astromech_index::qdrant::QdrantOptions;
 use astromech_index::{
-    self as index, Change, ChangeBody, EmbeddedOptions, Index, IndexError, IndexOptions, IndexWriter, Query, SearchFilter, Space, Stored, VECTOR_IMAGE, VECTOR_TEXT,
+    self as index, Change, ChangeBody, EmbeddedOptions, Index, IndexError, IndexOptions, IndexWriter, Query, SearchFilter, Space,
+    Stored, VECTOR_IMAGE, VECTOR_TEXT,
 };
 use astromech_schemas::{Fingerprint, Kind, Similarity, point_id};
 use qdrant_client::Qdrant;
