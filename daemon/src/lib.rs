@@ -9,12 +9,17 @@ pub mod cli;
 mod clock;
 pub mod config;
 pub mod dead_letters;
-pub mod door;
+pub mod failure;
 pub mod generation;
 pub mod media;
 pub mod pipeline;
+pub mod prepare;
+mod problem;
 pub mod rescore;
+pub mod rescore_topic;
+pub mod search;
 pub mod source;
 pub mod telemetry;
 
 pub use astromech_index as index;
+pub use astromech_vitals as vitals;

@@ -1,4 +1,4 @@
-//! Re-scoring: candidates against a context by the single tower (r2d2.md §4). The same bodies through every door.
+//! Re-scoring: candidates against a context by the single tower (docs/R2D2.md §4). The same bodies through every door.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -18,6 +18,7 @@ pub mod items;
 pub mod kafka;
 pub mod paths;
 pub mod points;
+pub mod random;
 pub mod refresh;
 pub mod schema_registry;
 pub mod secured;

@@ -19,20 +19,12 @@ use uuid::Uuid;
 
 use super::payload::{
     FIELD_DELETED, FIELD_DELETED_AT, FIELD_HEAD, FIELD_VECTORS, FIELD_VERSION, FIELD_VERSION_HIGH, FIELD_VERSION_LOW,
+    VERSION_SPLIT, split,
 };
-use super::{Change, ChangeBody, IndexError, Space, VECTOR_IMAGE, VECTOR_TEXT};
+use super::{Change, ChangeBody, IndexError, Space, VECTOR_IMAGE, VECTOR_TEXT, VECTORS};
 
 /// Highest version that an engine stores: payload integers are 64-bit and signed.
 pub const VERSION_MAX: u64 = i64::MAX as u64;
-
-/// From here on `f64` skips whole numbers, and a version is compared in halves.
-pub(super) const VERSION_SPLIT: u64 = 1 << 53;
-
-/// Bits of the lower half of a split version.
-const LOW_BITS: u32 = 32;
-
-/// Both named vectors, in the order in which they are listed and checked.
-pub(super) const VECTORS: [&str; 2] = [VECTOR_TEXT, VECTOR_IMAGE];
 
 /// A condition on a stored point; each engine translates it into its own filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,12 +52,6 @@ pub(super) enum Condition {
 /// Whether a change of version `new` replaces a point of version `stored`: never at the same version.
 pub(super) fn replaces(new: u64, stored: u64) -> bool {
     new > stored
-}
-
-/// The halves of a version that `f64` can't compare whole; `None` below [`VERSION_SPLIT`].
-pub(super) fn split(version: u64) -> Option<(i64, i64)> {
-    let low_mask = (1_u64 << LOW_BITS) - 1;
-    (version >= VERSION_SPLIT).then_some(((version >> LOW_BITS) as i64, (version & low_mask) as i64))
 }
 
 /// The guard of one batch: a stored point may be replaced when it is one of `points` and its version is lower than the one given here.

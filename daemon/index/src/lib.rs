@@ -45,6 +45,16 @@ pub use video::with_frame;
 pub const VECTOR_TEXT: &str = "text";
 /// Name of the vector of an item's picture.
 pub const VECTOR_IMAGE: &str = "image";
+/// Both, in the order in which they are listed and checked.
+const VECTORS: [&str; 2] = [VECTOR_TEXT, VECTOR_IMAGE];
+
+/// Name of the vector that items of `kind` are compared by: articles by their text, all others by their picture.
+pub const fn compared_by(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Article => VECTOR_TEXT,
+        Kind::Image | Kind::Ad | Kind::Video => VECTOR_IMAGE,
+    }
+}
 
 /// One change of one item, embedded and ready to write.
 #[derive(Debug, Clone)]

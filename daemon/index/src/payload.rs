@@ -5,8 +5,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use astromech_schemas::{FrameRef, Kind};
 use serde_json::{Map, Value};
 
-use super::guard::{VECTORS, split};
-use super::{Change, ChangeBody};
+use super::{Change, ChangeBody, VECTORS};
+
+/// From here on `f64` skips whole numbers, and a version is compared in halves.
+pub(super) const VERSION_SPLIT: u64 = 1 << 53;
+
+/// Bits of the lower half of a split version.
+const LOW_BITS: u32 = 32;
 
 /// Id of the item.
 pub const FIELD_ID: &str = "id";
@@ -109,6 +114,12 @@ pub(super) fn build(change: &Change) -> Map<String, Value> {
     let vectors: Vec<&str> = VECTORS.into_iter().filter(|name| change.vector(name).is_some()).collect();
     payload.insert(FIELD_VECTORS.to_owned(), vectors.into());
     payload
+}
+
+/// The halves of a version that `f64` can't compare whole; `None` below [`VERSION_SPLIT`].
+pub(super) fn split(version: u64) -> Option<(i64, i64)> {
+    let low_mask = (1_u64 << LOW_BITS) - 1;
+    (version >= VERSION_SPLIT).then_some(((version >> LOW_BITS) as i64, (version & low_mask) as i64))
 }
 
 /// Milliseconds since 1970 by the writer's clock; 0 before.

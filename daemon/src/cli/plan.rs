@@ -10,10 +10,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::ConfigArg;
-use super::failure::{EXIT_OK, EXIT_USAGE, hinted};
+use super::failure::{EXIT_OK, EXIT_USAGE};
 use super::output;
 use crate::assemble::index_options;
 use crate::config::{Config, RolloutConfig};
+use crate::failure::hinted;
 use crate::generation::{Rollouts, group_name, look};
 use crate::index::book::collection_name;
 use crate::index::{self, Finding, IndexError, Space, Verdict};

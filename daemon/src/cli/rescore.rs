@@ -10,13 +10,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, ValueEnum};
 
-use super::failure::{EXIT_FAILED, EXIT_OK, Usage, hinted};
+use super::failure::{EXIT_FAILED, EXIT_OK};
 use super::search::read_picture;
 use super::{ConfigArg, output};
 use crate::assemble::{open_disk, open_index, start_rescorer, start_towers};
 use crate::config::Config;
+use crate::failure::{Usage, hinted};
 use crate::index::Index;
-use crate::telemetry::Metrics;
+use crate::vitals::Metrics;
 
 #[derive(Debug, Args)]
 pub(super) struct RescoreArgs {

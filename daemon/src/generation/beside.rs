@@ -12,16 +12,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::backfill::{Filled, Filling};
 use super::group_name;
+use super::group_name;
 use super::ingest::Ingest;
 use super::serving::Serving;
-use super::throttle::{Pace, Throttle};
+use crate::assemble::TowerMetrics;
 use crate::config::{Config, KafkaConfig, RolloutConfig};
 use crate::index::Index;
 use crate::index::book::{Backfill, Catalog};
-use crate::pipeline::{BackoffLimits, Halt, KafkaOutlet};
+use crate::pipeline::{BackoffLimits, Halt, KafkaOutlet, Pace, Throttle};
 use crate::rescore::DiskTier;
 use crate::source::Drained;
-use crate::telemetry::{Metrics, Readiness};
+use crate::vitals::{Metrics, Readiness};
 
 /// What every generation of a daemon shares.
 #[derive(Clone)]
@@ -156,7 +157,11 @@ impl Running {
     /// Says which provider, precision and vector space answer.
     pub(super) fn announce(&self, metrics: &Metrics) {
         let towers = &self.serving.towers;
-        metrics.set_provider(towers.provider_in_use(), towers.precision().as_str(), towers.fingerprint().as_str());
+        metrics.of::<TowerMetrics>().set_provider(
+            towers.provider_in_use(),
+            towers.precision().as_str(),
+            towers.fingerprint().as_str(),
+        );
     }
 
     /// How far it is filled from points; `None` where it is filled from the topics alone.

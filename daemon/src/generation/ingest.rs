@@ -10,13 +10,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::serving::Serving;
-use super::throttle::Throttle;
 use crate::assemble::warm_cache;
 use crate::config::{Config, KafkaConfig};
 use crate::media::Media;
-use crate::pipeline::{self, Halt, KafkaOutlet, PipelineParts, PoisonBreaker, Refiller, TopicRules};
+use crate::pipeline::{self, Halt, KafkaOutlet, PipelineParts, PoisonBreaker, Refiller, Throttle, TopicRules};
 use crate::source::{self, Drained, SourceDeps, SourceError};
-use crate::telemetry::{Condition, Metrics, Readiness};
+use crate::vitals::{Condition, Metrics, Readiness};
 
 /// Longest wait at the end for what ends by itself once its input has ended.
 const END_TIMEOUT: Duration = Duration::from_secs(10);

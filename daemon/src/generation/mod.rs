@@ -18,6 +18,7 @@ mod group;
 mod heads;
 mod ingest;
 mod load;
+mod metrics;
 mod orders;
 mod point;
 mod roller;
@@ -25,7 +26,6 @@ mod serving;
 mod start;
 mod status;
 mod survey;
-mod throttle;
 mod traffic;
 mod verify;
 
@@ -33,11 +33,12 @@ use astromech_schemas::Fingerprint;
 
 pub use command::{Generations, RollError};
 pub use ingest::{Ingest, Reading};
+pub use metrics::{GenerationMetrics, RolloutEnd};
 pub use serving::{Live, Serving};
 pub use start::{Asked, Rolling, StartParts, Started, generations};
 pub use status::{GenerationState, GenerationStatus, Refusal, Rollout};
 pub use survey::{Rollouts, look};
-pub use throttle::Throttle;
+pub use traffic::Requests;
 
 /// The consumer group of a generation: the configured one and the generation's fingerprint, for example `astromech-0a1b2c3d4e5f`.
 pub fn group_name(group: &str, fingerprint: &Fingerprint) -> String {

@@ -6,6 +6,7 @@ use astromech_schemas::Fingerprint;
 use tracing::warn;
 
 use super::command::{Command, RollError};
+use super::metrics::{GenerationMetrics, RolloutEnd};
 use super::point::{Point, reached};
 use super::roller::{Roller, noted};
 use super::status::{GenerationState, GenerationStatus, Rollout};
@@ -106,7 +107,7 @@ impl Roller {
         reached(Point::BeforeRollback);
         self.catalog.promote(&fingerprint).await?;
         reached(Point::AfterRollback);
-        self.shared.metrics.rollout_ended("rolled_back");
+        self.shared.metrics.of::<GenerationMetrics>().rollout_ended(RolloutEnd::RolledBack);
         self.follow(&fingerprint);
         Ok(fingerprint)
     }
@@ -153,7 +154,7 @@ impl Roller {
             let lag = generation.lag_records.unwrap_or_default();
             (generation.fingerprint.as_str(), generation.state.as_str(), lag, generation.eta_seconds)
         });
-        self.shared.metrics.set_generations(measured);
+        self.shared.metrics.of::<GenerationMetrics>().set_generations(measured);
         self.generations.report(Rollout {
             generations,
             refused: self.refused.values().cloned().collect(),

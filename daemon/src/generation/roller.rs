@@ -21,6 +21,7 @@ use super::candidate::Candidate;
 use super::command::{Asked, Generations};
 use super::group;
 use super::load::{LoadError, Loader};
+use super::metrics::{GenerationMetrics, RolloutEnd};
 use super::point::{Point, reached};
 use super::serving::{Live, Serving};
 use super::status::Refusal;
@@ -28,7 +29,7 @@ use super::traffic::Traffic;
 use super::verify::verify;
 use crate::clock::unix_ms;
 use crate::index::book::{Catalog, Mark, Noted, StoredGeneration};
-use crate::source::Drained;
+use crate::source::{Drained, SourceMetrics};
 
 /// How often the aliases are looked at: so long after a change every daemon answers with the new generation.
 const TICK: Duration = Duration::from_millis(500);
@@ -215,7 +216,7 @@ impl Roller {
         if let Some(old) = self.running.get(&self.live_is) {
             old.set_live(false);
         }
-        self.shared.metrics.forget_partitions();
+        self.shared.metrics.of::<SourceMetrics>().forget_partitions();
         new.set_live(true);
         self.live.switch(Arc::clone(&new.serving));
         new.announce(&self.shared.metrics);
@@ -355,7 +356,7 @@ impl Roller {
         match promoted.await {
             Ok(()) => {
                 reached(Point::AfterAlias);
-                self.shared.metrics.rollout_ended("live");
+                self.shared.metrics.of::<GenerationMetrics>().rollout_ended(RolloutEnd::Live);
                 self.follow(fingerprint);
                 reached(Point::Retired);
             }
@@ -383,7 +384,7 @@ impl Roller {
 
     pub(super) fn note_refused(&mut self, fingerprint: &Fingerprint, bundle: &str, reason: &str) {
         error!(fingerprint = fingerprint.short(), bundle, reason, "a bundle is refused; the live generation is untouched");
-        self.shared.metrics.rollout_ended("refused");
+        self.shared.metrics.of::<GenerationMetrics>().rollout_ended(RolloutEnd::Refused);
         let refusal = Refusal { fingerprint: fingerprint.clone(), bundle: bundle.to_owned(), reason: reason.to_owned() };
         self.refused.insert(fingerprint.clone(), refusal);
     }

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use crate::index::{Index, IndexWriter};
 use crate::rescore::{RescoreError, Rescorer};
+use crate::search::Searcher;
 
 /// Everything that answers a question, of one vector space. Whoever answers takes it once and keeps it to the end of the answer.
 pub struct Serving {
@@ -24,6 +25,11 @@ impl Serving {
     /// Towers and the index that was opened for them.
     pub fn new(towers: Towers, writer: Arc<dyn IndexWriter>, rescorer: Option<Arc<Rescorer>>) -> Self {
         Self { towers, index: Arc::clone(&writer) as Arc<dyn Index>, writer, rescorer }
+    }
+
+    /// Search and embedding.
+    pub fn searcher(&self) -> Searcher {
+        Searcher::new(&self.towers, Arc::clone(&self.index), self.rescorer.clone())
     }
 
     /// Re-scoring.

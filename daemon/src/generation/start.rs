@@ -13,15 +13,15 @@ use super::bundles::Bundles;
 use super::command::Generations;
 use super::roller::{Roller, RollerParts};
 use super::serving::{Live, Serving};
-use super::traffic::Traffic;
+use super::traffic::{Requests, Traffic};
 use crate::assemble::index_options;
-use crate::cli::failure::hinted;
 use crate::config::{Config, KafkaConfig, RolloutConfig};
+use crate::failure::hinted;
 use crate::index::book::Catalog;
 use crate::index::{self, IndexError};
 use crate::pipeline::KafkaOutlet;
 use crate::source::Drained;
-use crate::telemetry::{Metrics, Readiness};
+use crate::vitals::{Metrics, Readiness};
 
 /// The live generation's bundle, before anything of it runs.
 pub struct Started {
@@ -48,6 +48,8 @@ pub struct StartParts {
     pub readiness: Arc<Readiness>,
     /// What answers.
     pub live: Arc<Live>,
+    /// How much it has to answer.
+    pub requests: Requests,
     /// Stops the daemon.
     pub stop: CancellationToken,
 }
@@ -104,9 +106,9 @@ impl Started {
     /// # Errors
     /// The live generation's source or pipeline did not start.
     pub fn roll(self, parts: StartParts, generations: Generations, asked: Asked) -> Result<Rolling> {
-        let StartParts { config, kafka, outlet, metrics, readiness, live, stop } = parts;
+        let StartParts { config, kafka, outlet, metrics, readiness, live, requests, stop } = parts;
         let disk = live.serving().rescorer.as_ref().and_then(|rescorer| rescorer.cache().disk().cloned());
-        let traffic = Arc::new(Traffic::new(Arc::clone(&live), Arc::clone(&metrics)));
+        let traffic = Arc::new(Traffic::new(Arc::clone(&live), &metrics, requests));
         let shared = Shared {
             config,
             rollout: self.rollout,

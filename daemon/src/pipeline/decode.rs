@@ -4,8 +4,8 @@ use astromech_schemas::RecordLimits;
 pub use astromech_schemas::record::{Decoded, TopicRules, VersionRule};
 use astromech_schemas::record::{Refused, SourceRecord, decode_record};
 
-use super::fault::Fault;
 use crate::config::TopicConfig;
+use crate::prepare::Fault;
 use crate::source::Record;
 
 impl SourceRecord for Record {

@@ -4,10 +4,10 @@ use astromech_schemas::Frame;
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Map, Value};
 
-use super::fault::Fault;
-use super::payload::{FIELD_IMAGE_SHA256, FIELD_IMAGE_URL, filtered};
+use super::payload::{FIELD_IMAGE_URL, filtered};
 use super::task::{NotEmbedded, Shared};
 use crate::index::{ChangeBody, FramePoint};
+use crate::prepare::{FIELD_IMAGE_SHA256, Fault};
 
 /// Frames of one video on their way at once: what is decoded of a record stays small, and other records fill the towers' batches.
 const FRAMES_AT_ONCE: usize = 4;

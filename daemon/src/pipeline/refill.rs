@@ -7,11 +7,10 @@ use astromech_schemas::results::RecordPosition;
 use astromech_schemas::{ImageSource, Kind, point_id};
 use serde_json::{Map, Value};
 
-use super::fault::Fault;
-use super::payload::FIELD_IMAGE_SHA256;
 use super::publish::Left;
 use super::task::{Applied, NotEmbedded, Shared, Vectors};
 use crate::index::{Change, ChangeBody};
+use crate::prepare::{FIELD_IMAGE_SHA256, Fault};
 use crate::source::Partition;
 
 /// One stored item or tombstone.

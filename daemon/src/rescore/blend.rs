@@ -33,7 +33,7 @@ pub(super) fn extra(candidate: &Candidate, weights: &Weights) -> Result<f32, Fau
 }
 
 /// Scores of a candidate: means over its pairs, and the blend: `itm × match + itc × cosine + extra`. With both weights 1 that is the
-/// official evaluation's (r2d2.md §4). `pairs` is not empty.
+/// official evaluation's (docs/R2D2.md §4). `pairs` is not empty.
 pub(super) fn blend(pairs: &[PairScores], weights: &Weights, extra: f32) -> Scores {
     let count = pairs.len().max(1) as f32;
     let mean = |of: fn(&PairScores) -> f32| pairs.iter().map(of).sum::<f32>() / count;

@@ -15,7 +15,7 @@ use super::entry::States;
 use super::fault::{Fault, failed, fault, of_media, of_preparing, of_towers};
 use super::source::Picture;
 use crate::media::{ContentHash, Media};
-use crate::pipeline::Preparer;
+use crate::prepare::Preparer;
 
 /// Bytes up to here are hashed on the spot: faster than handing them to another thread.
 const INLINE_HASH_BYTES_MAX: usize = 64 * 1024;

@@ -5,7 +5,7 @@ use astromech_schemas::rescore::{CandidateFault, ProblemKind};
 use astromech_towers::TowersError;
 
 use crate::media::MediaError;
-use crate::pipeline;
+use crate::prepare;
 
 /// What is wrong with one candidate, or with the context.
 pub(super) type Fault = CandidateFault;
@@ -46,7 +46,7 @@ pub(super) fn of_media(error: &MediaError) -> Fault {
     fault(kind, format!("url: {error}"))
 }
 
-pub(super) fn of_preparing(error: pipeline::Fault) -> Fault {
+pub(super) fn of_preparing(error: prepare::Fault) -> Fault {
     let kind = match error.reason {
         Reason::InvalidImage => ProblemKind::InvalidImage,
         Reason::ImageTooLarge => ProblemKind::ImageTooLarge,

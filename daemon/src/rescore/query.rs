@@ -12,9 +12,10 @@ use super::blend::{blend, weights};
 use super::context::{Found, check, encode};
 use super::error::RescoreError;
 use super::job::Job;
+use super::metrics::RescoreMetrics;
 use super::source::Source;
 use super::{Place, Rescorer};
-use crate::telemetry::Metrics;
+use crate::vitals::Meter;
 
 /// A query on its way through both stages.
 pub struct Query {
@@ -22,7 +23,7 @@ pub struct Query {
     weights: Weights,
     started: Instant,
     deadline: Instant,
-    metrics: Arc<Metrics>,
+    metrics: Meter<RescoreMetrics>,
     _place: Place,
 }
 
@@ -43,7 +44,7 @@ impl Rescorer {
         let context = self.in_time(started, deadline, encode(&encoder, context, &found, mode)).await?;
         let job = Arc::new(Job { encoder, context: context.encoded, mode, batch_max: self.batch_max });
         let weights = weights(&self.config.weights, mode, None);
-        Ok(Query { job, weights, started, deadline, metrics: Arc::clone(&self.parts.metrics), _place: place })
+        Ok(Query { job, weights, started, deadline, metrics: self.parts.metrics.clone(), _place: place })
     }
 }
 
@@ -64,9 +65,9 @@ impl Query {
         let sources = payloads.map(|payload| Ok(Source::of_payload(payload))).collect();
         let outcomes = self.job.run(sources, self.deadline).await;
         let scored: Vec<_> = outcomes.into_iter().map(|outcome| outcome.map(|pairs| blend(&pairs, &self.weights, 0.0))).collect();
-        self.metrics.rescore.scored(scored.iter().filter(|outcome| outcome.is_ok()).count());
-        scored.iter().filter_map(|outcome| outcome.as_ref().err()).for_each(|fault| self.metrics.rescore.problem(fault.kind));
-        self.metrics.rescore.answered(true, self.started.elapsed());
+        self.metrics.scored(scored.iter().filter(|outcome| outcome.is_ok()).count());
+        scored.iter().filter_map(|outcome| outcome.as_ref().err()).for_each(|fault| self.metrics.problem(fault.kind));
+        self.metrics.answered(true, self.started.elapsed());
         scored
     }
 }

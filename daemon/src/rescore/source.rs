@@ -8,7 +8,7 @@ use super::fault::{Fault, fault, invalid};
 use crate::index::VECTOR_IMAGE;
 use crate::index::payload::FIELD_VECTORS;
 use crate::media::ContentHash;
-use crate::pipeline::FIELD_IMAGE_SHA256;
+use crate::prepare::FIELD_IMAGE_SHA256;
 
 /// Longest text of a context or candidate, bytes of UTF-8.
 pub const TEXT_BYTES_MAX: usize = 64 * 1024;

@@ -13,19 +13,20 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tracing::{debug, error, info, warn};
 
 use super::assignment::{Assignment, committable};
+use super::metrics::SourceMetrics;
 use super::partition::Partition;
-use crate::telemetry::{Condition, Metrics, Quiet, Readiness};
+use crate::vitals::{Condition, Meter, Readiness, WarnLimiter};
 
 /// Errors that librdkafka calls back with while brokers are down.
-static ERRORS: Quiet = Quiet::new();
+static ERRORS: WarnLimiter = WarnLimiter::new();
 /// Lines that librdkafka logs, by what they are about.
-static LINES: Quiet = Quiet::new();
+static LINES: WarnLimiter = WarnLimiter::new();
 
 /// The consumer's callbacks.
 pub(super) struct Context {
     pub(super) assignment: Arc<Assignment>,
     pub(super) drain_timeout: Duration,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: Meter<SourceMetrics>,
     pub(super) readiness: Arc<Readiness>,
     /// What it says ready of.
     pub(super) condition: Condition,

@@ -7,7 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use super::partition::Partition;
 use super::record::Record;
-use crate::telemetry::RecordSpan;
+use super::span::RecordSpan;
 
 /// Bytes are counted in these units, because a semaphore hands out at most `u32::MAX` permits at once.
 const BYTES_UNIT: usize = 1024;

@@ -13,11 +13,13 @@ mod context;
 mod delivery;
 mod fence;
 pub mod groups;
+mod metrics;
 mod partition;
 mod poll;
 mod record;
 #[cfg(test)]
 pub(crate) mod refusing;
+mod span;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -33,11 +35,14 @@ pub use client_config::{consumer as consumer_config, is_confirmed, producer as p
 pub(crate) use context::log as log_librdkafka;
 pub use delivery::{Admission, Closed, Delivery, Intake, one_task_each};
 pub use fence::{Fence, FenceGuard};
+pub use metrics::SourceMetrics;
 pub use partition::Partition;
 pub use record::{Header, Record};
+pub use span::RecordSpan;
+pub(crate) use span::trace_headers;
 
 use crate::config::KafkaConfig;
-use crate::telemetry::{Condition, Metrics, Readiness};
+use crate::vitals::{Condition, Metrics, Readiness};
 
 /// Why reading ended.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +93,7 @@ pub fn start(kafka: &KafkaConfig, deps: SourceDeps) -> Result<oneshot::Receiver<
     let context = context::Context {
         assignment: Arc::clone(&assignment),
         drain_timeout: kafka.drain_timeout,
-        metrics: Arc::clone(&deps.metrics),
+        metrics: deps.metrics.of(),
         readiness: Arc::clone(&deps.readiness),
         condition: deps.condition,
         assigned: AtomicBool::new(false),
@@ -104,7 +109,9 @@ pub fn start(kafka: &KafkaConfig, deps: SourceDeps) -> Result<oneshot::Receiver<
         intake: deps.intake,
         runtime: tokio::runtime::Handle::current(),
         kafka: kafka.clone(),
-        metrics: deps.metrics,
+        metrics: deps.metrics.of(),
+        stages: deps.metrics.of(),
+        queues: deps.metrics.of(),
         readiness: deps.readiness,
         condition: deps.condition,
         stop: deps.stop,

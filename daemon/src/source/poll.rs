@@ -18,23 +18,26 @@ use tracing::{info, warn};
 use super::assignment::{Assignment, committable};
 use super::context::Context;
 use super::delivery::Intake;
+use super::metrics::SourceMetrics;
 use super::partition::Partition;
 use super::record::Record;
+use super::span::RecordSpan;
 use super::{Drained, SourceError};
 use crate::config::KafkaConfig;
-use crate::telemetry::trace::stage_span;
-use crate::telemetry::{Condition, Metrics, Quiet, Readiness, RecordSpan, Stage};
+use crate::vitals::trace::stage_span;
+use crate::vitals::{Condition, Meter, Queue, QueueMetrics, Readiness, Stage, StageMetrics, WarnLimiter};
 
 /// Longest time inside one `poll`.
 const POLL_MAX: Duration = Duration::from_millis(100);
 /// Longest wait for room before the partitions are paused. Pausing throws prefetched records away, so a short jam must not pause.
 const PAUSE_AFTER: Duration = Duration::from_millis(250);
+/// rdkafka calls nothing back for a commit that is not waited for: what the broker holds is learnt from librdkafka's statistics.
 /// A commit that the statistics, which come every second, have not confirmed after this long is sent again.
 const RESEND_AFTER: Duration = Duration::from_secs(10);
 /// Failed reads while brokers are down.
-static UNREAD: Quiet = Quiet::new();
+static UNREAD: WarnLimiter = WarnLimiter::new();
 /// Failed commits, likewise.
-static UNCOMMITTED: Quiet = Quiet::new();
+static UNCOMMITTED: WarnLimiter = WarnLimiter::new();
 /// How often the partitions' windows are compared with their limit.
 const WINDOW_CHECK: Duration = Duration::from_millis(50);
 
@@ -44,7 +47,9 @@ pub(super) struct PollLoop {
     pub(super) intake: Intake,
     pub(super) runtime: Handle,
     pub(super) kafka: KafkaConfig,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: Meter<SourceMetrics>,
+    pub(super) stages: Meter<StageMetrics>,
+    pub(super) queues: Meter<QueueMetrics>,
     pub(super) readiness: Arc<Readiness>,
     /// What it says ready of.
     pub(super) condition: Condition,
@@ -164,7 +169,7 @@ impl PollLoop {
             };
             if let Some(Held { record, partition, span, waiting, since }) = self.state.held.pop_front() {
                 drop(waiting);
-                self.metrics.stage_time(Stage::Consume, since.elapsed());
+                self.stages.took(Stage::Consume, since.elapsed());
                 self.intake.send(record, partition, admission, span).map_err(|_| SourceError::PipelineGone)?;
             }
         }
@@ -200,10 +205,10 @@ impl PollLoop {
         }
         self.state.all_paused = holding;
         if self.condition == Condition::Kafka {
-            self.metrics.set_queue_depth("records", self.intake.in_flight());
+            self.queues.set_depth(Queue::Records, self.intake.in_flight());
             self.metrics.set_bytes_in_flight(self.intake.bytes_in_flight());
         } else {
-            self.metrics.set_queue_depth("rescore_requests", self.intake.in_flight());
+            self.queues.set_depth(Queue::RescoreRequests, self.intake.in_flight());
         }
     }
 

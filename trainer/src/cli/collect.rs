@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use astromech_schemas::Kind;
 use astromech_trainer::collect::{Bound, BrokerConfig, ClickTopic, CollectConfig, ItemTopic, VersionSource, collect};
-use astromech_trainer::train::StopFlag;
+use astromech_trainer::stop::StopFlag;
 use serde::Deserialize;
 
 /// Makes a snapshot of topics to train on: items with pictures, their newest versions, without the deleted ones, filtered and freed of

@@ -1,5 +1,6 @@
 //! What is collected.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -9,10 +10,39 @@ use astromech_schemas::{Kind, RecordLimits};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
-use super::broker::BrokerConfig;
 use super::error::CollectError;
 use super::time;
+use crate::files::file_error;
 use crate::zero::clicks::ClickConfig;
+
+/// How the broker is reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokerConfig {
+    /// `host:port`, several with commas.
+    pub brokers: String,
+    /// Properties of librdkafka, such as `security.protocol`.
+    #[serde(default)]
+    pub properties: BTreeMap<String, String>,
+    /// Properties whose values are in files, such as `sasl.password`: secrets belong on no command line.
+    #[serde(default)]
+    pub property_files: BTreeMap<String, PathBuf>,
+}
+
+impl BrokerConfig {
+    /// All properties but the brokers, those in files read.
+    ///
+    /// # Errors
+    /// A file can't be read.
+    pub fn all_properties(&self) -> Result<Vec<(String, String)>, CollectError> {
+        let mut all: Vec<_> = self.properties.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        for (name, path) in &self.property_files {
+            let value = std::fs::read_to_string(path).map_err(file_error(path))?;
+            all.push((name.clone(), value.trim_end_matches(['\r', '\n']).to_owned()));
+        }
+        Ok(all)
+    }
+}
 
 /// An end of the window.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,12 +80,7 @@ impl std::fmt::Display for Bound {
         match self {
             Self::Earliest => f.write_str("earliest"),
             Self::Latest => f.write_str("latest"),
-            Self::Time(ms) => {
-                let stamp = time::stamp(*ms);
-                let (date, clock) = stamp.split_once('T').unwrap_or((&stamp, ""));
-                let clock = clock.trim_end_matches('Z').replace('-', ":");
-                write!(f, "{date}T{clock}.{:03}Z", ms.rem_euclid(1000))
-            }
+            Self::Time(ms) => f.write_str(&time::text(*ms)),
             Self::Offsets(path) => write!(f, "{}", path.display()),
         }
     }

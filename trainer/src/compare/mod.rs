@@ -14,10 +14,12 @@ use thiserror::Error;
 pub use figure::draw;
 pub use table::{Summary, markdown, summarise};
 
-use crate::checkpoint::{CheckpointError, MODEL_FILE, load_model, write_atomically};
+use crate::checkpoint::{CheckpointError, MODEL_FILE, load_model};
 use crate::corpus::{CorpusError, open_tokenizer};
+use crate::files::write_atomically;
 use crate::nn::Precision;
-use crate::train::{Recall, StopFlag, TrainConfig, TrainConfigError, TrainError, ValidateOptions, Validator, train};
+use crate::stop::StopFlag;
+use crate::train::{Recall, TrainConfig, TrainConfigError, TrainError, ValidateOptions, Validator, train};
 
 /// Result of one run inside its folder; a run that has one is not repeated.
 const RESULT_FILE: &str = "result.json";

@@ -5,18 +5,21 @@
 //! (any two embedding sizes), the embeddings themselves (equal sizes), and the match scores of the cross encoders.
 
 mod bundle;
+mod error;
 mod lesson;
+mod student;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use tch::Device;
-use thiserror::Error;
 
 use self::bundle::BundleTeacher;
+pub use self::error::DistilError;
+use self::error::differs;
 pub use self::lesson::Lesson;
-use crate::checkpoint::{CheckpointError, LoadedModel, load_model};
-use crate::model::ModelConfig;
+pub use self::student::Student;
+use crate::checkpoint::{LoadedModel, load_model};
 
 /// The teacher, and what is asked of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,37 +48,6 @@ fn temperature_default() -> f64 {
     0.07
 }
 
-/// A teacher that can't teach this student.
-#[derive(Debug, Error)]
-pub enum DistilError {
-    /// Its checkpoint.
-    #[error("distil.teacher: {0}")]
-    Checkpoint(#[from] CheckpointError),
-    /// Its bundle.
-    #[error("distil.teacher: {0}")]
-    Bundle(#[from] astromech_towers::TowersError),
-    /// It doesn't go with the student.
-    #[error("distil.teacher has {what} {teacher}, the student {student}; {fix}")]
-    Differs {
-        /// What.
-        what: &'static str,
-        /// Its value.
-        teacher: String,
-        /// The student's.
-        student: String,
-        /// What to change.
-        fix: &'static str,
-    },
-    /// A file of it or of the student, or the runtime that waits for its towers.
-    #[error("distil.teacher: {path}: {source}")]
-    Io {
-        /// What was opened.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-}
-
 /// A trained model that is asked about batches.
 pub enum Teacher {
     /// Through LibTorch.
@@ -91,19 +63,6 @@ impl std::fmt::Debug for Teacher {
             Self::Bundle(_) => "Teacher::Bundle",
         })
     }
-}
-
-/// What the student needs of a teacher.
-#[derive(Debug, Clone, Copy)]
-pub struct Student<'a> {
-    /// Its sizes.
-    pub model: &'a ModelConfig,
-    /// Longest text in tokens.
-    pub max_tokens: usize,
-    /// Its vocabulary's file.
-    pub vocabulary: &'a Path,
-    /// Threads of a bundle's towers; 0 takes all cores.
-    pub threads: usize,
 }
 
 impl Teacher {
@@ -136,8 +95,4 @@ impl Teacher {
         }
         Ok(teacher)
     }
-}
-
-fn differs(what: &'static str, teacher: i64, student: i64, fix: &'static str) -> DistilError {
-    DistilError::Differs { what, teacher: teacher.to_string(), student: student.to_string(), fix }
 }

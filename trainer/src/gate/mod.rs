@@ -13,8 +13,7 @@ mod verdict;
 
 pub use config::{GateConfig, Newest, Quality, SetConfig, Speed};
 pub use error::GateError;
-pub use latency::Latency;
-pub use measure::{Drift, Measured};
+pub use measure::{Drift, Latency, Measured};
 pub use verdict::{Check, Verdict};
 
 use std::path::Path;

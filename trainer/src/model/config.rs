@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// BERT vocabulary of chinese-roberta-wwm-ext (r2d2.md §1.3).
+/// BERT vocabulary of chinese-roberta-wwm-ext (docs/R2D2.md §1.3).
 const VOCAB_DEFAULT: i64 = 21_128;
 const POSITIONS_DEFAULT: i64 = 512;
 
@@ -27,7 +27,7 @@ pub struct ModelConfig {
     /// Rows of the position table: the longest text.
     #[serde(default = "positions_default")]
     pub positions: i64,
-    /// Declare the weights that the official checkpoint holds but no forward pass reads (r2d2.md §1.2, §1.4): true for parity with it,
+    /// Declare the weights that the official checkpoint holds but no forward pass reads (docs/R2D2.md §1.2, §1.4): true for parity with it,
     /// false for models trained from scratch.
     #[serde(default = "dead_weights_default")]
     pub dead_weights: bool,

@@ -7,9 +7,9 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::error::RefreshError;
-use super::gate::GateStep;
 use crate::collect::{BrokerConfig, CollectConfig};
 use crate::export::OPSET_DEFAULT;
+use crate::gate::{Quality, SetConfig, Speed};
 use crate::release::CardFacts;
 
 /// Everything a job follows from. Paths are relative to the folder that it is started in.
@@ -165,6 +165,23 @@ pub struct EvaluateStep {
     pub tasks: Vec<String>,
     /// Candidates that the single tower re-ranks; 0 leaves it out.
     pub top_k: usize,
+}
+
+/// Thresholds, as `trainer gate` has them. What was held out is a set of its own, `fresh`, beside those that are named.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GateStep {
+    /// Frozen sets.
+    #[serde(rename = "set")]
+    pub sets: Vec<SetConfig>,
+    /// How much worse than the live bundle a set's figures may be, where the set says nothing else.
+    pub quality: Quality,
+    /// The same for what was held out alone.
+    pub fresh: Quality,
+    /// Drift of int8, latency, size.
+    pub speed: Speed,
+    /// Threads; 0 takes all cores.
+    pub threads: usize,
 }
 
 /// The registry.

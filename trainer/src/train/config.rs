@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::matching::MatchingConfig;
-use super::schedule::ScheduleKind;
+use super::config_parts::{MatchingConfig, ScheduleKind};
 use crate::corpus::augment::AugmentConfig;
 use crate::corpus::{PublishedSet, TextKindWeights};
 use crate::distil::DistilConfig;
@@ -135,7 +134,7 @@ pub struct LossConfig {
     /// The columns and the queue hold the features of the momentum towers (the moving average of the weights, `optim.ema`), at the
     /// cost of one more forward pass; else the towers' own.
     pub momentum: bool,
-    /// With `momentum`, whose features the batch's own columns are: true takes the momentum towers' (BriVL, ALBEF, r2d2.md §2.4), so
+    /// With `momentum`, whose features the batch's own columns are: true takes the momentum towers' (BriVL, ALBEF, docs/R2D2.md §2.4), so
     /// that gradient reaches the row's side of a similarity only; false takes the towers' own with gradient on both sides, as GCPR does
     /// in the official fine-tuning (§2.1), and leaves the momentum towers the queue and the targets. Our choice for R2D2 is false: with
     /// true it learns at half of CLIP's pace (trainer/results).
@@ -162,7 +161,7 @@ pub struct LossConfig {
     /// First progress (0..1) with the matching loss; both conditions must hold.
     pub itm_start_progress: f64,
     /// Weight of masked language modelling, computed where the matching loss is, by the same pass over the masked text (enhanced
-    /// training, r2d2.md §2.3); 0 switches it off. Needs `model.mlm_head`.
+    /// training, docs/R2D2.md §2.3); 0 switches it off. Needs `model.mlm_head`.
     pub mlm_weight: f64,
     /// Part of the tokens that is hidden (BERT, ALBEF: 0.15).
     pub mlm_probability: f64,
@@ -236,7 +235,7 @@ pub struct OptimConfig {
     pub muon_lr_scale: f64,
     /// Momentum of Muon.
     pub muon_momentum: f64,
-    /// Decay biases, LayerNorm weights and the temperature too (the official recipe does, r2d2.md §3.1).
+    /// Decay biases, LayerNorm weights and the temperature too (the official recipe does, docs/R2D2.md §3.1).
     pub decay_vectors: bool,
     /// First and second moment.
     pub betas: [f64; 2],

@@ -1,7 +1,7 @@
 //! Ranges of a training configuration that its types cannot hold.
 
 use super::config::{DataSource, TrainConfig, TrainConfigError};
-use super::schedule::ScheduleKind;
+use super::config_parts::ScheduleKind;
 
 fn refuse<T>(field: &'static str, value: impl std::fmt::Display, limit: &'static str) -> Result<T, TrainConfigError> {
     Err(TrainConfigError::Range { field, value: format!("{value}"), limit })

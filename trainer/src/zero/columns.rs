@@ -52,7 +52,7 @@ const FIELDS: [Field; FIELD_COUNT] = [
 const FIELD_COUNT: usize = 11;
 
 /// Names of the columns that are taken for each field; of several that are there the first listed counts. The defaults are this
-/// project's own, then Zero's (r2d2.md §6.1) and its tasks' (§6.2), then img2dataset's.
+/// project's own, then Zero's (docs/R2D2.md §6.1) and its tasks' (§6.2), then img2dataset's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Columns {

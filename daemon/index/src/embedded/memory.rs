@@ -236,7 +236,7 @@ impl Arena {
         Self { shelves, live: [0; Kind::ALL.len()], bytes: 0, users: 0 }
     }
 
-    /// By a kind's [`code`] and a vector's place in `guard::VECTORS`.
+    /// By a kind's [`code`] and a vector's place in [`VECTORS`](crate::VECTORS).
     pub(super) fn shelf(&self, kind: usize, name: usize) -> &Shelf {
         &self.shelves[kind][name]
     }

@@ -8,9 +8,9 @@ use super::error::Failure;
 use super::memory::{Change as Shown, Fields, GenerationId, Key, Label, PointId, code};
 use super::vector::{Short, to_blob};
 use super::writer::Writes;
-use crate::guard::{VECTORS, replaces};
+use crate::guard::replaces;
 use crate::payload::{FIELD_DELETED_AT, FIELD_VIDEO};
-use crate::{Change, IndexError, Space, payload, video};
+use crate::{Change, IndexError, Space, VECTORS, payload, video};
 
 /// Rows that one transaction of a purge or of a drop removes: others wait no longer than for these.
 const REMOVED_MAX: usize = 5000;

@@ -17,9 +17,8 @@ use super::read::{by_id, by_point};
 use super::rows::row_of;
 use super::store::Store;
 use super::vector::{Short, bound, exact, from_blob, near};
-use crate::guard::VECTORS;
 use crate::video::with_frame;
-use crate::{Query, Stored, VECTOR_IMAGE};
+use crate::{Query, Stored, VECTOR_IMAGE, VECTORS};
 
 /// Candidates beyond which those that have fallen behind are dropped.
 const CANDIDATES_MIN: usize = 1024;

@@ -9,8 +9,8 @@ use serde_json::Map;
 use std::collections::HashMap;
 use uuid::Uuid;
 
-use crate::guard::{self, Condition, VECTORS};
-use crate::{Change, IndexError, Space, Stored, payload};
+use crate::guard::{self, Condition};
+use crate::{Change, IndexError, Space, Stored, VECTORS, payload};
 
 /// A point ready to send, with the data that its guard needs.
 pub(super) struct Prepared<'a> {

@@ -94,6 +94,7 @@ fn client(options: &QdrantOptions) -> Result<Qdrant, IndexError> {
         .api_key(options.api_key.as_ref().map(ApiKey::reveal))
         .timeout(options.timeout)
         .connect_timeout(options.connect_timeout)
+        // It compares with the client's own version and only warns; what we need is asked for in `setup`.
         .skip_compatibility_check()
         .build()
         .map_err(|error| from_client("connecting", &options.url, error))

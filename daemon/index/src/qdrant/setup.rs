@@ -14,9 +14,8 @@ use serde_json::{Value, json};
 
 use super::error::from_client;
 use crate::book::collection_name;
-use crate::guard::VECTORS;
 use crate::payload::{FieldType, indexed_fields};
-use crate::{IndexError, Space};
+use crate::{IndexError, Space, VECTORS};
 
 /// Oldest server that evaluates a condition per point on an upsert and keeps metadata with a collection.
 pub(super) const SERVER_MIN: (u64, u64) = (1, 16);

@@ -1,4 +1,6 @@
 //! PNG, WebP, GIF and BMP through the `image` crate, with Pillow's conversions of 16-bit samples.
+//!
+//! Known difference: a GIF whose first frame is smaller than its canvas gets a black rest here, a colour of its palette from Pillow.
 
 use std::borrow::Cow;
 use std::io::Cursor;

@@ -1,4 +1,4 @@
-//! Settings of the click-log pipeline. Zero's own filters and thresholds are not published (r2d2.md §6.1, §11): every value here is our
+//! Settings of the click-log pipeline. Zero's own filters and thresholds are not published (docs/R2D2.md §6.1, §11): every value here is our
 //! choice unless it names a source.
 
 use std::path::PathBuf;
@@ -53,12 +53,12 @@ pub struct ClickConfig {
     pub wilson_z: f64,
     /// Clicks and non-clicks that the beta prior adds.
     pub beta_prior: [f64; 2],
-    /// Pairs of a lower score are left out. That click-through rate is what Zero was filtered by is known (r2d2.md §6.1), its
+    /// Pairs of a lower score are left out. That click-through rate is what Zero was filtered by is known (docs/R2D2.md §6.1), its
     /// threshold is not.
     pub score_min: f64,
     /// Pictures kept of one query, the best first.
     pub images_per_query: usize,
-    /// Queries kept of one picture, the best first. Zero has one `ImageQuery` a picture (r2d2.md §6.1).
+    /// Queries kept of one picture, the best first. Zero has one `ImageQuery` a picture (docs/R2D2.md §6.1).
     pub queries_per_image: usize,
     /// Pictures whose difference hashes (dHash, 64 bit) differ in at most this many bits are near-duplicates; at most 7.
     pub hamming_max: u32,
@@ -75,7 +75,7 @@ pub struct ClickConfig {
     /// Records that one record is compared with in a bucket; more find more and take longer, where many texts follow one template.
     pub compare_max: usize,
     /// Records of the sample; 0 keeps all. Zero's are 250M, 23M and 2.3M, the smaller ones said to be random samples of the larger
-    /// (r2d2.md §6.1): with one seed a smaller sample is a part of a larger one here, up to rounding in the strata.
+    /// (docs/R2D2.md §6.1): with one seed a smaller sample is a part of a larger one here, up to rounding in the strata.
     pub records: u64,
     /// Seed of the sample.
     pub seed: u64,
