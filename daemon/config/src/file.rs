@@ -63,7 +63,7 @@ settings! {
     /// `[index]`
     #[derive(Debug, Clone, PartialEq)]
     pub(crate) struct Index {
-        /// embedded: Qdrant's engine in this process, its files in a folder. qdrant: a Qdrant server, 1.16 or newer.
+        /// embedded: SQLite in this process, its file in a folder. qdrant: a Qdrant server, 1.16 or newer.
         engine: EngineKind = "embedded" => choice(&[("embedded", EngineKind::Embedded), ("qdrant", EngineKind::Qdrant)]);
         /// Its own keys.
         own: Flat<IndexConfig>;

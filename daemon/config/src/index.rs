@@ -6,17 +6,19 @@ use std::time::Duration;
 use astromech_settings::kinds::{float, int, millis, path, path_or_none, text};
 use astromech_settings::{Value as _, settings};
 
-use crate::MINUTE_MS;
 use crate::limits::hours;
 use crate::secret::Secret;
+use crate::{GIB, MIB, MINUTE_MS};
 
 /// Which engine, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EngineConfig {
-    /// Qdrant's engine in this process.
+    /// SQLite in this process.
     Embedded {
-        /// Folder of the collections; created where it is missing.
+        /// Folder of the index; created where it is missing.
         path: PathBuf,
+        /// Most bytes of memory for vectors.
+        vector_bytes_max: usize,
     },
     /// A Qdrant server over gRPC.
     Qdrant {
@@ -41,7 +43,7 @@ settings! {
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct IndexConfig {
         /// Which engine, and where.
-        engine: EngineConfig = derived => EngineConfig::Embedded { path: PathBuf::new() };
+        engine: EngineConfig = derived => EngineConfig::Embedded { path: PathBuf::new(), vector_bytes_max: 0 };
         /// Most points in one write.
         batch_points_max: usize = 256 => int(1, 4096);
         /// Longest wait for a write to fill, milliseconds.
@@ -57,8 +59,11 @@ settings! {
     /// `[index.embedded]`
     #[derive(Debug, Clone, PartialEq)]
     pub(crate) struct EmbeddedSection {
-        /// Folder of the collections; created where it is missing. One daemon at a time.
+        /// Folder of the index, one file for all generations; created where it is missing. One daemon at a time.
         path: PathBuf = (required "data/index") => path();
+        /// Most memory for the vectors of all generations, bytes: 2 a number, and about 150 a vector. What goes over it is refused: use
+        /// a Qdrant server for more.
+        vector_bytes_max: usize = 2147483648 => int(MIB, 1024 * GIB);
     }
 
     /// `[index.qdrant]`

@@ -10,7 +10,7 @@ use astromech_schemas::manifest::MANIFEST_FILE;
 use astromech_settings::{At, Section, SectionAt, SettingError};
 
 use crate::file::{File, Index, Rescore, Rollout};
-use crate::index::EngineKind;
+use crate::index::{EmbeddedSection, EngineKind};
 use crate::secret::secret;
 use crate::{
     Config, DiskConfig, EngineConfig, IndexConfig, PipelineConfig, RegistryConfig, RescoreConfig, RescoreTopics, RolloutConfig,
@@ -75,7 +75,8 @@ impl Checks<'_> {
                     let fix = "use engine = \"qdrant\", or build with the default features";
                     self.error(&at.engine, "this build has no embedded engine", fix);
                 }
-                EngineConfig::Embedded { path: index.embedded.used(self.errors).path }
+                let EmbeddedSection { path, vector_bytes_max } = index.embedded.used(self.errors);
+                EngineConfig::Embedded { path, vector_bytes_max }
             }
             EngineKind::Qdrant => {
                 let (section, at) = (index.qdrant, &at.qdrant);

@@ -169,7 +169,7 @@ fn the_committed_configurations_are_correct() {
 fn a_short_file_is_enough_and_paths_are_relative_to_its_folder() {
     let config = parse(MINIMAL);
     assert_eq!(config.bundle.path, Path::new("/folder/b"));
-    assert_eq!(config.index.engine, EngineConfig::Embedded { path: "/folder/i".into() });
+    assert_eq!(config.index.engine, EngineConfig::Embedded { path: "/folder/i".into(), vector_bytes_max: 2 << 30 });
     assert_eq!(config.kafka, None);
     assert_eq!(config.record.image_bytes_max, config.media.bytes_max);
 }

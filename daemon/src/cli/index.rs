@@ -24,7 +24,7 @@ use super::signals::stop_on_signals;
 use crate::assemble::{open_index, start_towers};
 use crate::config::{Config, ResultsConfig};
 use crate::failure::{Usage, hinted};
-use crate::index::Index;
+use crate::index::IndexWriter;
 use crate::media::Media;
 use crate::pipeline::{self, Halt, Outlet, PipelineParts, PublishError, TopicRules, VersionRule};
 use crate::prepare::Fault;
@@ -59,7 +59,7 @@ pub struct Indexing<'a> {
     /// The running towers.
     pub towers: &'a Towers,
     /// Where points are written.
-    pub index: &'a Arc<dyn Index>,
+    pub index: &'a Arc<dyn IndexWriter>,
     /// Counters.
     pub metrics: &'a Arc<Metrics>,
     /// Where states go too, for re-scoring.

@@ -58,7 +58,7 @@ impl Ingest<'_> {
         let warm = warm_cache(self.config, self.serving.rescorer.as_ref());
         let parts = PipelineParts {
             towers: self.serving.towers.clone(),
-            index: Arc::clone(&self.serving.index),
+            index: Arc::clone(&self.serving.writer),
             media: Arc::new(Media::new(&self.config.media)?.measured(&self.metrics)),
             metrics: Arc::clone(&self.metrics),
             readiness: Arc::clone(&self.readiness),

@@ -79,7 +79,7 @@ impl Enricher {
             };
             let wait = backoff.next_wait();
             if let Some(repeated) = NO_NEIGHBOURS.due("") {
-                warn!(problem, ?wait, repeated, "neighbours can't be had now; trying again");
+                warn!(%problem, ?wait, repeated, "neighbours can't be had now; trying again");
             }
             tokio::time::sleep(wait).await;
         }

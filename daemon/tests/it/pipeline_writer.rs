@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use astromech::index::{Change, ChangeBody, Index, IndexError, Page, Query, Scope, Stored};
+use astromech::index::{Change, ChangeBody, Index, IndexError, IndexWriter, Page, Query, Scope, Stored};
 use astromech::pipeline::{BackoffLimits, Halt, HaltCause, WriteReply, WriteRequest, Writer, WriterLimits};
 use astromech::source::Partition;
 use astromech::vitals::{Condition, Metrics, Readiness};
@@ -50,11 +50,7 @@ impl Scripted {
     }
 }
 
-impl Index for Scripted {
-    fn fingerprint(&self) -> &Fingerprint {
-        &self.fingerprint
-    }
-
+impl IndexWriter for Scripted {
     fn apply<'a>(&'a self, changes: &'a [Change]) -> BoxFuture<'a, Result<(), IndexError>> {
         Box::pin(async move {
             let answer = (self.decide)(changes);
@@ -65,6 +61,12 @@ impl Index for Scripted {
             self.attempted.notify_one();
             answer
         })
+    }
+}
+
+impl Index for Scripted {
+    fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
     }
 
     fn search<'a>(&'a self, _: &'a Query) -> BoxFuture<'a, Result<Vec<Stored>, IndexError>> {
@@ -111,7 +113,7 @@ fn start(index: &Arc<Scripted>, batch_points_max: usize) -> Rig {
     let (readiness, halt) = (Arc::new(Readiness::new(&[Condition::Index])), Halt::default());
     let metrics = Metrics::new();
     let writer = Writer {
-        index: Arc::clone(index) as Arc<dyn Index>,
+        index: Arc::clone(index) as Arc<dyn IndexWriter>,
         limits: WriterLimits {
             batch_points_max,
             batch_wait_max: Duration::from_millis(50),
@@ -175,7 +177,7 @@ async fn changes_are_gathered_into_one_write_and_the_guard_lasts_until_the_answe
 async fn a_refused_point_is_found_among_its_batch_and_the_others_are_written() {
     let index = Scripted::new(|changes| {
         let bad = changes.iter().any(|change| change.id.starts_with("bad"));
-        if bad { Err(IndexError::Refused("no such vector".to_owned())) } else { Ok(()) }
+        if bad { Err(IndexError::Refused("no such vector".to_owned().into())) } else { Ok(()) }
     });
     let (rig, partition) = (start(&index, 16), Partition::new("t".into(), 0));
     let names: Vec<String> = (0..14).map(|n| format!("good {n}")).chain(["bad 1".to_owned(), "bad 2".to_owned()]).collect();
@@ -198,7 +200,7 @@ async fn an_index_that_is_down_is_waited_for_and_nothing_is_refused() {
     let down = Arc::new(Mutex::new(true));
     let index = Scripted::new({
         let down = Arc::clone(&down);
-        move |_| if *down.lock().unwrap() { Err(IndexError::Transient("connection refused".to_owned())) } else { Ok(()) }
+        move |_| if *down.lock().unwrap() { Err(IndexError::Transient("connection refused".to_owned().into())) } else { Ok(()) }
     });
     let (rig, partition) = (start(&index, 4), Partition::new("t".into(), 0));
     let receiver = rig.send("a", &partition).await;
@@ -214,7 +216,7 @@ async fn nothing_is_written_after_the_fence_is_closed_not_even_a_retry() {
     let down = Arc::new(Mutex::new(true));
     let index = Scripted::new({
         let down = Arc::clone(&down);
-        move |_| if *down.lock().unwrap() { Err(IndexError::Transient("down".to_owned())) } else { Ok(()) }
+        move |_| if *down.lock().unwrap() { Err(IndexError::Transient("down".to_owned().into())) } else { Ok(()) }
     });
     let (kept, taken) = (Partition::new("t".into(), 0), Partition::new("t".into(), 1));
     let rig = start(&index, 8);
@@ -232,7 +234,7 @@ async fn nothing_is_written_after_the_fence_is_closed_not_even_a_retry() {
 
 #[tokio::test]
 async fn a_mismatch_stops_the_daemon_and_answers_nothing() {
-    let index = Scripted::new(|_| Err(IndexError::Mismatch("fingerprint b, expected a".to_owned())));
+    let index = Scripted::new(|_| Err(IndexError::Mismatch("fingerprint b, expected a".to_owned().into())));
     let (rig, partition) = (start(&index, 4), Partition::new("t".into(), 0));
     let receiver = rig.send("a", &partition).await;
     assert!(answer(receiver).await.is_err(), "the request is dropped");

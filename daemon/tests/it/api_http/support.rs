@@ -9,7 +9,7 @@ use astromech::api::{Access, AppState, Limits, MediaRoots, Tls, serve};
 use astromech::assemble::{open_disk, start_rescorer};
 use astromech::config::Config;
 use astromech::generation::{Live, Serving};
-use astromech::index::{Change, ChangeBody, Index, IndexOptions, Space, open};
+use astromech::index::{Change, ChangeBody, EmbeddedOptions, Index, IndexOptions, IndexWriter, Space, open};
 use astromech::rescore::Rescorer;
 use astromech::vitals::{Condition, Metrics, Readiness};
 use astromech_schemas::{Kind, point_id};
@@ -58,7 +58,7 @@ pub struct Server {
     pub address: SocketAddr,
     pub client: reqwest::Client,
     pub towers: Towers,
-    pub index: Arc<dyn Index>,
+    pub index: Arc<dyn IndexWriter>,
     pub rescorer: Option<Arc<Rescorer>>,
     pub config: Config,
     pub tls: Option<Arc<Tls>>,
@@ -90,18 +90,19 @@ impl Server {
             similarity: manifest.similarity,
             bundle: manifest.name.clone(),
         };
-        let index = open(&IndexOptions::Embedded { path: folder.path().join("index") }, &space).await.unwrap();
+        let options = IndexOptions::Embedded(EmbeddedOptions::new(folder.path().join("index")));
+        let index = open(&options, &space).await.unwrap();
+        let readable = Arc::clone(&index) as Arc<dyn Index>;
         std::fs::create_dir(folder.path().join("root")).unwrap();
         let readiness = Arc::new(Readiness::new(&[Condition::Bundle, Condition::Index]));
         let metrics = Arc::new(Metrics::new());
         // A process that already has a provider keeps it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config = config(folder.path(), settings);
-        let rescorer = start_rescorer(&config, &towers, &index, open_disk(&config, &metrics).await, &metrics).unwrap();
+        let rescorer = start_rescorer(&config, &towers, &readable, open_disk(&config, &metrics).await, &metrics).unwrap();
         let tls = Tls::of(&config).unwrap();
         let state = AppState {
-            live: Arc::new(Live::new(Serving { towers: towers.clone(), index: Arc::clone(&index), rescorer: rescorer.clone() }))
-                .into(),
+            live: Arc::new(Live::new(Serving::new(towers.clone(), Arc::clone(&index), rescorer.clone()))).into(),
             generations: None,
             metrics: Arc::clone(&metrics),
             readiness: Arc::clone(&readiness),
