@@ -19,7 +19,7 @@ use crate::corpus::{CorpusError, open_tokenizer};
 use crate::files::write_atomically;
 use crate::nn::Precision;
 use crate::stop::StopFlag;
-use crate::train::{Recall, TrainConfig, TrainConfigError, TrainError, ValidateOptions, Validator, train};
+use crate::train::{Recall, TrainConfig, TrainError, ValidateOptions, Validator, train};
 
 /// Result of one run inside its folder; a run that has one is not repeated.
 const RESULT_FILE: &str = "result.json";
@@ -96,7 +96,7 @@ pub enum CompareError {
         /// Arm.
         arm: String,
         /// What is wrong with it.
-        source: Box<TrainConfigError>,
+        source: Box<astromech_settings::SettingErrors>,
     },
     /// A training run.
     #[error("arm {arm}, seed {seed}: {source}")]
