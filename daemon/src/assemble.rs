@@ -12,11 +12,11 @@ pub use metrics::{Batches, TowerMetrics};
 
 use crate::config::{Config, EngineConfig, ProviderKind, TowerLimits};
 use crate::failure::{Usage, hinted};
-use crate::index::qdrant::QdrantOptions;
-use crate::index::{self, Index, IndexError, IndexOptions, Space};
+use crate::index::qdrant::{ApiKey, QdrantOptions};
+use crate::index::{self, EmbeddedOptions, Index, IndexError, IndexOptions, IndexWriter, Space};
 use crate::media::Media;
 use crate::rescore::{DiskTier, RescoreParts, Rescorer, StateCache};
-use crate::telemetry::Metrics;
+use crate::vitals::Metrics;
 
 /// How the names of a bundle's cross graphs begin.
 const CROSS_PREFIX: &str = "cross.";
@@ -93,13 +93,15 @@ fn towers_config(config: &Config) -> TowersConfig {
     }
 }
 
-/// Where the index is, as configured; `beside` leaves the aliases of a server as they are.
+/// Where the index is, as configured; `beside` leaves what is live as it is.
 pub fn index_options(config: &Config, beside: bool) -> IndexOptions {
     match &config.index.engine {
-        EngineConfig::Embedded { path } => IndexOptions::Embedded { path: path.clone() },
+        EngineConfig::Embedded { path, vector_bytes_max } => {
+            IndexOptions::Embedded(EmbeddedOptions { path: path.clone(), vector_bytes_max: *vector_bytes_max, beside })
+        }
         EngineConfig::Qdrant { url, api_key, timeout } => IndexOptions::Qdrant(QdrantOptions {
             url: url.clone(),
-            api_key: api_key.clone(),
+            api_key: api_key.as_ref().map(|key| ApiKey::new(key.reveal())),
             timeout: *timeout,
             connect_timeout: QDRANT_CONNECT_TIMEOUT.min(*timeout),
             beside,
@@ -122,7 +124,7 @@ pub fn space(towers: &Towers) -> Space {
 ///
 /// # Errors
 /// As [`index::open`].
-pub async fn open_index(config: &Config, towers: &Towers) -> Result<Arc<dyn Index>, IndexError> {
+pub async fn open_index(config: &Config, towers: &Towers) -> Result<Arc<dyn IndexWriter>, IndexError> {
     index::open(&index_options(config, false), &space(towers)).await
 }
 
@@ -130,7 +132,7 @@ pub async fn open_index(config: &Config, towers: &Towers) -> Result<Arc<dyn Inde
 ///
 /// # Errors
 /// As [`index::open`].
-pub async fn open_index_beside(config: &Config, towers: &Towers) -> Result<Arc<dyn Index>, IndexError> {
+pub async fn open_index_beside(config: &Config, towers: &Towers) -> Result<Arc<dyn IndexWriter>, IndexError> {
     index::open(&index_options(config, true), &space(towers)).await
 }
 

@@ -11,7 +11,6 @@ pub mod config;
 pub mod dead_letters;
 pub mod failure;
 pub mod generation;
-pub mod index;
 pub mod media;
 pub mod pipeline;
 pub mod prepare;
@@ -21,3 +20,6 @@ pub mod rescore_topic;
 pub mod search;
 pub mod source;
 pub mod telemetry;
+
+pub use astromech_index as index;
+pub use astromech_vitals as vitals;

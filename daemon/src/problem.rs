@@ -87,7 +87,7 @@ impl From<IndexError> for Problem {
     fn from(error: IndexError) -> Self {
         match error {
             IndexError::Transient(reason) => {
-                tracing::warn!(reason, "the index did not answer a request");
+                tracing::warn!(%reason, "the index did not answer a request");
                 let detail = format!("the index does not answer; fix: try again after {RETRY_AFTER_S} s, and see /readyz");
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "index-unavailable", "The index does not answer", detail)
             }

@@ -6,32 +6,31 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 /// The daemon's rooms from the bottom up: each may import those before it, and none after it. A room that is a crate stands here too.
-const ORDER: [&str; 17] = [
-    "clock",        // now
-    "failure",      // an error with its hint
-    "config",       // the keys and their types
-    "telemetry",    // what a room says of itself: metrics, readiness, logs, spans
-    "media",        // pictures from elsewhere
-    "source",       // records out of Kafka, offsets back
-    "index",        // points: the only writer's port and its engines
-    "prepare",      // pictures and texts made ready for the towers
-    "dead_letters", // letters read and sent again
-    "rescore",      // candidates by the single tower
-    "pipeline",     // a record from the source to its acknowledgement
-    "assemble",     // from the configuration to running parts
-    "generation",   // vector spaces beside each other
-    "search",       // questions against the live one
-    "api",          // over HTTP
-    "door",         // over topics
-    "cli",          // from a terminal
+const ORDER: [&str; 19] = [
+    "clock",         // now
+    "failure",       // an error with its hint
+    "vitals",        // what a room says of itself: metrics, readiness, spans
+    "config",        // the keys and their types
+    "telemetry",     // what the process does with that: its log, a collector
+    "media",         // pictures from elsewhere
+    "source",        // records out of Kafka, offsets back
+    "index",         // points: the only writer's port and its engines
+    "prepare",       // pictures and texts made ready for the towers
+    "dead_letters",  // letters read and sent again
+    "rescore",       // candidates by the single tower
+    "search",        // questions and embedding, beside it
+    "pipeline",      // a record from the source to its acknowledgement
+    "assemble",      // from the configuration to running parts
+    "generation",    // vector spaces beside each other
+    "problem",       // what a caller is told went wrong
+    "api",           // over HTTP
+    "rescore_topic", // over topics
+    "cli",           // from a terminal
 ];
 
 /// Arrows that are still to be cut: (crate, from, to).
-const KNOWN: [(&str, &str, &str); 8] = [
-    ("daemon", "assemble", "api"),
+const KNOWN: [(&str, &str, &str); 5] = [
     ("daemon", "config", "telemetry"),
-    ("daemon", "index", "generation"),
-    ("daemon", "pipeline", "generation"),
     ("schemas", "video", "item"),
     ("tests", "kafka", "world"),
     ("trainer", "corpus", "zero"),

@@ -13,7 +13,8 @@ use serde::Serialize;
 
 use super::AppState;
 use super::problem::Problem;
-use crate::telemetry::{METRICS_CONTENT_TYPE, ProcessMetrics};
+use crate::telemetry::ProcessMetrics;
+use crate::vitals::METRICS_CONTENT_TYPE;
 
 /// `GET /healthz`: the process answers.
 pub(super) async fn alive() -> &'static str {

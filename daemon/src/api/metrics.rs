@@ -6,7 +6,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::telemetry::{Histograms, MetricSet, Registrar, labels, seconds};
+use crate::vitals::{Histograms, MetricSet, Registrar, labels, seconds};
 
 labels! {
     RequestLabels { route: &'static str, status: u16 }

@@ -17,7 +17,7 @@ use super::AppState;
 use super::metrics::HttpMetrics;
 use super::problem::Problem;
 use super::trace;
-use crate::telemetry::Meter;
+use crate::vitals::Meter;
 
 /// Header that names a request in answers and logs.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -43,7 +43,7 @@ pub use tls::{Tls, TlsError};
 
 use crate::config::{Config, Role};
 use crate::generation::{Generations, Live, Serving};
-use crate::telemetry::{Metrics, Readiness};
+use crate::vitals::{Metrics, Readiness};
 use problem::Problem;
 
 /// Limits of the HTTP interface.

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 
 pub(super) use crate::problem::Problem;
 use crate::problem::RETRY_AFTER_S;
-use crate::telemetry::Condition;
+use crate::vitals::Condition;
 
 impl Problem {
     pub(super) fn body_too_large(body_bytes_max: usize) -> Self {

@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::telemetry::{Histograms, Meter, MetricSet, Registrar, items, labels, seconds};
+use crate::vitals::{Histograms, Meter, MetricSet, Registrar, items, labels, seconds};
 
 labels! {
     TowerLabel { tower: &'static str }

@@ -27,10 +27,10 @@ use crate::assemble::{open_disk, open_index, start_rescorer, start_towers, warm_
 use crate::config::Config;
 use crate::failure::{Usage, hinted};
 use crate::generation::{Live, Serving};
-use crate::index::Index;
+use crate::index::{Index, IndexWriter};
 use crate::rescore::Rescorer;
 use crate::search::Searcher;
-use crate::telemetry::{Condition, Metrics, Readiness};
+use crate::vitals::{Condition, Metrics, Readiness};
 
 /// Queries that are printed and that the page proposes.
 const EXAMPLES: [&str; 8] =
@@ -70,7 +70,8 @@ pub(super) async fn run(config: Config, args: DemoArgs) -> Result<u8> {
     let index = index.with_context(|| {
         hinted("the index was not opened", "stop the other demo, or remove the folder of index.embedded.path")
     })?;
-    let rescorer = start_rescorer(&config, &towers, &index, open_disk(&config, &metrics).await, &metrics)?;
+    let readable = Arc::clone(&index) as Arc<dyn Index>;
+    let rescorer = start_rescorer(&config, &towers, &readable, open_disk(&config, &metrics).await, &metrics)?;
     let demo = Demo { config, towers, index, rescorer, metrics };
     let ended = demo.run(&set, listener, stop).await;
     if let Some(rescorer) = &demo.rescorer {
@@ -100,7 +101,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener> {
 struct Demo {
     config: Config,
     towers: Towers,
-    index: Arc<dyn Index>,
+    index: Arc<dyn IndexWriter>,
     rescorer: Option<Arc<Rescorer>>,
     metrics: Arc<Metrics>,
 }
@@ -166,7 +167,7 @@ impl Demo {
         const QUERY: usize = 16;
         const PICTURES: usize = 66;
         const ARTICLE: usize = 32;
-        let searcher = Searcher::new(&self.towers, Arc::clone(&self.index), None);
+        let searcher = Searcher::new(&self.towers, Arc::clone(&self.index) as Arc<dyn Index>, None);
         let mut found = true;
         let head = [("查询 query", QUERY), ("图片 pictures (cosine)", PICTURES), ("文章 article (cosine)", ARTICLE)];
         output::data("");
@@ -200,12 +201,7 @@ impl Demo {
         }
         let address = listener.local_addr().context("the listener has no address")?;
         let state = AppState {
-            live: Arc::new(Live::new(Serving {
-                towers: self.towers.clone(),
-                index: Arc::clone(&self.index),
-                rescorer: self.rescorer.clone(),
-            }))
-            .into(),
+            live: Arc::new(Live::new(Serving::new(self.towers.clone(), Arc::clone(&self.index), self.rescorer.clone()))).into(),
             generations: None,
             metrics: Arc::clone(&self.metrics),
             readiness,

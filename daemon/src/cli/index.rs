@@ -24,13 +24,13 @@ use super::signals::stop_on_signals;
 use crate::assemble::{open_index, start_towers};
 use crate::config::{Config, ResultsConfig};
 use crate::failure::{Usage, hinted};
-use crate::index::Index;
+use crate::index::IndexWriter;
 use crate::media::Media;
 use crate::pipeline::{self, Halt, Outlet, PipelineParts, PublishError, TopicRules, VersionRule};
 use crate::prepare::Fault;
 use crate::rescore::StateCache;
 use crate::source::{Intake, Partition, Record, RecordSpan};
-use crate::telemetry::{Condition, Metrics, Readiness};
+use crate::vitals::{Condition, Metrics, Readiness};
 
 /// Longest line, bytes: the largest inline picture in base64 with room for text.
 const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -59,7 +59,7 @@ pub struct Indexing<'a> {
     /// The running towers.
     pub towers: &'a Towers,
     /// Where points are written.
-    pub index: &'a Arc<dyn Index>,
+    pub index: &'a Arc<dyn IndexWriter>,
     /// Counters.
     pub metrics: &'a Arc<Metrics>,
     /// Where states go too, for re-scoring.

@@ -14,7 +14,8 @@ use crate::media::MediaMetrics;
 use crate::pipeline::PipelineMetrics;
 use crate::rescore::RescoreMetrics;
 use crate::source::SourceMetrics;
-use crate::telemetry::{MetricSet, Metrics, ProcessMetrics, QueueMetrics, Registrar, SpanMetrics, StageMetrics, labels};
+use crate::telemetry::{ProcessMetrics, SpanMetrics};
+use crate::vitals::{MetricSet, Metrics, QueueMetrics, Registrar, StageMetrics, labels};
 
 /// Every set of the daemon from the start: a rate needs a first point. A room that counts has its line here.
 pub fn every_metric() -> Arc<Metrics> {

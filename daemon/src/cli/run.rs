@@ -18,11 +18,12 @@ use crate::clock::unix_ms;
 use crate::config::{Config, KafkaConfig};
 use crate::failure::{Usage, hinted};
 use crate::generation::{self, Ingest, Live, Reading, Serving, StartParts, Started};
-use crate::index::IndexError;
+use crate::index::{Index, IndexError};
 use crate::pipeline::{Backoff, BackoffLimits, Halt, KafkaOutlet, SchemaRegistry};
 use crate::rescore_topic::{self, RescoreTopicParts};
 use crate::source::{self, Drained, SourceDeps};
-use crate::telemetry::{Condition, Meter, Metrics, Queue, QueueMetrics, Readiness, Traces};
+use crate::telemetry::Traces;
+use crate::vitals::{Condition, Meter, Metrics, Queue, QueueMetrics, Readiness};
 
 /// How often the index is asked for its health and its number of points.
 const INDEX_CHECK: Duration = Duration::from_secs(10);
@@ -152,7 +153,7 @@ impl Patience<'_> {
                 }
             };
             let wait = backoff.next_wait();
-            warn!(problem, ?wait, "the index does not answer; trying again");
+            warn!(%problem, ?wait, "the index does not answer; trying again");
             self.readiness.set_missing(Condition::Index, problem);
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -175,15 +176,16 @@ async fn open(config: &Config, metrics: &Arc<Metrics>, patience: &Patience<'_>) 
     let counted = started.as_ref().map_or_else(|| Arc::clone(metrics), |started| started.metrics(metrics));
     let towers = start_towers(config, &counted, config.rescore.enabled).await?;
     patience.readiness.set_ready(Condition::Bundle);
-    let Some(index) = patience.until_open(|| open_index(config, &towers)).await? else { return Ok(None) };
+    let Some(writer) = patience.until_open(|| open_index(config, &towers)).await? else { return Ok(None) };
     if let Some(started) = &started
         && patience.until_open(|| started.claim(&towers)).await?.is_none()
     {
         return Ok(None);
     }
     patience.readiness.set_ready(Condition::Index);
+    let index = Arc::clone(&writer) as Arc<dyn Index>;
     let rescorer = start_rescorer(config, &towers, &index, open_disk(config, metrics).await, metrics)?;
-    Ok(Some((Serving { towers, index, rescorer }, started)))
+    Ok(Some((Serving::new(towers, writer, rescorer), started)))
 }
 
 /// Everything that reads from Kafka.

@@ -14,8 +14,9 @@ use super::{ConfigArg, hits, output, parse_kind};
 use crate::assemble::{open_disk, open_index, start_rescorer, start_towers};
 use crate::config::Config;
 use crate::failure::{Usage, hinted};
+use crate::index::Index;
 use crate::search::{SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX, SEARCH_RESCORE_MAX, SearchQuery, Searcher};
-use crate::telemetry::Metrics;
+use crate::vitals::Metrics;
 
 #[derive(Debug, Args)]
 pub(super) struct SearchArgs {
@@ -66,7 +67,7 @@ pub(super) async fn run(config: Config, args: SearchArgs) -> Result<u8> {
     let query = SearchQuery::try_from(request)?;
     let metrics = Arc::new(Metrics::new());
     let towers = start_towers(&config, &metrics, rescores && config.rescore.enabled).await?;
-    let index = open_index(&config, &towers).await.with_context(|| {
+    let index: Arc<dyn Index> = open_index(&config, &towers).await.with_context(|| {
         hinted(
             "the index was not opened",
             "start the server; an embedded index is open in one process at a time: stop the other, or search over its HTTP",

@@ -159,7 +159,7 @@ pub const SECTIONS: &[Section] = &[
                 "engine",
                 Choice(&["embedded", "qdrant"]),
                 Default("\"embedded\""),
-                "embedded: Qdrant's engine in this process, its files in a folder. qdrant: a Qdrant server, 1.16 or newer.",
+                "embedded: SQLite in this process, its file in a folder. qdrant: a Qdrant server, 1.16 or newer.",
             ),
             key("batch_points_max", Integer(1, 4096), Default("256"), "Most points in one write."),
             key("batch_wait_ms_max", Integer(0, 10_000), Default("20"), "Longest wait for a write to fill, milliseconds."),
@@ -176,12 +176,21 @@ pub const SECTIONS: &[Section] = &[
     Section {
         name: "index.embedded",
         doc: "Used where index.engine = \"embedded\".",
-        form: SectionForm::Table(&[key(
-            "path",
-            Text,
-            Required("\"data/index\""),
-            "Folder of the collections; created where it is missing. One daemon at a time.",
-        )]),
+        form: SectionForm::Table(&[
+            key(
+                "path",
+                Text,
+                Required("\"data/index\""),
+                "Folder of the index, one file for all generations; created where it is missing. One daemon at a time.",
+            ),
+            key(
+                "vector_bytes_max",
+                Integer(1 << 20, 1 << 40),
+                Default("2147483648"),
+                "Most memory for the vectors of all generations, bytes: 2 a number, and about 150 a vector. What goes over it is refused: use a \
+                 Qdrant server for more.",
+            ),
+        ]),
     },
     Section {
         name: "index.qdrant",

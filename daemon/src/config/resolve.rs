@@ -206,7 +206,7 @@ impl<'a> Resolver<'a> {
             self.error(self.view("index"), "engine", "this build has no embedded engine", fix);
         }
         let path = self.required(view, "path");
-        EngineConfig::Embedded { path: self.join(&path) }
+        EngineConfig::Embedded { path: self.join(&path), vector_bytes_max: view.size("vector_bytes_max") }
     }
 
     fn qdrant(&mut self) -> EngineConfig {

@@ -98,10 +98,12 @@ pub struct TowersSection {
 /// Which engine, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EngineConfig {
-    /// Qdrant's engine in this process.
+    /// SQLite in this process.
     Embedded {
-        /// Folder of the collections; created where it is missing.
+        /// Folder of the index; created where it is missing.
         path: PathBuf,
+        /// Most bytes of memory for vectors.
+        vector_bytes_max: usize,
     },
     /// A Qdrant server over gRPC.
     Qdrant {

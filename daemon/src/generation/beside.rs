@@ -11,17 +11,18 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::backfill::{Filled, Filling};
-use super::catalog::{Backfill, Catalog};
+use super::group_name;
+use super::group_name;
 use super::ingest::Ingest;
 use super::serving::Serving;
-use super::{generation_folder, group_name};
 use crate::assemble::TowerMetrics;
-use crate::config::{Config, EngineConfig, KafkaConfig, RolloutConfig};
+use crate::config::{Config, KafkaConfig, RolloutConfig};
 use crate::index::Index;
+use crate::index::book::{Backfill, Catalog};
 use crate::pipeline::{BackoffLimits, Halt, KafkaOutlet, Pace, Throttle};
 use crate::rescore::DiskTier;
 use crate::source::Drained;
-use crate::telemetry::{Metrics, Readiness};
+use crate::vitals::{Metrics, Readiness};
 
 /// What every generation of a daemon shares.
 #[derive(Clone)]
@@ -46,13 +47,10 @@ impl Shared {
     }
 }
 
-/// The configuration of one generation: its bundle, and with the embedded engine a folder of its own.
-pub(super) fn config_of(config: &Config, fingerprint: &Fingerprint, bundle: &Path) -> Config {
+/// The configuration of one generation: its bundle.
+pub(super) fn config_of(config: &Config, bundle: &Path) -> Config {
     let mut config = config.clone();
     bundle.clone_into(&mut config.bundle.path);
-    if let EngineConfig::Embedded { path } = &mut config.index.engine {
-        *path = generation_folder(path, fingerprint);
-    }
     config
 }
 

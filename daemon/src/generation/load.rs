@@ -14,13 +14,13 @@ use tracing::info;
 use super::backfill::Survey;
 use super::beside::{Refilling, Running, Shared, Voice, config_of};
 use super::bundles::Bundles;
-use super::catalog::{Backfill, Catalog};
 use super::group;
 use super::point::{Point, reached};
 use super::serving::Serving;
 use crate::assemble::{open_index_beside, space, start_rescorer, start_towers};
 use crate::config::BackfillSource;
-use crate::index::IndexError;
+use crate::index::book::{Backfill, Catalog};
+use crate::index::{Index, IndexError};
 use crate::telemetry::resident_bytes;
 
 /// ONNX Runtime keeps a graph's weights twice while it optimises them.
@@ -85,7 +85,7 @@ impl Loader {
         };
         reached(Point::Downloaded);
         fits(&path, shared.rollout.memory_bytes_max)?;
-        let config = config_of(&shared.config, &fingerprint, &path);
+        let config = config_of(&shared.config, &path);
         let voice = Voice::new(&shared.metrics, &shared.readiness, Arc::default());
         reached(Point::Replaying);
         let refused = |error: anyhow::Error| LoadError::Refused(whole(&error));
@@ -99,10 +99,11 @@ impl Loader {
             )));
         }
         let refilling = self.refilling(&towers).await?;
-        let index = open_index_beside(&config, &towers).await?;
+        let writer = open_index_beside(&config, &towers).await?;
+        let index = Arc::clone(&writer) as Arc<dyn Index>;
         reached(Point::CollectionsMade);
         let rescorer = start_rescorer(&config, &towers, &index, shared.disk.clone(), &shared.metrics).map_err(refused)?;
-        let serving = Arc::new(Serving { towers, index, rescorer });
+        let serving = Arc::new(Serving::new(towers, writer, rescorer));
         let running = Running::start(shared, &config, serving, voice, refilling);
         let running = running.map_err(|error| LoadError::Unanswered(whole(&error)))?;
         info!(bundle = running.bundle(), fingerprint = fingerprint.short(), "a generation runs beside the live one");

@@ -4,7 +4,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::telemetry::{MetricSet, Registrar, labels};
+use crate::vitals::{MetricSet, Registrar, labels};
 
 labels! {
     StateLabels { fingerprint: String, state: &'static str }

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use astromech_schemas::Fingerprint;
 use tracing::warn;
 
-use super::catalog::Mark;
 use super::command::{Command, RollError};
 use super::metrics::{GenerationMetrics, RolloutEnd};
 use super::point::{Point, reached};
 use super::roller::{Roller, noted};
 use super::status::{GenerationState, GenerationStatus, Rollout};
 use crate::index::IndexError;
+use crate::index::book::Mark;
 
 impl From<IndexError> for RollError {
     fn from(error: IndexError) -> Self {

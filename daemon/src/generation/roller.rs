@@ -18,7 +18,6 @@ use tracing::{error, info, warn};
 use super::beside::{Running, Shared};
 use super::bundles::Bundles;
 use super::candidate::Candidate;
-use super::catalog::{Catalog, Mark, Noted, Stored};
 use super::command::{Asked, Generations};
 use super::group;
 use super::load::{LoadError, Loader};
@@ -29,6 +28,7 @@ use super::status::Refusal;
 use super::traffic::Traffic;
 use super::verify::verify;
 use crate::clock::unix_ms;
+use crate::index::book::{Catalog, Mark, Noted, StoredGeneration};
 use crate::source::{Drained, SourceMetrics};
 
 /// How often the aliases are looked at: so long after a change every daemon answers with the new generation.
@@ -68,7 +68,7 @@ pub(super) struct Roller {
     pub(super) running: BTreeMap<Fingerprint, Running>,
     pub(super) live_is: Fingerprint,
     /// As last read.
-    pub(super) stored: Vec<Stored>,
+    pub(super) stored: Vec<StoredGeneration>,
     pub(super) candidate: Option<Candidate>,
     loading: Option<Loading>,
     /// What could not be loaded when it was tried last: others go first.
@@ -421,7 +421,7 @@ impl Roller {
             kept > if noted.mark == Mark::Superseded { poll * SUPERSEDED_POLLS } else { keep }
         };
         // The registry points at what was given up by a rollback: without its note it would be made live once more.
-        let stays = |stored: &Stored| {
+        let stays = |stored: &StoredGeneration| {
             let is_wanted = self.is_wanted(&stored.fingerprint);
             stored.fingerprint == self.live_is || is_wanted && stored.noted.is_some_and(|noted| noted.mark == Mark::Held)
         };

@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::beside::{Running, Shared, Voice};
 use super::bundles::Bundles;
-use super::catalog::Catalog;
 use super::command::Generations;
 use super::roller::{Roller, RollerParts};
 use super::serving::{Live, Serving};
@@ -18,10 +17,11 @@ use super::traffic::{Requests, Traffic};
 use crate::assemble::index_options;
 use crate::config::{Config, KafkaConfig, RolloutConfig};
 use crate::failure::hinted;
+use crate::index::book::Catalog;
 use crate::index::{self, IndexError};
 use crate::pipeline::KafkaOutlet;
 use crate::source::Drained;
-use crate::telemetry::{Metrics, Readiness};
+use crate::vitals::{Metrics, Readiness};
 
 /// The live generation's bundle, before anything of it runs.
 pub struct Started {
@@ -61,21 +61,21 @@ impl Started {
     /// [`IndexError::Transient`] where the index or the registry does not answer; [`IndexError::Mismatch`] where what is live can't be
     /// loaded by anybody.
     pub async fn find(config: &Config, rollout: &RolloutConfig) -> Result<Self, IndexError> {
-        let mismatch = |error: anyhow::Error| IndexError::Mismatch(format!("{error:#}"));
+        let mismatch = |error: anyhow::Error| IndexError::Mismatch(format!("{error:#}").into());
         let bundles = Bundles::open(rollout, &config.bundle.path).map_err(mismatch)?;
         let catalog = index::catalog(&index_options(config, false))?;
         let live = catalog.live().await?.unwrap_or_else(|| bundles.configured().clone());
         let path = bundles.get(&live).await.map_err(|error| {
             let problem = format!("the bundle of the live generation {}: {error}", live.short());
-            if error.is_transient() { IndexError::Transient(problem) } else { IndexError::Mismatch(problem) }
+            if error.is_transient() { IndexError::Transient(problem.into()) } else { IndexError::Mismatch(problem.into()) }
         })?;
         let path: PathBuf = path.ok_or_else(|| {
             IndexError::Mismatch(format!(
                 "generation {} is live, and neither bundle.path, rollout.bundles nor the registry has its bundle: put it in one of them",
                 live.short()
-            ))
+            ).into())
         })?;
-        let config = super::beside::config_of(config, &live, &path);
+        let config = super::beside::config_of(config, &path);
         Ok(Self {
             bundles: Arc::new(bundles),
             catalog,

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::serving::Live;
 use crate::pipeline::{LiveTraffic, Pace};
 use crate::source::SourceMetrics;
-use crate::telemetry::{Meter, Metrics, Queue, QueueMetrics};
+use crate::vitals::{Meter, Metrics, Queue, QueueMetrics};
 
 /// The newest sample counts a quarter: with one each half second the rate is that of about two seconds.
 const SMOOTHING: f64 = 0.25;

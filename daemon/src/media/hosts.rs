@@ -12,7 +12,7 @@ use url::Url;
 use super::MediaError;
 use super::metrics::MediaMetrics;
 use crate::config::MediaConfig;
-use crate::telemetry::Meter;
+use crate::vitals::Meter;
 
 /// Hosts that are remembered; beyond it those that nobody waits for are forgotten.
 const HOSTS_MAX: usize = 4096;

@@ -2,7 +2,7 @@
 
 use prometheus_client::metrics::counter::Counter;
 
-use crate::telemetry::{MetricSet, Registrar};
+use crate::vitals::{MetricSet, Registrar};
 
 /// Of picture hosts.
 pub struct MediaMetrics {

@@ -24,7 +24,7 @@ pub use metrics::MediaMetrics;
 pub use resolver::{Lookup, system_lookup};
 
 use crate::config::MediaConfig;
-use crate::telemetry::Metrics;
+use crate::vitals::Metrics;
 
 /// Why media did not start.
 #[derive(Debug, thiserror::Error)]

@@ -19,10 +19,10 @@ use super::task::{NotEmbedded, Shared};
 use crate::config::{KafkaConfig, RecordFormat};
 use crate::prepare::Fault;
 use crate::source::Record;
-use crate::telemetry::{Condition, Quiet, Readiness, Stage};
+use crate::vitals::{Condition, Readiness, Stage, WarnLimiter};
 
 /// The registry does not answer: every record under way tries again by itself.
-static UNANSWERED: Quiet = Quiet::new();
+static UNANSWERED: WarnLimiter = WarnLimiter::new();
 /// How often a registry that did not answer is asked whether it does.
 const CHECK: Duration = Duration::from_secs(1);
 

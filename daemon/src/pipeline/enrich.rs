@@ -12,11 +12,11 @@ use super::backoff::{Backoff, BackoffLimits};
 use crate::config::ResultsConfig;
 use crate::index::payload::{FIELD_ID, FIELD_VERSION};
 use crate::index::{Change, ChangeBody, Index, IndexError, Query, SearchFilter, Stored, VECTOR_IMAGE, VECTOR_TEXT, compared_by};
-use crate::telemetry::Quiet;
-use crate::telemetry::trace::stage_span;
+use crate::vitals::WarnLimiter;
+use crate::vitals::trace::stage_span;
 
 /// Searches that failed while the index is down.
-static NO_NEIGHBOURS: Quiet = Quiet::new();
+static NO_NEIGHBOURS: WarnLimiter = WarnLimiter::new();
 
 /// Adds to results what the configuration asks for.
 pub(super) struct Enricher {
@@ -79,7 +79,7 @@ impl Enricher {
             };
             let wait = backoff.next_wait();
             if let Some(repeated) = NO_NEIGHBOURS.due("") {
-                warn!(problem, ?wait, repeated, "neighbours can't be had now; trying again");
+                warn!(%problem, ?wait, repeated, "neighbours can't be had now; trying again");
             }
             tokio::time::sleep(wait).await;
         }

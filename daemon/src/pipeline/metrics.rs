@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::telemetry::{MetricSet, Registrar, items, labels};
+use crate::vitals::{MetricSet, Registrar, items, labels};
 
 /// Seconds, from a deletion to a record that waited for an outage to end.
 const RECORD_BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0];

@@ -53,19 +53,19 @@ pub use write::{WriteReply, WriteRequest};
 pub use writer::{Writer, WriterLimits};
 
 use crate::config::{Config, ResultsConfig};
-use crate::index::Index;
+use crate::index::{Index, IndexWriter};
 use crate::media::Media;
 use crate::prepare::Preparer;
 use crate::rescore::StateCache;
 use crate::source::{Intake, one_task_each};
-use crate::telemetry::{Metrics, Readiness};
+use crate::vitals::{Metrics, Readiness};
 
 /// What the pipeline is made of.
 pub struct PipelineParts {
     /// The towers.
     pub towers: Towers,
     /// Where points are written.
-    pub index: Arc<dyn Index>,
+    pub index: Arc<dyn IndexWriter>,
     /// Where pictures come from.
     pub media: Arc<Media>,
     /// Where results and dead letters go.
@@ -100,7 +100,7 @@ pub fn start(config: &Config, parts: PipelineParts) -> (Intake, JoinHandle<()>) 
 pub fn start_refillable(config: &Config, parts: PipelineParts) -> (Intake, Refiller, JoinHandle<()>) {
     let limits = &config.pipeline;
     let backoff = BackoffLimits::from(limits);
-    let enricher = Enricher { index: Arc::clone(&parts.index), config: parts.results, backoff };
+    let enricher = Enricher { index: Arc::clone(&parts.index) as Arc<dyn Index>, config: parts.results, backoff };
     let writer = Writer {
         index: parts.index,
         limits: WriterLimits {

@@ -9,7 +9,7 @@ use super::backoff::{Backoff, BackoffLimits};
 use super::halt::{Halt, HaltCause};
 use super::outlet::PublishError;
 use crate::source::{Fence, FenceGuard};
-use crate::telemetry::{Condition, Meter, Quiet, Readiness, Stage, StageMetrics};
+use crate::vitals::{Condition, Meter, Readiness, Stage, StageMetrics, WarnLimiter};
 
 /// Why a record was left unfinished. It is not acknowledged, so whoever owns its partition next reads it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum Left {
 }
 
 /// Every record under way tries again by itself: said for one of them.
-static UNPUBLISHED: Quiet = Quiet::new();
+static UNPUBLISHED: WarnLimiter = WarnLimiter::new();
 
 /// Publishes as often as it takes.
 pub struct Publisher {

@@ -29,13 +29,13 @@ use crate::media::{ContentHash, Media, MediaError};
 use crate::prepare::{FIELD_IMAGE_SHA256, Fault, Preparer};
 use crate::rescore::StateCache;
 use crate::source::{Delivery, FenceGuard, Partition, Record};
-use crate::telemetry::trace::stage_span;
-use crate::telemetry::{Meter, Quiet, Stage, StageMetrics};
+use crate::vitals::trace::stage_span;
+use crate::vitals::{Meter, Stage, StageMetrics, WarnLimiter};
 
 /// A value up to here is decoded on the spot; a longer one, with a picture in base64, on a blocking thread.
 const INLINE_DECODE_BYTES_MAX: usize = 32 * 1024;
 /// Pictures that can't be fetched now, by host: every record under way tries again by itself.
-static UNFETCHED: Quiet = Quiet::new();
+static UNFETCHED: WarnLimiter = WarnLimiter::new();
 
 /// What every record's task shares.
 pub(super) struct Shared {

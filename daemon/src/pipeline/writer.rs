@@ -11,12 +11,12 @@ use super::backoff::{Backoff, BackoffLimits};
 use super::halt::{Halt, HaltCause};
 use super::metrics::PipelineMetrics;
 use super::write::{WriteReply, WriteRequest};
-use crate::index::{Change, Index, IndexError};
+use crate::index::{Change, IndexError, IndexWriter};
 use crate::source::FenceGuard;
-use crate::telemetry::{Condition, Meter, Queue, QueueMetrics, Quiet, Readiness, Stage, StageMetrics};
+use crate::vitals::{Condition, Meter, Queue, QueueMetrics, Readiness, Stage, StageMetrics, WarnLimiter};
 
 /// Writes that failed while the index is down.
-static UNWRITTEN: Quiet = Quiet::new();
+static UNWRITTEN: WarnLimiter = WarnLimiter::new();
 
 /// Limits of the writer.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +35,7 @@ pub struct WriterLimits {
 #[derive(Clone)]
 pub struct Writer {
     /// Where points live.
-    pub index: Arc<dyn Index>,
+    pub index: Arc<dyn IndexWriter>,
     /// Limits.
     pub limits: WriterLimits,
     /// Counters of the pipeline.
@@ -140,7 +140,7 @@ impl Writer {
                     return Some((first, second));
                 }
                 Err(IndexError::Mismatch(problem)) => {
-                    self.halt.halt(HaltCause::Mismatch(problem));
+                    self.halt.halt(HaltCause::Mismatch(problem.into()));
                     return None;
                 }
                 Err(IndexError::Transient(problem)) => {
@@ -149,9 +149,9 @@ impl Writer {
                     requests = entered.into_requests();
                     let wait = backoff.next_wait();
                     self.stages.retry(Stage::Index);
-                    self.readiness.set_missing(Condition::Index, problem.clone());
+                    self.readiness.set_missing(Condition::Index, problem.to_string());
                     if let Some(repeated) = UNWRITTEN.due("") {
-                        warn!(problem, points = requests.len(), ?wait, repeated, "the index does not answer; trying again");
+                        warn!(%problem, points = requests.len(), ?wait, repeated, "the index does not answer; trying again");
                     }
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}

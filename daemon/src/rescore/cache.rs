@@ -19,7 +19,7 @@ use super::entry::{Entry, States};
 use super::metrics::{CacheTier, RescoreMetrics};
 use crate::config::{CacheConfig, StatesForm};
 use crate::media::ContentHash;
-use crate::telemetry::Meter;
+use crate::vitals::Meter;
 
 /// Parts that lock alone. Few, because each has its own share of the bytes, and one item must fit into it.
 const SHARDS: usize = 4;
@@ -31,11 +31,6 @@ const ITEM_BYTES_GUESS: u64 = 64 * 1024;
 pub struct StateKey([u8; 32]);
 
 impl StateKey {
-    /// A hash that was computed before.
-    pub(super) const fn from_bytes(hash: [u8; 32]) -> Self {
-        Self(hash)
-    }
-
     /// The hash itself.
     pub(super) const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -205,7 +200,7 @@ mod tests {
     use astromech_towers::ImageStates;
 
     use super::*;
-    use crate::telemetry::Metrics;
+    use crate::vitals::Metrics;
 
     fn cache(bytes_max: u64, states: StatesForm) -> StateCache {
         let fingerprint = Fingerprint::try_from("a".repeat(64)).unwrap();

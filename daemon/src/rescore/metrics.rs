@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::telemetry::{MetricSet, Registrar, labels, seconds};
+use crate::vitals::{MetricSet, Registrar, labels, seconds};
 
 /// Outcome of a candidate that was scored; others have the words of [`ProblemKind`].
 const SCORED: &str = "scored";

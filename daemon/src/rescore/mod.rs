@@ -22,6 +22,7 @@ mod job;
 mod metrics;
 mod query;
 mod source;
+mod table;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -46,7 +47,7 @@ use crate::config::{Config, RescoreConfig};
 use crate::index::Index;
 use crate::media::Media;
 use crate::prepare::Preparer;
-use crate::telemetry::Meter;
+use crate::vitals::Meter;
 use blend::{blend, extra, weights};
 use encode::Encoder;
 use job::{Job, Outcome};

@@ -15,7 +15,7 @@ use super::job::Job;
 use super::metrics::RescoreMetrics;
 use super::source::Source;
 use super::{Place, Rescorer};
-use crate::telemetry::Meter;
+use crate::vitals::Meter;
 
 /// A query on its way through both stages.
 pub struct Query {

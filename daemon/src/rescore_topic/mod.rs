@@ -29,8 +29,8 @@ use crate::pipeline::{Backoff, BackoffLimits, Halt, KafkaOutlet, Left, Publisher
 use crate::problem::Problem;
 use crate::rescore::RescoreError;
 use crate::source::{Delivery, Intake, Record, one_task_each};
-use crate::telemetry::trace::stage_span;
-use crate::telemetry::{Metrics, Readiness};
+use crate::vitals::trace::stage_span;
+use crate::vitals::{Metrics, Readiness};
 pub use reply::Reply;
 use reply::To;
 

@@ -15,12 +15,12 @@ use tracing::{debug, error, info, warn};
 use super::assignment::{Assignment, committable};
 use super::metrics::SourceMetrics;
 use super::partition::Partition;
-use crate::telemetry::{Condition, Meter, Quiet, Readiness};
+use crate::vitals::{Condition, Meter, Readiness, WarnLimiter};
 
 /// Errors that librdkafka calls back with while brokers are down.
-static ERRORS: Quiet = Quiet::new();
+static ERRORS: WarnLimiter = WarnLimiter::new();
 /// Lines that librdkafka logs, by what they are about.
-static LINES: Quiet = Quiet::new();
+static LINES: WarnLimiter = WarnLimiter::new();
 
 /// The consumer's callbacks.
 pub(super) struct Context {

@@ -42,7 +42,7 @@ pub use span::RecordSpan;
 pub(crate) use span::trace_headers;
 
 use crate::config::KafkaConfig;
-use crate::telemetry::{Condition, Metrics, Readiness};
+use crate::vitals::{Condition, Metrics, Readiness};
 
 /// Why reading ended.
 #[derive(Debug, thiserror::Error)]

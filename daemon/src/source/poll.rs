@@ -24,8 +24,8 @@ use super::record::Record;
 use super::span::RecordSpan;
 use super::{Drained, SourceError};
 use crate::config::KafkaConfig;
-use crate::telemetry::trace::stage_span;
-use crate::telemetry::{Condition, Meter, Queue, QueueMetrics, Quiet, Readiness, Stage, StageMetrics};
+use crate::vitals::trace::stage_span;
+use crate::vitals::{Condition, Meter, Queue, QueueMetrics, Readiness, Stage, StageMetrics, WarnLimiter};
 
 /// Longest time inside one `poll`.
 const POLL_MAX: Duration = Duration::from_millis(100);
@@ -35,9 +35,9 @@ const PAUSE_AFTER: Duration = Duration::from_millis(250);
 /// A commit that the statistics, which come every second, have not confirmed after this long is sent again.
 const RESEND_AFTER: Duration = Duration::from_secs(10);
 /// Failed reads while brokers are down.
-static UNREAD: Quiet = Quiet::new();
+static UNREAD: WarnLimiter = WarnLimiter::new();
 /// Failed commits, likewise.
-static UNCOMMITTED: Quiet = Quiet::new();
+static UNCOMMITTED: WarnLimiter = WarnLimiter::new();
 /// How often the partitions' windows are compared with their limit.
 const WINDOW_CHECK: Duration = Duration::from_millis(50);
 

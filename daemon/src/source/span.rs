@@ -5,7 +5,7 @@ use astromech_schemas::trace::{HEADER_TRACEPARENT, HEADER_TRACESTATE};
 use tracing::Span;
 
 use super::record::{Header, Record};
-use crate::telemetry::trace;
+use crate::vitals::trace;
 
 /// Longest key that is logged, characters.
 const KEY_CHARS_MAX: usize = 64;

@@ -22,10 +22,9 @@ use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::filter_fn;
 
 use super::log::{Boxed, LogError, init};
-use super::metrics::{Meter, MetricSet, Metrics, Registrar, labels};
-use super::quiet::Quiet;
-use super::trace::{self, STAGE_TARGET};
 use crate::config::{LogConfig, TelemetryConfig};
+use crate::vitals::trace::{self, STAGE_TARGET};
+use crate::vitals::{Meter, MetricSet, Metrics, Registrar, WarnLimiter, labels};
 
 /// Most spans that wait for the collector; further ones are dropped.
 const QUEUE_MAX: usize = 4096;
@@ -122,7 +121,7 @@ fn provider(telemetry: &TelemetryConfig, metrics: &Metrics) -> Result<SdkTracerP
     let queue = BatchConfigBuilder::default().with_max_queue_size(QUEUE_MAX).with_max_export_batch_size(BATCH_MAX);
     let queue = queue.with_scheduled_delay(BATCH_WAIT).build();
     let metrics = metrics.of::<SpanMetrics>();
-    let watched = Watched { exporter, metrics: metrics.clone(), quiet: Quiet::new() };
+    let watched = Watched { exporter, metrics: metrics.clone(), warnings: WarnLimiter::new() };
     let processor = Counted { queue: BatchSpanProcessor::builder(watched).with_batch_config(queue).build(), metrics };
     // Not out of the environment, as the default is: the configuration alone says who sends.
     let resource = Resource::builder_empty().with_attributes([
@@ -185,7 +184,7 @@ impl SpanProcessor for Counted {
 struct Watched {
     exporter: SpanExporter,
     metrics: Meter<SpanMetrics>,
-    quiet: Quiet,
+    warnings: WarnLimiter,
 }
 
 impl opentelemetry_sdk::trace::SpanExporter for Watched {
@@ -194,7 +193,7 @@ impl opentelemetry_sdk::trace::SpanExporter for Watched {
         let sent = self.exporter.export(batch).await;
         self.metrics.count(if sent.is_ok() { SpanOutcome::Exported } else { SpanOutcome::Failed }, spans);
         if let Err(error) = &sent
-            && let Some(repeated) = self.quiet.due("")
+            && let Some(repeated) = self.warnings.due("")
         {
             warn!(%error, spans, repeated, "spans were not taken by the collector and are lost; nothing else waits for it");
         }

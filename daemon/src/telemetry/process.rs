@@ -3,8 +3,7 @@
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::metrics::{MetricSet, Registrar, labels};
-use super::readiness::Readiness;
+use crate::vitals::{MetricSet, Readiness, Registrar, labels};
 
 labels! {
     ConditionLabel { condition: &'static str }

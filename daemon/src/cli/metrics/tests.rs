@@ -8,7 +8,7 @@ use astromech_towers::{BatchObserver as _, Priority, Tower};
 
 use super::*;
 use crate::assemble::Batches;
-use crate::telemetry::{Queue, Stage};
+use crate::vitals::{Queue, Stage};
 
 #[test]
 fn every_metric_has_the_name_and_labels_of_the_contract() {

@@ -86,8 +86,7 @@ pub(super) const CACHE: Section = Section {
             "disk_bytes_max",
             Integer(64 * MIB, 16 * 1024 * GIB),
             Default("1073741824"),
-            "Bytes taken of the disk, all at the start, in blocks of 4 MiB; the oldest block falls out. Memory holds 300 bytes more for \
-             each 64 KiB or so there.",
+            "Bytes taken of the disk, all at the start; when they are used up the oldest entries fall out.",
         ),
     ]),
 };

@@ -54,8 +54,7 @@ impl RgbSquare {
     }
 }
 
-/// Channels of decoded pixels, 8 bits each. Kept as they are until after the resize, which works on each channel alone: so gray
-/// costs a third, and dropping alpha later is the same as dropping it before.
+/// Channels of decoded pixels, 8 bits each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layout {
     Gray,
@@ -74,14 +73,26 @@ impl Layout {
         }
     }
 
-    /// Copies `pixels` of this layout to RGB; alpha is dropped as Pillow's `convert("RGB")` does.
-    fn write_rgb(self, pixels: &[u8], rgb: &mut [u8]) {
-        let targets = rgb.chunks_exact_mut(3);
+    /// Makes RGB of `pixels` of this layout, in place; alpha is dropped as Pillow's `convert("RGB")` does.
+    fn make_rgb(self, pixels: &mut Vec<u8>) {
+        let count = pixels.len() / self.channels();
         match self {
-            Self::Gray => targets.zip(pixels).for_each(|(target, gray)| target.fill(*gray)),
-            Self::GrayAlpha => targets.zip(pixels.chunks_exact(2)).for_each(|(target, pixel)| target.fill(pixel[0])),
-            Self::Rgb => rgb.copy_from_slice(pixels),
-            Self::Rgba => targets.zip(pixels.chunks_exact(4)).for_each(|(target, pixel)| target.copy_from_slice(&pixel[..3])),
+            Self::Rgb => {}
+            // From the end: what is written lies behind what is still to be read.
+            Self::Gray | Self::GrayAlpha => {
+                pixels.resize(count * 3, 0);
+                for at in (0..count).rev() {
+                    let gray = pixels[at * self.channels()];
+                    pixels[at * 3..][..3].fill(gray);
+                }
+            }
+            Self::Rgba => {
+                for at in 1..count {
+                    let [red, green, blue] = [pixels[at * 4], pixels[at * 4 + 1], pixels[at * 4 + 2]];
+                    pixels[at * 3..][..3].copy_from_slice(&[red, green, blue]);
+                }
+                pixels.truncate(count * 3);
+            }
         }
     }
 }
@@ -113,11 +124,7 @@ thread_local! {
 pub fn decode_rgb(bytes: &[u8], limits: &ImageLimits) -> Result<RgbPicture, ImageError> {
     let mut pixels = Vec::new();
     let Decoded { width, height, layout } = decode(bytes, limits, &mut pixels)?;
-    if layout != Layout::Rgb {
-        let mut rgb = vec![0; pixels.len() / layout.channels() * 3];
-        layout.write_rgb(&pixels, &mut rgb);
-        pixels = rgb;
-    }
+    layout.make_rgb(&mut pixels);
     Ok(RgbPicture { width, height, pixels })
 }
 
@@ -127,8 +134,10 @@ pub fn decode_rgb(bytes: &[u8], limits: &ImageLimits) -> Result<RgbPicture, Imag
 /// As [`decode_rgb`].
 pub fn decode_and_squash(bytes: &[u8], size: u32, limits: &ImageLimits) -> Result<RgbSquare, ImageError> {
     SCRATCH.with_borrow_mut(|scratch| {
-        let square = decode(bytes, limits, &mut scratch.pixels)
-            .map(|decoded| scratch.squasher.squash(decoded.width, decoded.height, decoded.layout, &scratch.pixels, size));
+        let square = decode(bytes, limits, &mut scratch.pixels).map(|Decoded { width, height, layout }| {
+            layout.make_rgb(&mut scratch.pixels);
+            scratch.squasher.squash(width, height, &scratch.pixels, size)
+        });
         if scratch.pixels.capacity() > SCRATCH_KEPT_BYTES_MAX {
             scratch.pixels = Vec::new();
             scratch.squasher = Squasher::default();
@@ -143,7 +152,7 @@ pub fn decode_and_squash(bytes: &[u8], size: u32, limits: &ImageLimits) -> Resul
 /// # Panics
 /// `picture.pixels` is shorter than its width and height say.
 pub fn squash(picture: &RgbPicture, size: u32) -> RgbSquare {
-    SCRATCH.with_borrow_mut(|scratch| scratch.squasher.squash(picture.width, picture.height, Layout::Rgb, &picture.pixels, size))
+    SCRATCH.with_borrow_mut(|scratch| scratch.squasher.squash(picture.width, picture.height, &picture.pixels, size))
 }
 
 /// Decodes into `pixels`, which comes out exactly as long as the picture.
