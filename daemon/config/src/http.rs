@@ -77,7 +77,7 @@ settings! {
     #[derive(Debug, Clone, PartialEq)]
     pub struct HttpConfig {
         /// Address and port to listen on; port 0 picks a free one.
-        listen: SocketAddr = "127.0.0.1:8080" => text().parsed(address, || SocketAddr::from(([127, 0, 0, 1], 0)));
+        listen: SocketAddr = "127.0.0.1:8080" => text().parsed(|text| address(&text), || SocketAddr::from(([127, 0, 0, 1], 0)));
         /// Largest request body, bytes; of one sent with content-encoding: gzip after it is unpacked.
         body_bytes_max: usize = 20971520 => int(KIB, GIB);
         /// Most requests at once; beyond it the answer is 503.
@@ -132,7 +132,7 @@ settings! {
     }
 }
 
-fn address(written: String) -> Result<SocketAddr, Fault> {
+fn address(written: &str) -> Result<SocketAddr, Fault> {
     written.parse().map_err(|_| {
         let fix = "write \"127.0.0.1:8080\", or \"0.0.0.0:8080\" for every interface";
         Fault::new(format!("`{written}` is no address and port"), fix)

@@ -61,8 +61,8 @@ settings! {
     pub(crate) struct EmbeddedSection {
         /// Folder of the index, one file for all generations; created where it is missing. One daemon at a time.
         path: PathBuf = (required "data/index") => path();
-        /// Most memory for the vectors of all generations, bytes: 2 a number, and about 150 a vector. What goes over it is refused: use a
-        /// Qdrant server for more.
+        /// Most memory for the vectors of all generations, bytes: 2 a number, and about 150 a vector. What goes over it is refused: use
+        /// a Qdrant server for more.
         vector_bytes_max: usize = 2147483648 => int(MIB, 1024 * GIB);
     }
 

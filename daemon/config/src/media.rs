@@ -17,10 +17,10 @@ settings! {
         file_roots: Vec<PathBuf> = [] => list(path());
         /// Hosts of `http:` and `https:` addresses: "host", or ".domain" for a domain and everything under it, on ports 80 and 443;
         /// "host:8443" for another port, "host:*" for any. Redirects are checked too.
-        http_hosts: Vec<AllowedHost> = [] => list(text().parsed(host, AllowedHost::nowhere));
+        http_hosts: Vec<AllowedHost> = [] => list(text().parsed(|text| host(&text), AllowedHost::nowhere));
         /// Proxy for `http:` and `https:` addresses, for example http://proxy.internal:3128; empty for none. The environment
         /// (HTTP_PROXY) is never asked. A proxy resolves names itself: it must keep private addresses out, for nothing here can.
-        proxy: Option<Url> = "" => text().parsed(proxy, || None);
+        proxy: Option<Url> = "" => text().parsed(|text| proxy(&text), || None);
         /// Whether those hosts may have private, loopback or link-local addresses.
         allow_private_networks: bool = false => flag();
         /// Largest encoded picture, bytes.
@@ -47,7 +47,7 @@ settings! {
     }
 }
 
-fn host(written: String) -> Result<AllowedHost, Fault> {
+fn host(written: &str) -> Result<AllowedHost, Fault> {
     written.parse().map_err(|()| {
         let fix = "write a host such as \"img.example.com\" or a domain such as \".example.com\", without scheme or path, with \
                    `:PORT` or `:*` behind it where its ports are not 80 and 443";
@@ -55,11 +55,11 @@ fn host(written: String) -> Result<AllowedHost, Fault> {
     })
 }
 
-fn proxy(written: String) -> Result<Option<Url>, Fault> {
+fn proxy(written: &str) -> Result<Option<Url>, Fault> {
     if written.is_empty() {
         return Ok(None);
     }
-    let proxy = web_address(&written).map(Some);
+    let proxy = web_address(written).map(Some);
     // Not repeated: it may carry a password.
     proxy.ok_or_else(|| {
         Fault::new("the proxy is no address", "write http://HOST:PORT or https://HOST:PORT, without a user name or password")

@@ -44,8 +44,8 @@ macro_rules! settings {
         }
     )+) => {$(
         $(#[$meta])*
-        // The same text is the reference's comment, which is no Markdown.
-        #[allow(rustdoc::broken_intra_doc_links, rustdoc::bare_urls)]
+        // Fields are named as keys are in files, and the same text is the reference's comment, which is no Markdown.
+        #[allow(clippy::struct_field_names, rustdoc::broken_intra_doc_links, rustdoc::bare_urls)]
         $vis struct $name { $( $(#[doc = $doc])+ pub $field: $type, )* }
 
         const _: () = {

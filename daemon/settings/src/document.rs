@@ -119,6 +119,11 @@ impl Document {
         None
     }
 
+    /// Leaves out all but these sections, for a program that shares a file with another.
+    pub fn keep(&mut self, sections: &[&str]) {
+        self.root.retain(|name, _| sections.contains(&name.as_str()));
+    }
+
     /// The value at a dotted path.
     pub fn get(&self, path: &str) -> Option<&Node> {
         let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));

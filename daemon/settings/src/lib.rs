@@ -49,7 +49,7 @@
 //! at.frist_ms.error("more than longest_ms", "write less");
 //! ```
 //!
-//! Absent here: files. What is read is text that somebody else has read.
+//! Absent here: any key of Astromech's, and any I/O but reading the one file in [`load`].
 
 mod define;
 mod document;
@@ -68,5 +68,5 @@ pub use interpolate::interpolate;
 pub use kinds::Named;
 pub use print::{fill_limits, reference_toml};
 pub use shape::{Entry, Form, Need, SectionDoc, Shape, sections};
-pub use table::{Flat, Part, Section, SectionAt, Table, TablesAt, WhenUsed, defaults, read};
-pub use value::{At, Context, Cursor, Fault, Mapped, OrNone, Parsed, Value, shape_of};
+pub use table::{Flat, Part, Section, SectionAt, Table, TablesAt, WhenUsed, checked, defaults, load, read};
+pub use value::{At, Context, Cursor, Env, Fault, Mapped, OrNone, Parsed, Value, shape_of};

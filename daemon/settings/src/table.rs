@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::path::Path;
 
 use crate::document::{Document, Node, Tree, Written, default_value};
-use crate::error::{SettingError, Spot};
+use crate::error::{SettingError, SettingErrors, Spot, in_order};
 use crate::nearest::nearest;
 use crate::shape::{Entry, Need, Shape};
 use crate::value::{At, Context, Cursor, Session, Value};
@@ -30,6 +30,40 @@ pub fn read<T: Section>(document: &Document, context: Context<'_>) -> (T, T::Pla
     let mut errors = session.errors.into_inner();
     errors.extend(missing);
     (value, places, errors)
+}
+
+/// Reads the TOML file at `path`, with `check` for what lies between its values. `example` is a file that shows every key.
+///
+/// # Errors
+/// The file can't be read, or every mistake in it, in the order of their lines.
+pub fn load<T: Section>(
+    path: &Path,
+    example: &str,
+    check: impl FnOnce(&T, &T::Places, &mut Vec<SettingError>),
+) -> Result<T, SettingErrors> {
+    let of = |errors| SettingErrors { file: path.to_owned(), errors };
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        of(vec![SettingError::of_file(error.to_string(), format!("give the path of a file such as {example}"))])
+    })?;
+    let (document, errors) = Document::parse(&text);
+    checked(&document, errors, example, check).map_err(of)
+}
+
+/// As [`load`], of what is read already; `errors` is what was wrong with it. Strings are taken as they are.
+///
+/// # Errors
+/// Every mistake, in the order of their lines.
+pub fn checked<T: Section>(
+    document: &Document,
+    mut errors: Vec<SettingError>,
+    example: &str,
+    check: impl FnOnce(&T, &T::Places, &mut Vec<SettingError>),
+) -> Result<T, Vec<SettingError>> {
+    let reference = format!("{example} for the keys");
+    let (value, places, wrong) = read::<T>(document, Context { env: None, folder: Path::new(""), reference: &reference });
+    errors.extend(wrong);
+    check(&value, &places, &mut errors);
+    in_order(value, errors)
 }
 
 /// A section of which nothing is written. Keys that are required are blank.

@@ -8,11 +8,14 @@ use crate::error::{SettingError, Spot};
 use crate::interpolate::interpolate;
 use crate::shape::Shape;
 
+/// Looks up an environment variable.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 /// What reading needs to know beside the file.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// Looks up `${NAME}`; `None` takes strings as they are.
-    pub env: Option<&'a dyn Fn(&str) -> Option<String>>,
+    pub env: Option<Env<'a>>,
     /// What relative paths are relative to.
     pub folder: &'a Path,
     /// What to do about an unknown key that resembles none.

@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use astromech_settings::kinds::{flag, int};
-use astromech_settings::{Context, Document, Section, SettingError, SettingErrors, in_order, settings};
+use astromech_settings::{Document, Section, SettingError, SettingErrors, checked, load, settings};
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
+/// A file that shows every key.
+const EXAMPLE: &str = "configs/models/base.toml";
 /// Beyond every size of a model that fits on a machine.
 const SIZE_MAX: u64 = 1 << 24;
 
@@ -119,8 +121,7 @@ pub enum ConfigError {
 /// As checkpoints record it: by the reader of files, so that a record of an older version reads with the defaults of what it lacks.
 impl<'de> Deserialize<'de> for ModelConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let document = Document::from_json(&serde_json::Value::deserialize(deserializer)?);
-        Self::of(&document, Vec::new()).map_err(|errors| {
+        Self::recorded(&serde_json::Value::deserialize(deserializer)?).map_err(|errors| {
             let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
             serde::de::Error::custom(errors.join("; "))
         })
@@ -134,26 +135,18 @@ impl ModelConfig {
     /// The file cannot be read, or every mistake in it: a field is unknown, missing, of the wrong type or outside its range, or the sizes
     /// are no model's.
     pub fn read(path: &Path) -> Result<Self, SettingErrors> {
+        if path.extension().is_none_or(|extension| extension != "json") {
+            return load(path, EXAMPLE, Self::check);
+        }
         let of = |errors| SettingErrors { file: path.to_owned(), errors };
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| of(vec![SettingError::of_file(error.to_string(), "give a preset of configs/models")]))?;
-        let (document, errors) = if path.extension().is_some_and(|extension| extension == "json") {
-            let json = serde_json::from_str(&text).map_err(|error| {
-                of(vec![SettingError::of_file(format!("not JSON: {error}"), "give a preset of configs/models")])
-            })?;
-            (Document::from_json(&json), Vec::new())
-        } else {
-            Document::parse(&text)
-        };
-        Self::of(&document, errors).map_err(of)
+        let wrong = |problem: String| of(vec![SettingError::of_file(problem, format!("give a preset such as {EXAMPLE}"))]);
+        let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+        let json = serde_json::from_str(&text).map_err(|error| wrong(format!("not JSON: {error}")))?;
+        Self::recorded(&json).map_err(of)
     }
 
-    fn of(document: &Document, mut errors: Vec<SettingError>) -> Result<Self, Vec<SettingError>> {
-        let context = Context { env: None, folder: Path::new(""), reference: "configs/models for every key" };
-        let (config, at, wrong) = astromech_settings::read::<Self>(document, context);
-        errors.extend(wrong);
-        config.check(&at, &mut errors);
-        in_order(config, errors)
+    fn recorded(json: &serde_json::Value) -> Result<Self, Vec<SettingError>> {
+        checked(&Document::from_json(json), Vec::new(), EXAMPLE, Self::check)
     }
 
     /// Sizes that must be multiples of others: name, size, name of the divisor, divisor.

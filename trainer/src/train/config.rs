@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use astromech_settings::kinds::{above_zero, array, choice, flag, float, int, list, path, text};
-use astromech_settings::{Context, Document, Fault, SettingError, SettingErrors, Tree, Value as _, defaults, in_order, settings};
+use astromech_settings::{Document, Fault, SettingError, SettingErrors, Tree, Value as _, checked, defaults, settings};
 
 use super::config_parts::{MatchingConfig, ScheduleKind};
 use crate::corpus::augment::AugmentConfig;
@@ -14,6 +14,8 @@ use crate::model::ModelConfig;
 use crate::nn::{Device, Precision};
 use crate::zero::StreamSettings;
 
+/// A file that shows the keys.
+const EXAMPLE: &str = "configs/train-demo.toml";
 /// No end: what is too much shows in time or memory, which no fixed number knows.
 const ANY: u64 = u64::MAX;
 /// Weights, rates and norms have no largest value.
@@ -231,7 +233,7 @@ settings! {
         /// Seed of everything random.
         seed: u64 = 0 => int(0, ANY);
         /// Where it runs: `cpu`, `cuda` or `cuda:N`. CUDA asked for and not there is an error.
-        device: Device = "cpu" => text().parsed(device, Device::default);
+        device: Device = "cpu" => text().parsed(|text| device(&text), Device::default);
         /// Precision of matrix products.
         precision: Precision = "f32" => choice(PRECISIONS);
         /// LibTorch's threads; 0 takes all cores.
@@ -254,9 +256,9 @@ settings! {
     }
 }
 
-fn device(name: String) -> Result<Device, Fault> {
+fn device(name: &str) -> Result<Device, Fault> {
     let fix = "write \"cpu\", \"cuda\" or \"cuda:N\" with N from 0";
-    Device::try_from(name.clone()).map_err(|_| Fault::new(format!("`{name}` is no device"), fix))
+    Device::try_from(name.to_owned()).map_err(|_| Fault::new(format!("`{name}` is no device"), fix))
 }
 
 impl LossConfig {
@@ -291,13 +293,9 @@ impl TrainConfig {
     /// The file cannot be read, or every mistake in it and in the overrides: a field is unknown, missing, of the wrong type or outside
     /// its range.
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self, SettingErrors> {
-        let of = |errors| SettingErrors { file: path.to_owned(), errors };
-        let (document, mut errors) = open(path, overrides)?;
-        let context = Context { env: None, folder: Path::new(""), reference: "configs/train-demo.toml for the keys" };
-        let (config, at, wrong) = astromech_settings::read::<Self>(&document, context);
-        errors.extend(wrong);
-        config.check(&at, &mut errors);
-        in_order(config, errors).map_err(of)
+        let (document, errors) = open(path, overrides)?;
+        let checked = checked(&document, errors, EXAMPLE, Self::check);
+        checked.map_err(|errors| SettingErrors { file: path.to_owned(), errors })
     }
 
     /// Reads `run.device` alone: the program may have to start once more for it, before anything else is done.
@@ -309,7 +307,7 @@ impl TrainConfig {
         let Some(node) = document.get("run.device") else { return Ok(Device::default()) };
         // What is no string is reported with everything else, by [`Self::read`].
         let Tree::Text(name) = &node.tree else { return Ok(Device::default()) };
-        device(name.clone()).map_err(|Fault { problem, fix }| {
+        device(name).map_err(|Fault { problem, fix }| {
             let errors = vec![SettingError::new(node.spot, "run.device", problem, fix)];
             SettingErrors { file: path.to_owned(), errors }
         })
@@ -325,7 +323,7 @@ impl TrainConfig {
 /// The file with its overrides, and the mistakes of both.
 fn open(path: &Path, overrides: &[String]) -> Result<(Document, Vec<SettingError>), SettingErrors> {
     let text = std::fs::read_to_string(path).map_err(|error| {
-        let fix = "give the path of a training configuration, such as configs/train-demo.toml";
+        let fix = format!("give the path of a file such as {EXAMPLE}");
         SettingErrors { file: path.to_owned(), errors: vec![SettingError::of_file(error.to_string(), fix)] }
     })?;
     let (mut document, mut errors) = Document::parse(&text);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use astromech_settings::kinds::{list, text};
 use astromech_settings::{defaults, settings};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::fault::{Fault, FaultKind, Place};
 
@@ -56,8 +56,7 @@ const FIELD_COUNT: usize = 11;
 settings! {
     /// Names of the columns that are taken for each field; of several that are there the first listed counts. The defaults are this
     /// project's own, then Zero's (docs/R2D2.md §6.1) and its tasks' (§6.2), then img2dataset's.
-    #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
     pub struct Columns {
         /// See [`Field::Id`].
         id: Vec<String> = ["id", "ImageKey", "key", "__key__"] => list(text());
