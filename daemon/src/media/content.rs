@@ -20,7 +20,7 @@ impl ContentHash {
 
     /// 64 lower-case hexadecimal digits, as payloads carry it.
     pub fn to_hex(self) -> String {
-        hexadecimal::encode(self.0)
+        hexadecimal::encode(&self.0)
     }
 
     /// Reads [`ContentHash::to_hex`]; `None` for anything else.
