@@ -29,12 +29,8 @@ const ORDER: [&str; 19] = [
 ];
 
 /// Arrows that are still to be cut: (crate, from, to).
-const KNOWN: [(&str, &str, &str); 4] = [
-    ("schemas", "video", "item"),
-    ("tests", "kafka", "world"),
-    ("trainer", "corpus", "zero"),
-    ("trainer", "distil", "train"),
-];
+const KNOWN: [(&str, &str, &str); 4] =
+    [("schemas", "video", "item"), ("tests", "kafka", "world"), ("trainer", "corpus", "zero"), ("trainer", "distil", "train")];
 
 /// Who imports whom, and in which lines (`file:line` below the crate's `src`).
 #[derive(Default)]

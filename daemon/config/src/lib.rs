@@ -8,6 +8,9 @@
 //! Absent here: no I/O but reading the one file and the secret files it names, and a look whether its folders are there; nothing is
 //! connected to.
 
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
+
 mod allowed_host;
 mod file;
 mod http;

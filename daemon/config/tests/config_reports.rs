@@ -120,7 +120,7 @@ fn every_default_of_the_table_is_of_its_kind_and_inside_its_range() {
         if !needed.is_empty() {
             let header =
                 if section.form == Form::Array { format!("[[{}]]", section.name) } else { format!("[{}]", section.name) };
-            required.push_str(&format!("{header}\n{needed}"));
+            required.extend([header, "\n".to_owned(), needed]);
         }
     }
     // And as written nowhere: the same values.

@@ -51,6 +51,9 @@
 //!
 //! Absent here: any key of Astromech's, and any I/O but reading the one file in [`load`].
 
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
+
 mod define;
 mod document;
 mod error;

@@ -150,7 +150,7 @@ fn set(
     connection: &Connection,
     fingerprint: &Fingerprint,
     sql: &str,
-    value: Option<String>,
+    value: Option<&str>,
     writes: &mut Writes<'_>,
 ) -> Result<(), Failure> {
     writes.touched = true;
@@ -179,7 +179,7 @@ pub(super) fn ensure(
 /// Makes a generation live that must be there.
 pub(super) fn promote(connection: &Connection, fingerprint: &Fingerprint, writes: &mut Writes<'_>) -> Result<(), Failure> {
     connection.execute("UPDATE generations SET live = NULL WHERE live = 1 AND fingerprint <> ?", [fingerprint.as_str()])?;
-    set(connection, fingerprint, "UPDATE generations SET live = ? WHERE fingerprint = ?", Some("1".to_owned()), writes)
+    set(connection, fingerprint, "UPDATE generations SET live = ? WHERE fingerprint = ?", Some("1"), writes)
 }
 
 impl Catalog for EmbeddedCatalog {
@@ -199,7 +199,7 @@ impl Catalog for EmbeddedCatalog {
     fn note<'a>(&'a self, fingerprint: &'a Fingerprint, noted: Option<Noted>) -> BoxFuture<'a, Result<(), IndexError>> {
         let (fingerprint, value) = (fingerprint.clone(), noted.map(|noted| json!(noted).to_string()));
         let sql = "UPDATE generations SET noted = ? WHERE fingerprint = ?";
-        self.write(move |connection, writes| set(connection, &fingerprint, sql, value, writes)).boxed()
+        self.write(move |connection, writes| set(connection, &fingerprint, sql, value.as_deref(), writes)).boxed()
     }
 
     fn begin<'a>(&'a self, space: &'a Space, plan: &'a Backfill) -> BoxFuture<'a, Result<Option<Backfill>, IndexError>> {
@@ -219,7 +219,7 @@ impl Catalog for EmbeddedCatalog {
     fn note_backfill<'a>(&'a self, fingerprint: &'a Fingerprint, state: &'a Backfill) -> BoxFuture<'a, Result<(), IndexError>> {
         let (fingerprint, value) = (fingerprint.clone(), Some(json!(state).to_string()));
         let sql = "UPDATE generations SET backfill = ? WHERE fingerprint = ?";
-        self.write(move |connection, writes| set(connection, &fingerprint, sql, value, writes)).boxed()
+        self.write(move |connection, writes| set(connection, &fingerprint, sql, value.as_deref(), writes)).boxed()
     }
 
     fn drop_generation<'a>(&'a self, fingerprint: &'a Fingerprint) -> BoxFuture<'a, Result<(), IndexError>> {
