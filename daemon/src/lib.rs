@@ -18,8 +18,8 @@ mod problem;
 pub mod rescore;
 pub mod rescore_topic;
 pub mod search;
-pub mod source;
 pub mod telemetry;
 
 pub use astromech_index as index;
+pub use astromech_source as source;
 pub use astromech_vitals as vitals;

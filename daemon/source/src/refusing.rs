@@ -12,7 +12,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::consumer_config;
-use crate::config::{Config, KafkaConfig};
+use astromech_config::{Config, KafkaConfig};
 
 /// The one topic, of one partition.
 pub const TOPIC: &str = "changes";

@@ -5,7 +5,7 @@ use astromech_schemas::trace::{HEADER_TRACEPARENT, HEADER_TRACESTATE};
 use tracing::Span;
 
 use super::record::{Header, Record};
-use crate::vitals::trace;
+use astromech_vitals::trace;
 
 /// Longest key that is logged, characters.
 const KEY_CHARS_MAX: usize = 64;
@@ -57,7 +57,7 @@ fn parent_of(record: &Record) -> Option<TraceContext> {
 }
 
 /// The headers of a record that carries `context` on.
-pub(crate) fn trace_headers(context: Option<&TraceContext>) -> Vec<Header> {
+pub fn trace_headers(context: Option<&TraceContext>) -> Vec<Header> {
     let Some(context) = context else { return Vec::new() };
     let header = |name: &str, value: String| Header { name: name.to_owned(), value: Some(value.into_bytes()) };
     let state = context.state().map(|state| header(HEADER_TRACESTATE, state.to_owned()));

@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::vitals::{MetricSet, Registrar, labels};
+use astromech_vitals::{MetricSet, Registrar, labels};
 
 labels! {
     TopicLabel { topic: String }
@@ -91,7 +91,7 @@ impl SourceMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vitals::Metrics;
+    use astromech_vitals::Metrics;
 
     #[test]
     fn a_partition_taken_away_is_no_longer_reported() {

@@ -15,7 +15,7 @@ use tracing::{debug, error, info, warn};
 use super::assignment::{Assignment, committable};
 use super::metrics::SourceMetrics;
 use super::partition::Partition;
-use crate::vitals::{Condition, Meter, Readiness, WarnLimiter};
+use astromech_vitals::{Condition, Meter, Readiness, WarnLimiter};
 
 /// Errors that librdkafka calls back with while brokers are down.
 static ERRORS: WarnLimiter = WarnLimiter::new();
@@ -154,7 +154,7 @@ impl ClientContext for Context {
 }
 
 /// librdkafka's own log lines, in ours.
-pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => error!(facility, "{message}"),
         // librdkafka logs each failed connection as an error; it goes on trying.

@@ -17,7 +17,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 pub use members::Member;
 
 use super::client_config::consumer;
-use crate::config::KafkaConfig;
+use astromech_config::KafkaConfig;
 
 /// Longest wait for one answer of the brokers.
 pub const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -222,7 +222,7 @@ fn properties(kafka: &KafkaConfig) -> ClientConfig {
 ///
 /// # Errors
 /// The brokers do not answer, or this user may not look.
-pub(crate) fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<(i64, i64), KafkaError> {
+pub fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<(i64, i64), KafkaError> {
     let deadline = Instant::now() + ANSWER_MAX;
     loop {
         match consumer.fetch_watermarks(topic, partition, ANSWER_MAX) {
@@ -240,7 +240,7 @@ fn lacks_leader(error: &KafkaError) -> bool {
 ///
 /// # Errors
 /// The brokers do not answer, or this user may not look.
-pub(crate) fn partitions_of(consumer: &BaseConsumer, topic: &str) -> Result<Option<Vec<i32>>, KafkaError> {
+pub fn partitions_of(consumer: &BaseConsumer, topic: &str) -> Result<Option<Vec<i32>>, KafkaError> {
     let metadata = consumer.fetch_metadata(Some(topic), ANSWER_MAX)?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
     let unknown = [RDKafkaErrorCode::UnknownTopicOrPartition, RDKafkaErrorCode::UnknownTopic];

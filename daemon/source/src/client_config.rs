@@ -3,7 +3,7 @@
 use rdkafka::ClientConfig;
 use rdkafka::producer::future_producer::Delivery;
 
-use crate::config::KafkaConfig;
+use astromech_config::KafkaConfig;
 
 /// Prefetched records, kibibytes: the consumer's queue inside librdkafka.
 const PREFETCH_KIB_MAX: u32 = 65_536;
@@ -125,7 +125,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::Config;
+    use astromech_config::Config;
 
     #[test]
     fn each_client_gets_the_users_properties_that_are_of_its_kind() {

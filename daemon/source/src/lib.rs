@@ -6,6 +6,9 @@
 //!
 //! Absent here: nothing decodes, fetches or writes; nothing but the polling thread touches the consumer.
 
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
+
 mod acks;
 mod assignment;
 mod client_config;
@@ -17,8 +20,8 @@ mod metrics;
 mod partition;
 mod poll;
 mod record;
-#[cfg(test)]
-pub(crate) mod refusing;
+#[cfg(any(test, feature = "refusing"))]
+pub mod refusing;
 mod span;
 
 use std::sync::Arc;
@@ -32,17 +35,17 @@ use tokio_util::sync::CancellationToken;
 pub use acks::AckTracker;
 pub use assignment::Assignment;
 pub use client_config::{consumer as consumer_config, is_confirmed, producer as producer_config};
-pub(crate) use context::log as log_librdkafka;
+pub use context::log as log_librdkafka;
 pub use delivery::{Admission, Closed, Delivery, Intake, one_task_each};
 pub use fence::{Fence, FenceGuard};
 pub use metrics::SourceMetrics;
 pub use partition::Partition;
 pub use record::{Header, Record};
 pub use span::RecordSpan;
-pub(crate) use span::trace_headers;
+pub use span::trace_headers;
 
-use crate::config::KafkaConfig;
-use crate::vitals::{Condition, Metrics, Readiness};
+use astromech_config::KafkaConfig;
+use astromech_vitals::{Condition, Metrics, Readiness};
 
 /// Why reading ended.
 #[derive(Debug, thiserror::Error)]

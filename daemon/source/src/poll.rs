@@ -23,9 +23,9 @@ use super::partition::Partition;
 use super::record::Record;
 use super::span::RecordSpan;
 use super::{Drained, SourceError};
-use crate::config::KafkaConfig;
-use crate::vitals::trace::stage_span;
-use crate::vitals::{Condition, Meter, Queue, QueueMetrics, Readiness, Stage, StageMetrics, WarnLimiter};
+use astromech_config::KafkaConfig;
+use astromech_vitals::trace::stage_span;
+use astromech_vitals::{Condition, Meter, Queue, QueueMetrics, Readiness, Stage, StageMetrics, WarnLimiter};
 
 /// Longest time inside one `poll`.
 const POLL_MAX: Duration = Duration::from_millis(100);
