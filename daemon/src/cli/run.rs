@@ -198,7 +198,7 @@ struct Reader {
     registry: Option<Arc<SchemaRegistry>>,
 }
 
-type Rolling = ((Started, generation::Generations), generation::Asked);
+type Rolling = ((Started, generation::Generations), generation::CommandReceiver);
 
 impl Reader {
     /// Runs the generations, and the topic of re-scoring requests beside them, to their end. Whichever ends first stops the other.

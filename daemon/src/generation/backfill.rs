@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::point::{Point, reached};
+use super::kill_point::{KillPoint, reached};
 use crate::index::book::{Backfill, Catalog, Cursor};
 use crate::index::payload::{FIELD_ID, FIELD_VECTORS, FIELD_VERSION, FIELD_VIDEO, is_tombstone};
 use crate::index::{Index, IndexError, Page, Scope, Stored, VECTOR_IMAGE};
@@ -205,7 +205,7 @@ impl Filling {
             // A page that was not noted is written once more after a kill; a note costs a server more than a page.
             if self.state.cursor.point.is_none() || noted.elapsed() >= NOTE_EVERY {
                 self.retried(|filling| filling.catalog.note_backfill(filling.towers.fingerprint(), &filling.state)).await;
-                reached(Point::MidFill);
+                reached(KillPoint::MidFill);
                 self.catch_up().await;
                 noted = Instant::now();
             }

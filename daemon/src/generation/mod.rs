@@ -10,18 +10,18 @@
 //! [`Catalog`](crate::index::Catalog)). Every daemon looks there and answers with the generation that it finds, so several daemons agree without talking to each other.
 
 mod backfill;
-mod beside;
 mod bundles;
 mod candidate;
 mod command;
 mod group;
 mod heads;
 mod ingest;
+mod kill_point;
 mod load;
 mod metrics;
 mod orders;
-mod point;
 mod roller;
+mod running;
 mod serving;
 mod start;
 mod status;
@@ -35,7 +35,7 @@ pub use command::{Generations, RollError};
 pub use ingest::{Ingest, Reading};
 pub use metrics::{GenerationMetrics, RolloutEnd};
 pub use serving::{Live, Serving};
-pub use start::{Asked, Rolling, StartParts, Started, generations};
+pub use start::{CommandReceiver, Rolling, StartParts, Started, generations};
 pub use status::{GenerationState, GenerationStatus, Refusal, Rollout};
 pub use survey::{Rollouts, look};
 pub use traffic::Requests;

@@ -6,8 +6,8 @@ use astromech_schemas::Fingerprint;
 use tracing::warn;
 
 use super::command::{Command, RollError};
+use super::kill_point::{KillPoint, reached};
 use super::metrics::{GenerationMetrics, RolloutEnd};
-use super::point::{Point, reached};
 use super::roller::{Roller, noted};
 use super::status::{GenerationState, GenerationStatus, Rollout};
 use crate::index::IndexError;
@@ -104,9 +104,9 @@ impl Roller {
         }
         // The note first: from here on no daemon makes the generation that is given up live again by itself.
         self.catalog.note(&self.live_is, Some(noted(Mark::Held))).await?;
-        reached(Point::BeforeRollback);
+        reached(KillPoint::BeforeRollback);
         self.catalog.promote(&fingerprint).await?;
-        reached(Point::AfterRollback);
+        reached(KillPoint::AfterRollback);
         self.shared.metrics.of::<GenerationMetrics>().rollout_ended(RolloutEnd::RolledBack);
         self.follow(&fingerprint);
         Ok(fingerprint)

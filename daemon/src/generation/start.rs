@@ -8,10 +8,10 @@ use anyhow::{Context as _, Result};
 use astromech_towers::Towers;
 use tokio_util::sync::CancellationToken;
 
-use super::beside::{Running, Shared, Voice};
 use super::bundles::Bundles;
-use super::command::Generations;
+use super::command::{CommandRequest, Generations};
 use super::roller::{Roller, RollerParts};
+use super::running::{GenerationContext, GenerationTelemetry, Running};
 use super::serving::{Live, Serving};
 use super::traffic::{Requests, Traffic};
 use crate::assemble::index_options;
@@ -75,7 +75,7 @@ impl Started {
                 live.short()
             ).into())
         })?;
-        let config = super::beside::config_of(config, &path);
+        let config = super::running::config_of(config, &path);
         Ok(Self {
             bundles: Arc::new(bundles),
             catalog,
@@ -105,11 +105,11 @@ impl Started {
     ///
     /// # Errors
     /// The live generation's source or pipeline did not start.
-    pub fn roll(self, parts: StartParts, generations: Generations, asked: Asked) -> Result<Rolling> {
+    pub fn roll(self, parts: StartParts, generations: Generations, commands: CommandReceiver) -> Result<Rolling> {
         let StartParts { config, kafka, outlet, metrics, readiness, live, requests, stop } = parts;
         let disk = live.serving().rescorer.as_ref().and_then(|rescorer| rescorer.cache().disk().cloned());
         let traffic = Arc::new(Traffic::new(Arc::clone(&live), &metrics, requests));
-        let shared = Shared {
+        let shared = GenerationContext {
             config,
             rollout: self.rollout,
             kafka: Arc::new(kafka),
@@ -120,8 +120,8 @@ impl Started {
             disk,
             stop,
         };
-        let voice = Voice::new(&shared.metrics, &shared.readiness, self.first_is_live);
-        let first = Running::start(&shared, &self.config, live.serving(), voice, None)
+        let telemetry = GenerationTelemetry::new(&shared.metrics, &shared.readiness, self.first_is_live);
+        let first = Running::start(&shared, &self.config, live.serving(), telemetry, None)
             .with_context(|| hinted("the live generation did not start", "see the cause above"))?;
         let parts = RollerParts {
             shared,
@@ -130,7 +130,7 @@ impl Started {
             live,
             first,
             generations,
-            asked: asked.0,
+            commands: commands.0,
             traffic,
         };
         Ok(Rolling(Box::new(Roller::new(parts))))
@@ -138,12 +138,12 @@ impl Started {
 }
 
 /// The roller's end of its queue of commands.
-pub struct Asked(tokio::sync::mpsc::Receiver<super::command::Asked>);
+pub struct CommandReceiver(tokio::sync::mpsc::Receiver<CommandRequest>);
 
 /// A handle for whoever asks, and the roller's end.
-pub fn generations() -> (Generations, Asked) {
-    let (generations, asked) = Generations::new();
-    (generations, Asked(asked))
+pub fn generations() -> (Generations, CommandReceiver) {
+    let (generations, commands) = Generations::new();
+    (generations, CommandReceiver(commands))
 }
 
 /// A roller that is ready to run.

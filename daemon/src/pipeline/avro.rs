@@ -15,7 +15,7 @@ use tracing::warn;
 use super::backoff::Backoff;
 use super::decode::{Decoded, TopicRules, decode, decode_value};
 use super::outlet::PublishError;
-use super::task::{NotEmbedded, Shared};
+use super::task::{NotEmbedded, TaskContext};
 use crate::config::{KafkaConfig, RecordFormat};
 use crate::prepare::Fault;
 use crate::source::Record;
@@ -121,7 +121,7 @@ pub fn results_writer(kafka: &KafkaConfig) -> Result<Option<Writer>> {
     Ok(Some(Writer::new(RESULT_AVRO_SCHEMA, topic, strategy, results.auto_register_schemas)?))
 }
 
-impl Shared {
+impl TaskContext {
     /// The schema that the record's value was written with; `None` where the value is JSON, or a delete. Waits for a registry that does
     /// not answer, as long as it takes (promise 5).
     pub(super) async fn writer_schema(&self, record: &Record) -> Result<Option<Arc<WriterSchema>>, NotEmbedded> {

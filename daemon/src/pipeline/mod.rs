@@ -116,7 +116,7 @@ pub fn start_refillable(config: &Config, parts: PipelineParts) -> (Intake, Refil
         halt: parts.halt.clone(),
     };
     let (writer, written) = writer.start();
-    let shared = Arc::new(task::Shared {
+    let shared = Arc::new(task::TaskContext {
         preparer: Preparer::new(parts.towers.clone()),
         towers: parts.towers,
         media: parts.media,

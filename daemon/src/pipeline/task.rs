@@ -38,7 +38,7 @@ const INLINE_DECODE_BYTES_MAX: usize = 32 * 1024;
 static UNFETCHED: WarnLimiter = WarnLimiter::new();
 
 /// What every record's task shares.
-pub(super) struct Shared {
+pub(super) struct TaskContext {
     pub(super) towers: Towers,
     pub(super) preparer: Preparer,
     pub(super) media: Arc<Media>,
@@ -86,7 +86,7 @@ pub(super) enum Applied {
     Refused(FenceGuard, String),
 }
 
-impl Shared {
+impl TaskContext {
     /// Runs one record to its end. The delivery's share of the limits is given back when this returns.
     pub(super) async fn run(self: Arc<Self>, delivery: Delivery) {
         let running = async {

@@ -40,7 +40,7 @@ pub use disk::DiskTier;
 pub use entry::States;
 pub use error::RescoreError;
 pub use metrics::RescoreMetrics;
-pub use query::Query;
+pub use query::RescoreQuery;
 pub use source::TEXT_BYTES_MAX;
 
 use crate::config::{Config, RescoreConfig};

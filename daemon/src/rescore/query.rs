@@ -18,7 +18,7 @@ use super::{Place, Rescorer};
 use crate::vitals::Meter;
 
 /// A query on its way through both stages.
-pub struct Query {
+pub struct RescoreQuery {
     job: Arc<Job>,
     weights: Weights,
     started: Instant,
@@ -33,7 +33,7 @@ impl Rescorer {
     ///
     /// # Errors
     /// The context is wrong or can't be encoded in time, or too many requests are under way.
-    pub async fn query(&self, context: RescoreContext) -> Result<Query, RescoreError> {
+    pub async fn query(&self, context: RescoreContext) -> Result<RescoreQuery, RescoreError> {
         let mode = RescoreMode::Plain;
         check(&context, mode)?;
         let place = self.enter()?;
@@ -44,11 +44,11 @@ impl Rescorer {
         let context = self.in_time(started, deadline, encode(&encoder, context, &found, mode)).await?;
         let job = Arc::new(Job { encoder, context: context.encoded, mode, batch_max: self.batch_max });
         let weights = weights(&self.config.weights, mode, None);
-        Ok(Query { job, weights, started, deadline, metrics: self.parts.metrics.clone(), _place: place })
+        Ok(RescoreQuery { job, weights, started, deadline, metrics: self.parts.metrics.clone(), _place: place })
     }
 }
 
-impl Query {
+impl RescoreQuery {
     /// What to search by: the unit vector, or those of the tokens.
     pub fn vector(&self) -> &[f32] {
         let text = self.job.context.text.as_ref().map(EmbeddedStates::vectors);

@@ -117,7 +117,7 @@ impl Searcher {
         &self,
         rescorer: Option<&Rescorer>,
         input: QueryInput,
-    ) -> Result<(Vec<f32>, Option<rescore::Query>), SearchError> {
+    ) -> Result<(Vec<f32>, Option<rescore::RescoreQuery>), SearchError> {
         let Some(rescorer) = rescorer else {
             let vector = match input {
                 QueryInput::Text(text) => embed_text(&self.towers, &text).await?,

@@ -7,13 +7,13 @@ use astromech_schemas::http::Hit;
 use astromech_schemas::rescore::{CandidateFault, HitRescore, Scores};
 
 use crate::index::Stored;
-use crate::rescore::{Query, best_first};
+use crate::rescore::{RescoreQuery, best_first};
 
 /// What re-scoring says of the first hits of each kind that it takes, in the order of cosine.
 pub(super) type Verdicts = BTreeMap<Kind, Vec<Result<Scores, CandidateFault>>>;
 
 /// Scores the first `most` hits of each kind that pairs with the query, all kinds together.
-pub(super) async fn verdicts(query: &Query, found: &[(Kind, Vec<Stored>)], most: usize) -> Verdicts {
+pub(super) async fn verdicts(query: &RescoreQuery, found: &[(Kind, Vec<Stored>)], most: usize) -> Verdicts {
     let taken: Vec<(Kind, &[Stored])> =
         found.iter().filter(|(kind, _)| query.takes(*kind)).map(|(kind, hits)| (*kind, &hits[..hits.len().min(most)])).collect();
     let payloads: Vec<_> = taken.iter().flat_map(|(_, hits)| hits.iter()).map(|hit| &hit.payload).collect();

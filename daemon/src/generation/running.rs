@@ -25,7 +25,7 @@ use crate::vitals::{Metrics, Readiness};
 
 /// What every generation of a daemon shares.
 #[derive(Clone)]
-pub(super) struct Shared {
+pub(super) struct GenerationContext {
     pub(super) config: Arc<Config>,
     pub(super) rollout: Arc<RolloutConfig>,
     pub(super) kafka: Arc<KafkaConfig>,
@@ -39,7 +39,7 @@ pub(super) struct Shared {
     pub(super) stop: CancellationToken,
 }
 
-impl Shared {
+impl GenerationContext {
     /// Topics, and the consumer group of one generation.
     pub(super) fn kafka_of(&self, fingerprint: &Fingerprint) -> KafkaConfig {
         KafkaConfig { group: group_name(&self.kafka.group, fingerprint), ..KafkaConfig::clone(&self.kafka) }
@@ -73,13 +73,13 @@ pub(super) struct Refilling {
 }
 
 /// What a generation counts and says.
-pub(super) struct Voice {
+pub(super) struct GenerationTelemetry {
     pub(super) live: Arc<AtomicBool>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) readiness: Arc<Readiness>,
 }
 
-impl Voice {
+impl GenerationTelemetry {
     /// Heard while the generation is live.
     pub(super) fn new(metrics: &Arc<Metrics>, readiness: &Arc<Readiness>, live: Arc<AtomicBool>) -> Self {
         let metrics = Arc::new(Metrics::of_generation(metrics, &live));
@@ -91,24 +91,24 @@ impl Voice {
 impl Running {
     /// Starts source and pipeline over towers and index that run.
     pub(super) fn start(
-        shared: &Shared,
+        shared: &GenerationContext,
         config: &Config,
         serving: Arc<Serving>,
-        voice: Voice,
+        telemetry: GenerationTelemetry,
         refilling: Option<Refilling>,
     ) -> Result<Self> {
         let rollout = &shared.rollout;
         let throttle = Throttle::new(rollout.records_per_second_busy, rollout.records_per_second_max, Arc::clone(&shared.pace));
         let throttle = Arc::new(throttle);
-        throttle.set_open(voice.live.load(Ordering::Acquire));
+        throttle.set_open(telemetry.live.load(Ordering::Acquire));
         let (halt, stop) = (Halt::default(), shared.stop.child_token());
         let ingest = Ingest {
             config,
             kafka: shared.kafka_of(serving.towers.fingerprint()),
             serving: Arc::clone(&serving),
             outlet: Arc::clone(&shared.outlet),
-            metrics: voice.metrics,
-            readiness: voice.readiness,
+            metrics: telemetry.metrics,
+            readiness: telemetry.readiness,
             halt: halt.clone(),
             throttle: Some(Arc::clone(&throttle)),
         };
@@ -135,7 +135,7 @@ impl Running {
             };
             tokio::join!(reading.end(), fill).0
         };
-        Ok(Self { serving, halt, live: voice.live, throttle, stop, task: tokio::spawn(task), filled })
+        Ok(Self { serving, halt, live: telemetry.live, throttle, stop, task: tokio::spawn(task), filled })
     }
 
     pub(super) fn fingerprint(&self) -> &Fingerprint {

@@ -3,7 +3,7 @@
 
 /// A point of a roll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Point {
+pub(super) enum KillPoint {
     /// Some of the bundle's files are here.
     MidDownload,
     /// The bundle is here and verified.
@@ -33,7 +33,7 @@ pub(super) enum Point {
 }
 
 #[cfg(debug_assertions)]
-impl Point {
+impl KillPoint {
     const fn as_str(self) -> &'static str {
         match self {
             Self::MidDownload => "mid_download",
@@ -59,7 +59,7 @@ impl Point {
 
 /// The roll is at `point`.
 #[cfg(debug_assertions)]
-pub(super) fn reached(point: Point) {
+pub(super) fn reached(point: KillPoint) {
     if point.is_armed() {
         let killed = std::process::Command::new("kill").args(["-KILL", &std::process::id().to_string()]).status();
         tracing::error!(?killed, point = point.as_str(), "about to die");
@@ -71,7 +71,7 @@ pub(super) fn reached(point: Point) {
 
 /// The roll is at `point`.
 #[cfg(not(debug_assertions))]
-pub(super) const fn reached(_: Point) {}
+pub(super) const fn reached(_: KillPoint) {}
 
 /// A download into `folder` begins.
 #[cfg(debug_assertions)]
@@ -84,12 +84,12 @@ pub(super) fn download_begins(folder: &std::path::Path) {
         let mut partial = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PARTIAL));
         partial.any(|entry| std::fs::read_dir(entry.path()).is_ok_and(|files| files.count() > 1))
     };
-    if Point::MidDownload.is_armed() {
+    if KillPoint::MidDownload.is_armed() {
         std::thread::spawn(move || {
             while !has_some() {
                 std::thread::yield_now();
             }
-            reached(Point::MidDownload);
+            reached(KillPoint::MidDownload);
         });
     }
 }
