@@ -111,7 +111,7 @@ fn sources(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// `text` with each comment blank, and as many lines.
 fn without_comments(text: &str) -> String {
-    text.lines().map(|line| format!("{}\n", line.split("//").next().unwrap_or_default())).collect()
+    text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
 /// Lines, and the modules at the crate's top that they name by `crate::` or by as many `super::` as a file of `depth` needs.
