@@ -7,7 +7,7 @@ pub mod api;
 pub mod assemble;
 pub mod cli;
 mod clock;
-pub mod config;
+pub use astromech_config as config;
 pub mod dead_letters;
 pub mod failure;
 pub mod generation;

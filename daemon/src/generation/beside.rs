@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::backfill::{Filled, Filling};
 use super::group_name;
-use super::group_name;
 use super::ingest::Ingest;
 use super::serving::Serving;
 use crate::assemble::TowerMetrics;

@@ -4,7 +4,6 @@ use astromech_schemas::RecordLimits;
 pub use astromech_schemas::record::{Decoded, TopicRules, VersionRule};
 use astromech_schemas::record::{Refused, SourceRecord, decode_record};
 
-use crate::config::TopicConfig;
 use crate::prepare::Fault;
 use crate::source::Record;
 
@@ -23,12 +22,6 @@ impl SourceRecord for Record {
 
     fn timestamp_ms(&self) -> Option<i64> {
         self.timestamp_ms
-    }
-}
-
-impl From<&TopicConfig> for TopicRules {
-    fn from(topic: &TopicConfig) -> Self {
-        Self { kind: topic.kind, version: topic.version.into() }
     }
 }
 

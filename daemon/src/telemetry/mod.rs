@@ -5,7 +5,7 @@ mod log;
 mod otlp;
 mod process;
 
-pub use log::{LogError, LogFormat, init_log};
+pub use log::{LogError, init_log};
 pub use otlp::{SpanMetrics, Traces};
 pub use process::{ProcessMetrics, resident_bytes};
 

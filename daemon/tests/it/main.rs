@@ -4,7 +4,6 @@
 
 #[cfg(feature = "embedded")]
 mod api_http;
-mod config_reports;
 mod media_fetch;
 mod pipeline_decode;
 mod pipeline_index_file;

@@ -11,7 +11,8 @@ mod student;
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use astromech_settings::kinds::{above_zero, float, path};
+use astromech_settings::{Value as _, settings};
 use tch::Device;
 
 use self::bundle::BundleTeacher;
@@ -21,31 +22,21 @@ pub use self::lesson::Lesson;
 pub use self::student::Student;
 use crate::checkpoint::{LoadedModel, load_model};
 
-/// The teacher, and what is asked of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DistilConfig {
-    /// A native checkpoint's file, or a bundle's folder.
-    pub teacher: PathBuf,
-    /// Weight of the distributions over the batch: mean of both directions of KL(teacher ‖ student).
-    #[serde(default = "one")]
-    pub similarity_weight: f64,
-    /// Divides the similarities of both sides in that term (our choice: that of GCPR's start).
-    #[serde(default = "temperature_default")]
-    pub temperature: f64,
-    /// Weight of 1 − cosine of the student's and the teacher's vectors; needs embeddings of one size.
-    #[serde(default)]
-    pub embedding_weight: f64,
-    /// Weight of the match scores' KL on the pairs that the matching loss draws; needs `loss.itm_every` above 0.
-    #[serde(default)]
-    pub score_weight: f64,
-}
-
-fn one() -> f64 {
-    1.0
-}
-fn temperature_default() -> f64 {
-    0.07
+settings! {
+    /// The teacher, and what is asked of it.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct DistilConfig {
+        /// A native checkpoint's file, or a bundle's folder.
+        teacher: PathBuf = (required "runs/teacher/model.safetensors") => path();
+        /// Weight of the distributions over the batch: mean of both directions of KL(teacher ‖ student).
+        similarity_weight: f64 = 1.0 => float(0.0, f64::INFINITY);
+        /// Divides the similarities of both sides in that term (our choice: that of GCPR's start).
+        temperature: f64 = 0.07 => float(0.0, f64::INFINITY).parsed(above_zero, || 1.0);
+        /// Weight of 1 − cosine of the student's and the teacher's vectors; needs embeddings of one size.
+        embedding_weight: f64 = 0.0 => float(0.0, f64::INFINITY);
+        /// Weight of the match scores' KL on the pairs that the matching loss draws; needs `loss.itm_every` above 0.
+        score_weight: f64 = 0.0 => float(0.0, f64::INFINITY);
+    }
 }
 
 /// A trained model that is asked about batches.

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use astromech_towers::{Bundle, Towers, TowersConfig, init_runtime};
 
+use super::config::FRESH;
 use super::context::Job;
 use super::error::RefreshError;
-use super::export::FRESH;
 use super::state::{Run, write_json};
 use crate::corpus::PairSource;
 use crate::evaluate::{EvaluateOptions, Report, TaskItems, evaluate, evaluate_matching};

@@ -6,6 +6,7 @@ use astromech_schemas::manifest::MANIFEST_FILE;
 use astromech_schemas::{Fingerprint, Manifest};
 use astromech_towers::Tokenizer;
 
+use super::config::FRESH;
 use super::context::Job;
 use super::error::RefreshError;
 use super::state::Run;
@@ -16,9 +17,6 @@ use crate::corpus::RecordFilter;
 use crate::export::MAX_TOKENS_DEFAULT;
 use crate::release::{ReleaseError, ReleaseOptions, Samples, release, steps_of_run};
 use crate::zero::{FolderOptions, RecordStream, StreamSettings, ZeroError, write_folder};
-
-/// Name of the corpus folder of held-out records, and of the source family in its tasks: `val.fresh.long`.
-pub(super) const FRESH: &str = "fresh";
 
 /// Makes the corpus folder of the newest held-out records: golden samples, and tasks to evaluate on.
 pub(super) fn hold_out(job: &mut Job<'_>, run: &Run) -> Result<(), RefreshError> {

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::config::FRESH;
 use super::context::Job;
 use super::error::RefreshError;
-use super::export::FRESH;
 use super::state::Run;
 use crate::gate::{GateConfig, GateError, Newest, SetConfig, Verdict, run as run_gate};
 
@@ -16,7 +16,7 @@ const VERDICT_FILE: &str = "report.json";
 const FRESH_RECORDS_MAX: usize = 1000;
 
 fn wrong(error: GateError) -> RefreshError {
-    let is_input = matches!(error, GateError::Config { .. } | GateError::Field { .. } | GateError::Corpus(_));
+    let is_input = matches!(error, GateError::Corpus(_));
     RefreshError::of("gate", is_input, error)
 }
 

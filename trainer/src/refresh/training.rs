@@ -116,7 +116,7 @@ pub(super) fn trained_by(job: &Job<'_>, run: &Run) -> Result<TrainConfig, Refres
     };
     if job.config.distil.is_some() {
         // Named by the job alone; it is not opened here.
-        set.push("distil.teacher=\"\"".to_owned());
+        set.push("distil.teacher=\"named by the job\"".to_owned());
     }
     set.extend(on_snapshot(job, run));
     TrainConfig::read(path, &set).map_err(|error| RefreshError::of(path.display().to_string(), true, error))

@@ -19,7 +19,7 @@ mod source;
 mod validate;
 
 pub use bench::{StepTimes, bench_steps};
-pub use config::{DataConfig, DataSource, EvalConfig, LossConfig, OptimConfig, RunConfig, TrainConfig, TrainConfigError};
+pub use config::{DataConfig, DataSource, EvalConfig, LossConfig, OptimConfig, RunConfig, TrainConfig};
 pub use config_parts::{MatchingConfig, ScheduleKind};
 pub use curves::draw_curves;
 pub use error::TrainError;

@@ -160,14 +160,19 @@ fn command(folder: &Path, good: &Path, worse: &Path) {
 fn a_wrong_field_of_the_configuration_is_named_with_its_limit() {
     let folder = tempfile::tempdir().unwrap();
     for (thresholds, part) in [
-        ("[quality]\nrecall_drop_max = 2.0\n", "quality.recall_drop_max: 2 is outside 0 to 1"),
+        ("[quality]\nrecall_drop_max = 2.0\n", "quality.recall_drop_max: 2.0 is outside 0 to 1"),
         ("[speed]\nsize_ratio_max = 0.0\n", "speed.size_ratio_max"),
         ("[speed]\nsamples = 0\n", "speed.samples: 0 is outside 1 to 4096"),
         ("[quality]\nrecal_drop_max = 0.1\n", "recal_drop_max"),
-        ("[[set]]\nname = \"newest\"\ncorpus = \"x\"\ntasks = [\"t\"]\n", "set[2].name: `newest` is empty or there twice"),
-        ("[[set]]\nname = \"empty\"\ncorpus = \"x\"\n", "set[2].tasks: no task is given"),
+        ("[[set]]\nname = \"newest\"\ncorpus = \"x\"\ntasks = [\"t\"]\n", "set.name: `newest` is there twice"),
+        ("[[set]]\nname = \"empty\"\ncorpus = \"x\"\n", "set.tasks: no task is given"),
     ] {
-        let error = GateConfig::read(&config(folder.path(), thresholds)).unwrap_err().to_string();
+        let path = config(folder.path(), thresholds);
+        let error = GateConfig::read(&path).unwrap_err().to_string();
         assert!(error.contains("gate.toml") && error.contains(part), "{error}");
+        // On its line, which is one of those at the end.
+        let line: usize = error.split("line ").nth(1).and_then(|rest| rest.split(':').next()).unwrap().parse().unwrap();
+        let lines = std::fs::read_to_string(&path).unwrap().lines().count();
+        assert!(line + thresholds.lines().count() > lines, "{error}");
     }
 }

@@ -59,5 +59,5 @@ fn an_unknown_key_in_the_training_configuration_is_named() {
         TrainConfig::read(&configs().join("train-demo.toml"), &["optim.learning_rate=1e-3".into()]).unwrap_err().to_string();
     assert!(error.contains("learning_rate"), "{error}");
     let error = TrainConfig::read(&configs().join("train-demo.toml"), &["data.patch_keep=2".into()]).unwrap_err().to_string();
-    assert!(error.contains("data.patch_keep is 2; it must be within 0 and 1"), "{error}");
+    assert!(error.contains("--set: data.patch_keep: 2 is outside 0 to 1; fix: write a number from 0 to 1"), "{error}");
 }

@@ -168,7 +168,7 @@ fn a_published_retrieval_set_is_trained_on_and_a_matching_set_is_refused_there()
     assert_eq!((outcome.steps, outcome.finished), (3, true));
     let overrides: Vec<String> = vec!["data.set=icm".into()];
     let error = TrainConfig::read(&corpus.join("train.toml"), &overrides).unwrap_err().to_string();
-    assert!(error.contains("data.set is icm; it must be icr, iqr or flickr30k-cna"), "{error}");
+    assert!(error.contains("--set: data.set: it is icm and must be icr, iqr or flickr30k-cna; fix: "), "{error}");
 }
 
 /// Trains a little on the drawn corpus and releases the model as a bundle.

@@ -197,12 +197,21 @@ fn terms_that_need_another_are_refused_without_it() {
     let path = folder.path().join("train.toml");
     std::fs::write(&path, synthetic::config_text(folder.path(), &folder.path().join("run"))).unwrap();
     for (given, field) in [
-        ("loss.tgd_alpha=0.4", "loss.tgd_alpha is 0.4; it must be 0 without loss.momentum = true"),
-        ("loss.mlm_weight=1.0", "loss.mlm_weight is 1; it must be 0 without model.mlm_head = true"),
-        ("loss.fgd_weight=1.0", "loss.fgd_weight is 1; it must be 0 without loss.momentum = true and loss.mlm_weight above 0"),
+        (
+            "loss.tgd_alpha=0.4",
+            "loss.tgd_alpha: it is 0.4 and must be 0 without loss.momentum = true; fix: write 0, or loss.momentum = true",
+        ),
+        (
+            "loss.mlm_weight=1.0",
+            "loss.mlm_weight: it is 1 and must be 0 without model.mlm_head = true; fix: write 0, or model.mlm_head = true",
+        ),
+        (
+            "loss.fgd_weight=1.0",
+            "loss.fgd_weight: it is 1 and must be 0 without loss.momentum = true and loss.mlm_weight above 0; fix: write 0, or give both",
+        ),
     ] {
         let error = TrainConfig::read(&path, &[given.to_owned()]).unwrap_err().to_string();
-        assert_eq!(error, field);
+        assert_eq!(error, format!("{}: 1 error\n  --set: {field}", path.display()));
     }
     let both = ["loss.token_wise=true".to_owned(), "loss.queue_slots=8".to_owned()];
     assert!(TrainConfig::read(&path, &both).unwrap_err().to_string().contains("loss.token_wise"));

@@ -1,14 +1,17 @@
 //! The configuration: every mistake at once, with line, field and fix; and the committed files are correct.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::path::{Path, PathBuf};
 
-use astromech::config::keys::{KeyKind, Need, SECTIONS, SectionForm};
-use astromech::config::raw::RawConfig;
-use astromech::config::{Config, ConfigError, ConfigErrors, EngineConfig, RecordFormat, Role, reference_toml};
 use astromech_avro::SubjectNameStrategy;
+use astromech_config::{
+    Config, ConfigError, ConfigErrors, EngineConfig, RecordFormat, Role, fill_limits, reference_toml, sections,
+};
+use astromech_settings::{Document, Form, Need, Shape};
 
 fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 fn no_env(_: &str) -> Option<String> {
@@ -27,7 +30,7 @@ fn parse(text: &str) -> Config {
 
 const MINIMAL: &str = "[bundle]\npath = \"b\"\n[index.embedded]\npath = \"i\"\n";
 
-/// `UPDATE_GOLDEN=1 cargo test -p astromech --test it config_reports` rewrites the file.
+/// `UPDATE_GOLDEN=1 cargo test -p astromech-config --test config_reports` rewrites the file.
 fn compare(path: &Path, text: &str) {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(path, text).unwrap();
@@ -40,7 +43,7 @@ fn compare(path: &Path, text: &str) {
 fn every_mistake_is_reported_at_once_with_line_field_and_fix() {
     let text = include_str!("snapshots/config_wrong.toml");
     let report = ConfigErrors { file: "wrong.toml".into(), errors: errors(text) }.to_string();
-    compare(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/snapshots/config_wrong.txt"), &format!("{report}\n"));
+    compare(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots/config_wrong.txt"), &format!("{report}\n"));
 }
 
 #[test]
@@ -97,39 +100,59 @@ fn the_reference_is_printed_from_the_table_of_keys_and_is_correct() {
 #[test]
 fn every_default_of_the_table_is_of_its_kind_and_inside_its_range() {
     // The reference writes every default out, so a wrong one would be reported with a line.
-    let (raw, errors) = RawConfig::parse(&reference_toml(), &no_env);
+    let reference = reference_toml();
+    let (written, errors) = Document::parse(&reference);
     assert_eq!(errors, []);
-    for section in SECTIONS {
-        let table = match section.form {
-            SectionForm::Array(_) => &raw.arrays[section.name][0],
-            _ => &raw.tables[section.name],
-        };
-        for key in section.keys() {
-            assert!(table.values[key.name].line > 0, "{}.{}", section.name, key.name);
+    let mut required = String::new();
+    for section in sections() {
+        for key in &section.keys {
+            let name = format!("{}.{}", section.name, key.name);
+            // Of an array of tables the first.
+            let line = reference.lines().position(|line| line.starts_with(&format!("{} = ", key.name)));
+            assert!(section.form == Form::Array || written.get(&name).is_some_and(|node| node.spot.line > 0), "{name}");
+            assert!(line.is_some(), "{name}");
+        }
+        let needed = section.keys.iter().filter_map(|key| match key.need {
+            Need::Required(example) => Some(format!("{} = {example}\n", key.name)),
+            _ => None,
+        });
+        let needed: String = needed.collect();
+        if !needed.is_empty() {
+            let header =
+                if section.form == Form::Array { format!("[[{}]]", section.name) } else { format!("[{}]", section.name) };
+            required.push_str(&format!("{header}\n{needed}"));
         }
     }
     // And as written nowhere: the same values.
-    let (bare, errors) = RawConfig::parse("", &no_env);
-    assert_eq!(errors, []);
-    for (name, table) in &bare.tables {
-        for (key, value) in &table.values {
-            assert_eq!(raw.tables[name].values[key].value, value.value, "{name}.{key}");
+    assert_eq!(parse(&required), parse(&reference));
+}
+
+#[test]
+fn every_key_is_documented_and_named_with_its_unit() {
+    for section in sections() {
+        assert!(!section.doc.is_empty(), "{}", section.name);
+        for key in &section.keys {
+            assert!(key.doc.ends_with('.'), "{}.{}: {}", section.name, key.name, key.doc);
+            if let (Shape::Integer(min, max), Need::Default(default)) = (&key.shape, key.need) {
+                let default: u64 = default.parse().unwrap();
+                assert!((*min..=*max).contains(&default), "{}.{}", section.name, key.name);
+            }
         }
     }
 }
 
 #[test]
-fn every_key_is_documented_and_named_with_its_unit() {
-    for section in SECTIONS {
-        assert!(!section.doc.is_empty(), "{}", section.name);
-        for key in section.keys() {
-            assert!(key.doc.ends_with('.'), "{}.{}: {}", section.name, key.name, key.doc);
-            if let (KeyKind::Integer(min, max), Need::Default(default)) = (key.kind, key.need) {
-                let default: u64 = default.parse().unwrap();
-                assert!((min..=max).contains(&default), "{}.{}", section.name, key.name);
-            }
-        }
-    }
+fn the_rows_of_the_table_of_limits_have_default_and_range_of_their_keys() {
+    let path = repository().join("docs/LIMITS.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = text.split_once("<!-- generated: configuration keys -->\n").expect("the rows' beginning is marked");
+    let (rows, after) = rest.split_once("<!-- end -->").expect("the rows' end is marked");
+    assert!(rows.lines().count() > 40, "the rows were read: {rows}");
+    let filled = fill_limits(rows).unwrap_or_else(|row| panic!("{row}"));
+    compare(&path, &format!("{before}<!-- generated: configuration keys -->\n{filled}<!-- end -->{after}"));
+    assert!(filled.contains("| `rescore.deadline_ms` / `_max` | 2,000 / 10,000 | 1 to 600,000 / 1 to 600,000 |"), "{filled}");
+    let unknown = fill_limits("| `media.byte_max` | 1 | 1 to 2 | bytes | `media` | refused |\n").unwrap_err();
+    assert!(unknown.contains("media.byte_max"), "{unknown}");
 }
 
 #[test]

@@ -46,6 +46,11 @@ impl FromStr for AllowedHost {
 }
 
 impl AllowedHost {
+    /// Stands in for an entry that is wrong.
+    pub(crate) fn nowhere() -> Self {
+        Self { name: String::new(), under_it_too: false, ports: Ports::Usual }
+    }
+
     /// Whether `name`, lower case and without a dot at its end, is this host or under it.
     pub fn is_of(&self, name: &str) -> bool {
         let under = || name.strip_suffix(self.name.as_str()).is_some_and(|rest| rest.ends_with('.'));
