@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::field::InlineBytes;
 use crate::identity::{Fingerprint, Kind};
-use crate::item::InlineBytes;
 use crate::rescore::HitRescore;
 use crate::video::FrameRef;
 

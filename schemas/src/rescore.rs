@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::field::InlineBytes;
 use crate::identity::{Fingerprint, Kind};
-use crate::item::InlineBytes;
 use crate::video::FrameRef;
 
 /// Names an item of the index.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use astromech_schemas::record::SourceRecord;
 use astromech_schemas::results::RecordPosition;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
@@ -64,5 +65,23 @@ impl Record {
     /// Where it came from, as results carry it.
     pub fn position(&self) -> RecordPosition {
         RecordPosition { topic: self.topic.to_string(), partition: self.partition, offset: self.offset }
+    }
+}
+
+impl SourceRecord for Record {
+    fn key(&self) -> Option<&[u8]> {
+        self.key.as_deref()
+    }
+
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        self.header(name)
+    }
+
+    fn offset(&self) -> i64 {
+        self.offset
+    }
+
+    fn timestamp_ms(&self) -> Option<i64> {
+        self.timestamp_ms
     }
 }

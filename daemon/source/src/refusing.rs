@@ -22,6 +22,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// The broker, and a configuration of clients that send every record in a request of its own.
 pub struct Refusing {
+    /// Where it listens, and the one topic.
     pub config: KafkaConfig,
     _cluster: MockCluster<'static, DefaultProducerContext>,
 }

@@ -5,6 +5,7 @@
 #[cfg(feature = "embedded")]
 mod api_http;
 mod media_fetch;
+mod module_graph;
 mod pipeline_decode;
 mod pipeline_index_file;
 mod pipeline_writer;

@@ -99,7 +99,9 @@ fn every_page_below_docs_is_reached_by_links_from_the_readme() {
     while let Some(page) = open.pop() {
         let folder = Path::new(&page).parent().expect("a file has a folder").to_owned();
         let found = links(&prose(&read(&page))).into_iter().filter_map(|link| link.split('#').next().map(str::to_owned));
-        for link in found.filter(|link| link.ends_with(".md") && !link.contains("://")) {
+        for link in
+            found.filter(|link| Path::new(link).extension().is_some_and(|extension| extension == "md") && !link.contains("://"))
+        {
             let name = tidy(&folder.join(link)).to_string_lossy().into_owned();
             if reached.insert(name.clone()) {
                 open.push(name);

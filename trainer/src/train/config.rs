@@ -109,7 +109,6 @@ settings! {
     }
 
     /// The objective.
-    #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the file")]
     #[derive(Debug, Clone, PartialEq)]
     pub struct LossConfig {
         /// Spread over all columns of the contrastive targets.

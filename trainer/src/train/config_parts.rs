@@ -68,7 +68,9 @@ impl Part for ScheduleKind {
         let (section, at) = ScheduleSection::read_part(name, table);
         let mut errors = Vec::new();
         let kind = section.kind(&at, &mut errors);
-        errors.into_iter().for_each(|error| table.report(error));
+        for error in errors {
+            table.report(error);
+        }
         (kind, at)
     }
 }
@@ -78,7 +80,7 @@ impl ScheduleSection {
         let mut keep = |wanted: bool, given: bool, at: &At, example: &str| match (wanted, given) {
             // A value that is written but wrong is reported already.
             (true, false) if !at.is_given() => {
-                errors.push(at.error("missing for this kind of schedule", format!("write {example}")))
+                errors.push(at.error("missing for this kind of schedule", format!("write {example}")));
             }
             (false, true) => errors.push(at.error("not of this kind of schedule", "take it out, or choose another kind")),
             _ => {}

@@ -1,4 +1,5 @@
-//! The trainer's own tests: one binary, since linking LibTorch takes longer than most of them.
+//! The trainer's own tests: one binary, since linking LibTorch takes longer than most of them. Those that bound the memory of their process
+//! are beside it, in `zero_clicks.rs`.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +23,6 @@ mod synthetic;
 mod tasks_evaluate;
 mod tasks_finetune;
 mod training;
-mod zero_clicks;
 mod zero_folder;
 mod zero_stream;
 mod zero_training;

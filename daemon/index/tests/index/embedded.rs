@@ -133,6 +133,9 @@ async fn a_folder_of_the_engine_before_sqlite_is_recognised_and_refused_with_the
     }
 }
 
+/// What somebody does to the file.
+type Spoil<'a> = &'a dyn Fn(&Path);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_foreign_newer_or_damaged_is_refused_with_what_to_do() {
     let make = |statements: &'static str| {
@@ -144,7 +147,7 @@ async fn a_file_that_is_foreign_newer_or_damaged_is_refused_with_what_to_do() {
         bytes[middle..].fill(0xa5);
         fs::write(file, bytes).unwrap();
     };
-    let cases: [(&str, &dyn Fn(&Path)); 4] = [
+    let cases: [(&str, Spoil<'_>); 4] = [
         ("it is no SQLite file", &|file| fs::write(file, b"holiday".repeat(1000)).unwrap()),
         ("of another program", &make("DROP TABLE state; PRAGMA application_id = 7")),
         ("has tables of version 9, this daemon reads 1", &make("PRAGMA user_version = 9")),
