@@ -129,7 +129,7 @@ mod tests {
         );
         let errors = read(&text, &["optim.ema=2", "run.device=gpu", "run.thread=2", "steps=1"]).unwrap_err();
         let expected = [
-            "line 3: model.vision.width: 32 is no multiple of model.vision.heads = 3; fix: write a multiple of 3, or another \
+            "line 4: model.vision.width: 32 is no multiple of model.vision.heads = 3; fix: write a multiple of 3, or another \
              model.vision.heads",
             "line 16: model.cross.layers: 0 is outside 1 to 16777216; fix: write a whole number from 1 to 16777216",
             "line 19: data.corpus: it is missing and must be the corpus folder, unless a stream trains without eval.tasks; fix: write \
