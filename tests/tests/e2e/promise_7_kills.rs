@@ -1,4 +1,4 @@
-//! kill -9 at each named point of a roll (`daemon/src/generation/point.rs`): what is live is whole each time, and the next start goes on.
+//! kill -9 at each named point of a roll (`daemon/src/generation/kill_point.rs`): what is live is whole each time, and the next start goes on.
 
 use astromech_e2e::bundle::{self, Published};
 use astromech_e2e::checks::assert_stored;
