@@ -111,7 +111,7 @@ fn a_proxy_that_the_environment_names_is_ignored() {
         return;
     }
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "hosts::a_proxy_that_the_environment_names_is_ignored"]).env(INSIDE, "1");
+    command.args(["--exact", "media_fetch::hosts::a_proxy_that_the_environment_names_is_ignored"]).env(INSIDE, "1");
     // Nobody listens on port 1: whoever asked a proxy there would fail.
     for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
         command.env(name, "http://127.0.0.1:1");
