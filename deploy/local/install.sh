@@ -63,7 +63,10 @@ install_build() {
   local missing=()
   have cc && have c++ && have make || missing+=(build-essential)
   have perl || missing+=(perl)
-  if [ ${#missing[@]} -gt 0 ]; then apt_install 'the C and C++ compilers' "${missing[@]}"; fi
+  # libjpeg-turbo: without the assembler it would have no vector code, so its build asks for it.
+  have cmake || missing+=(cmake)
+  have nasm || missing+=(nasm)
+  if [ ${#missing[@]} -gt 0 ]; then apt_install 'the C and C++ compilers and what libjpeg-turbo is built with' "${missing[@]}"; fi
   have mold || (apt_install 'the linker mold' mold) || log 'mold: not installed; linking is slower without it'
   if ! have cargo && [ ! -x "$HOME/.cargo/bin/cargo" ]; then
     die "Rust is missing" "get rustup from https://rustup.rs (curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh), then open a new shell; rust-toolchain.toml picks the version"

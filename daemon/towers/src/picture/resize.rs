@@ -4,7 +4,7 @@ use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{U8, U8x2, U8x3, U8x4};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
-use super::{Layout, RgbSquare};
+use super::{Decoded, Layout, RgbSquare};
 
 /// A resizer with its inner buffers.
 pub(super) struct Squasher {
@@ -27,20 +27,23 @@ impl Default for Squasher {
 
 impl Squasher {
     /// Squashes `pixels` to `size` x `size` RGB.
-    pub(super) fn squash(&mut self, width: u32, height: u32, layout: Layout, pixels: &[u8], size: u32) -> RgbSquare {
+    pub(super) fn squash(&mut self, decoded: Decoded, pixels: &[u8], size: u32) -> RgbSquare {
+        let Decoded { width, height, covers: [across, down], layout } = decoded;
         let area = size as usize * size as usize;
         let mut rgb = vec![0; area * 3];
         // Pillow goes along the rows first, and rounds and clips to 8 bits between; the resizer by itself goes down the columns
         // first. On hard edges the clipping makes a difference of up to 15, so the passes are two calls in Pillow's order.
         let mut narrowed = std::mem::take(&mut self.narrowed);
         narrowed.resize(size as usize * height as usize * layout.channels(), 0);
-        self.resize(layout, (width, height, pixels), (size, height, &mut narrowed));
+        let rows = [across, f64::from(height)];
+        self.resize(layout, (width, height, pixels), rows, (size, height, &mut narrowed));
+        let columns = [f64::from(size), down];
         if layout == Layout::Rgb {
-            self.resize(layout, (size, height, &narrowed), (size, size, &mut rgb));
+            self.resize(layout, (size, height, &narrowed), columns, (size, size, &mut rgb));
         } else {
             let mut square = std::mem::take(&mut self.square);
             square.resize(area * layout.channels(), 0);
-            self.resize(layout, (size, height, &narrowed), (size, size, &mut square));
+            self.resize(layout, (size, height, &narrowed), columns, (size, size, &mut square));
             layout.write_rgb(&square, &mut rgb);
             self.square = square;
         }
@@ -48,22 +51,28 @@ impl Squasher {
         RgbSquare::from_rgb(size, rgb).expect("the buffer was made for this size")
     }
 
-    fn resize(&mut self, layout: Layout, source: (u32, u32, &[u8]), target: (u32, u32, &mut [u8])) {
+    /// The first `covers` pixels across and down of `source` to all of `target`.
+    fn resize(&mut self, layout: Layout, source: (u32, u32, &[u8]), covers: [f64; 2], target: (u32, u32, &mut [u8])) {
         match layout {
-            Layout::Gray => self.resize_pixels::<U8>(source, target),
-            Layout::GrayAlpha => self.resize_pixels::<U8x2>(source, target),
-            Layout::Rgb => self.resize_pixels::<U8x3>(source, target),
-            Layout::Rgba => self.resize_pixels::<U8x4>(source, target),
+            Layout::Gray => self.resize_pixels::<U8>(source, covers, target),
+            Layout::GrayAlpha => self.resize_pixels::<U8x2>(source, covers, target),
+            Layout::Rgb => self.resize_pixels::<U8x3>(source, covers, target),
+            Layout::Rgba => self.resize_pixels::<U8x4>(source, covers, target),
         }
     }
 
     // Typed calls: the untyped one compiles the resizer for all thirteen pixel types into this crate, a minute of every build.
-    fn resize_pixels<P: PixelTrait>(&mut self, source: (u32, u32, &[u8]), (width, height, pixels): (u32, u32, &mut [u8])) {
+    fn resize_pixels<P: PixelTrait>(
+        &mut self,
+        source: (u32, u32, &[u8]),
+        [across, down]: [f64; 2],
+        (width, height, pixels): (u32, u32, &mut [u8]),
+    ) {
         let source =
             TypedImageRef::<P>::from_buffer(source.0, source.1, source.2).expect("the decoder filled width * height pixels");
         let mut target = TypedImage::<P>::from_buffer(width, height, pixels).expect("the buffer was made for this size");
         self.resizer
-            .resize_typed(&source, &mut target, &self.options)
-            .expect("both have one pixel type and the crop is the whole picture");
+            .resize_typed(&source, &mut target, &self.options.crop(0.0, 0.0, across, down))
+            .expect("both have one pixel type and the crop is inside the picture");
     }
 }
