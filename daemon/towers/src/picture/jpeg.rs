@@ -98,7 +98,6 @@ fn divisor(width: u32, height: u32, target: u32) -> u32 {
     DIVISORS.into_iter().find(|divisor| shortest >= wanted * u64::from(*divisor)).unwrap_or(1)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands the error over")]
 fn failed(error: Error) -> ImageError {
     match error {
         Error::TurboJpegError(message) => damaged(message),

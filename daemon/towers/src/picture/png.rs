@@ -115,7 +115,9 @@ fn without_extras(png: &[u8]) -> Result<Vec<u8>, ImageError> {
     let mut put = |name: &[u8; 4], parts: &[&[u8]]| {
         plain.extend((parts.iter().map(|part| part.len()).sum::<usize>() as u32).to_be_bytes());
         plain.extend_from_slice(name);
-        parts.iter().for_each(|part| plain.extend_from_slice(part));
+        for part in parts {
+            plain.extend_from_slice(part);
+        }
         plain.extend([0; CHECK_BYTES]);
     };
     put(b"IHDR", &[header]);
