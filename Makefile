@@ -1,8 +1,9 @@
-# The commands of the repository. Everything they install goes to $ASTROMECH_CACHE (default ~/.cache/astromech), but for apt packages.
+# The commands of the repository. Everything they install goes to $ASTROMECH_CACHE (default ~/.cache/astromech), but for apt packages;
+# what they build goes to target/.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture mutations bench bench-trainer lint fmt audit sbom build trainer up down clean-cache
+.PHONY: help demo check unit doc test torture mutations bench bench-trainer lint fmt audit sbom build trainer up down clean-cache
 
 LOCAL := deploy/local
 BASE := . $(LOCAL)/common.sh;
@@ -13,7 +14,7 @@ CONFIG ?= configs/demo.toml
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-demo: ## index the demo pictures into the embedded engine and serve the search page (DEMO_ONCE=1: print the hits and end)
+demo: ## index the demo pictures into the embedded index and serve the search page (DEMO_ONCE=1: print the hits and end)
 	@$(BASE) step 'install ONNX Runtime' $(LOCAL)/install.sh build onnxruntime; \
 	$(ENV) step 'build the daemon' cargo build --locked; \
 	"$$CARGO_TARGET_DIR/debug/astromech" demo --config $(CONFIG) $(if $(DEMO_ONCE),--once)
@@ -44,10 +45,22 @@ bench-trainer: ## a training step beside the same step in PyTorch (needs PyTorch
 	$(ENV) step 'build' cargo build --workspace --bin trainer --locked; \
 	PYTHON=$(or $(PYTHON),python3) trainer/bench/run.sh
 
-lint: ## rustfmt and clippy, warnings are errors
+check: ## a contributor's loop: format, lints and unit tests of what differs from main (CRATES="a b" for those alone)
+	@$(BASE) step 'install ONNX Runtime' $(LOCAL)/install.sh build onnxruntime; $(LOCAL)/check.sh $(CRATES)
+
+unit: ## the unit tests of every crate
+	@$(BASE) step 'install LibTorch and ONNX Runtime' $(LOCAL)/install.sh build libtorch onnxruntime; \
+	$(ENV) step 'unit tests' cargo test --workspace --lib --bins --locked
+
+doc: ## the documentation of our crates into target/doc; a broken link is an error
+	@$(BASE) step 'install LibTorch (the trainer is read too)' $(LOCAL)/install.sh build libtorch; \
+	$(ENV) RUSTDOCFLAGS='-D warnings' step 'rustdoc' cargo doc --workspace --no-deps --locked
+
+lint: ## rustfmt, clippy and rustdoc, warnings are errors
 	@$(BASE) step 'install LibTorch (the trainer is checked too)' $(LOCAL)/install.sh build libtorch; \
 	$(ENV) step 'rustfmt' cargo fmt --all --check; \
-	step 'clippy' cargo clippy --workspace --all-targets --locked -- -D warnings
+	step 'clippy' cargo clippy --workspace --all-targets --locked -- -D warnings; \
+	RUSTDOCFLAGS='-D warnings' step 'rustdoc' cargo doc --workspace --no-deps --locked
 
 fmt: ## format the code
 	@$(BASE) $(ENV) cargo fmt --all
@@ -74,4 +87,5 @@ down: ## stop them; their data stays
 
 clean-cache: ## remove what was installed and built (servers must be stopped)
 	@$(BASE) $(ENV) $(LOCAL)/down.sh; \
+	echo 'removing target'; rm -rf target; \
 	for part in target libtorch onnxruntime kafka qdrant openapi versitygw apicurio audit local; do echo "removing $$ASTROMECH_CACHE/$$part"; rm -rf "$$ASTROMECH_CACHE/$$part"; done

@@ -1,21 +1,22 @@
 //! From the configuration to running parts: the only place where they are opened.
 
+mod metrics;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use astromech_towers::{
-    BatchLimits, BatchObserver, Bundle, ImageLimits, Priority, Provider, Tower, Towers, TowersConfig, init_runtime,
-};
+use astromech_towers::{BatchLimits, Bundle, ImageLimits, Provider, Towers, TowersConfig, init_runtime};
 
-use crate::api;
-use crate::cli::failure::{Usage, hinted};
+pub use metrics::{Batches, TowerMetrics};
+
 use crate::config::{Config, EngineConfig, ProviderKind, TowerLimits};
-use crate::index::qdrant::QdrantOptions;
-use crate::index::{self, Index, IndexError, IndexOptions, Space};
+use crate::failure::{Usage, hinted};
+use crate::index::qdrant::{ApiKey, QdrantOptions};
+use crate::index::{self, EmbeddedOptions, Index, IndexError, IndexOptions, IndexWriter, Space};
 use crate::media::Media;
 use crate::rescore::{DiskTier, RescoreParts, Rescorer, StateCache};
-use crate::telemetry::Metrics;
+use crate::vitals::Metrics;
 
 /// How the names of a bundle's cross graphs begin.
 const CROSS_PREFIX: &str = "cross.";
@@ -54,7 +55,8 @@ fn start_towers_here(config: &Config, metrics: &Arc<Metrics>, with_cross: bool) 
     }
     let towers_config = TowersConfig { load_cross: with_cross, ..towers_config(config) };
     let towers = Towers::start(&bundle, &towers_config).context("the towers did not start")?;
-    towers.observe(Arc::new(Batches(Arc::clone(metrics))));
+    let metrics = metrics.of::<TowerMetrics>();
+    towers.observe(Arc::new(Batches(metrics.clone())));
     metrics.set_provider(towers.provider_in_use(), towers.precision().as_str(), towers.fingerprint().as_str());
     tracing::info!(
         bundle = towers.manifest().name,
@@ -91,34 +93,15 @@ fn towers_config(config: &Config) -> TowersConfig {
     }
 }
 
-/// What the towers do, into metrics.
-struct Batches(Arc<Metrics>);
-
-impl BatchObserver for Batches {
-    fn batch(&self, tower: Tower, items: usize, busy: Duration) {
-        self.0.batch(tower.as_str(), items, busy);
-    }
-
-    fn led(&self, tower: Tower, priority: Priority) {
-        self.0.tower_led(tower, priority);
-    }
-
-    fn expired(&self, tower: Tower) {
-        self.0.tower_expired(tower);
-    }
-
-    fn dropped(&self, tower: Tower) {
-        self.0.tower_dropped(tower);
-    }
-}
-
-/// Where the index is, as configured; `beside` leaves the aliases of a server as they are.
+/// Where the index is, as configured; `beside` leaves what is live as it is.
 pub fn index_options(config: &Config, beside: bool) -> IndexOptions {
     match &config.index.engine {
-        EngineConfig::Embedded { path } => IndexOptions::Embedded { path: path.clone() },
+        EngineConfig::Embedded { path, vector_bytes_max } => {
+            IndexOptions::Embedded(EmbeddedOptions { path: path.clone(), vector_bytes_max: *vector_bytes_max, beside })
+        }
         EngineConfig::Qdrant { url, api_key, timeout } => IndexOptions::Qdrant(QdrantOptions {
             url: url.clone(),
-            api_key: api_key.clone(),
+            api_key: api_key.as_ref().map(|key| ApiKey::new(key.reveal())),
             timeout: *timeout,
             connect_timeout: QDRANT_CONNECT_TIMEOUT.min(*timeout),
             beside,
@@ -141,7 +124,7 @@ pub fn space(towers: &Towers) -> Space {
 ///
 /// # Errors
 /// As [`index::open`].
-pub async fn open_index(config: &Config, towers: &Towers) -> Result<Arc<dyn Index>, IndexError> {
+pub async fn open_index(config: &Config, towers: &Towers) -> Result<Arc<dyn IndexWriter>, IndexError> {
     index::open(&index_options(config, false), &space(towers)).await
 }
 
@@ -149,7 +132,7 @@ pub async fn open_index(config: &Config, towers: &Towers) -> Result<Arc<dyn Inde
 ///
 /// # Errors
 /// As [`index::open`].
-pub async fn open_index_beside(config: &Config, towers: &Towers) -> Result<Arc<dyn Index>, IndexError> {
+pub async fn open_index_beside(config: &Config, towers: &Towers) -> Result<Arc<dyn IndexWriter>, IndexError> {
     index::open(&index_options(config, true), &space(towers)).await
 }
 
@@ -173,13 +156,13 @@ pub fn start_rescorer(
     if !config.rescore.enabled {
         return Ok(None);
     }
-    let cache = StateCache::new(towers.fingerprint().clone(), &config.rescore.cache, disk, Arc::clone(metrics));
+    let cache = StateCache::new(towers.fingerprint().clone(), &config.rescore.cache, disk, metrics.of());
     let parts = RescoreParts {
         towers: towers.clone(),
         index: Arc::clone(index),
         media: Arc::new(Media::new(&config.media)?.measured(metrics)),
         cache: Arc::new(cache),
-        metrics: Arc::clone(metrics),
+        metrics: metrics.of(),
     };
     Ok(Some(Arc::new(Rescorer::new(config, parts))))
 }
@@ -187,33 +170,4 @@ pub fn start_rescorer(
 /// The cache that the pipeline fills while it indexes, where it is to.
 pub fn warm_cache(config: &Config, rescorer: Option<&Arc<Rescorer>>) -> Option<Arc<StateCache>> {
     rescorer.filter(|_| config.rescore.cache.warm).map(|rescorer| Arc::clone(rescorer.cache()))
-}
-
-/// Limits of the HTTP interface, as configured.
-pub fn api_limits(config: &Config) -> api::Limits {
-    api::Limits {
-        body_bytes_max: config.http.body_bytes_max,
-        requests_in_flight_max: config.http.requests_in_flight_max,
-        timeout: config.http.timeout,
-        read_timeout: config.http.read_timeout,
-        ..api::Limits::default()
-    }
-}
-
-/// Who may call the HTTP interface and how often, as configured.
-pub fn api_access(config: &Config) -> api::Access {
-    api::Access::new(&config.http.auth, config.http.rate.as_ref())
-}
-
-/// The certificate of the HTTP interface, where one is configured.
-///
-/// # Errors
-/// A file can't be read or is not what it should be.
-pub fn api_tls(config: &Config) -> Result<Option<Arc<api::Tls>>, api::TlsError> {
-    config.http.tls.as_ref().map(|files| api::Tls::load(files).map(Arc::new)).transpose()
-}
-
-/// From where the HTTP interface may show pictures, as configured.
-pub fn api_media(config: &Config) -> api::MediaRoots {
-    api::MediaRoots { file_roots: config.media.file_roots.clone(), bytes_max: config.media.bytes_max as u64 }
 }

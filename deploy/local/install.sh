@@ -67,6 +67,7 @@ install_build() {
   have cmake || missing+=(cmake)
   have nasm || missing+=(nasm)
   if [ ${#missing[@]} -gt 0 ]; then apt_install 'the C and C++ compilers and what libjpeg-turbo is built with' "${missing[@]}"; fi
+  pkg-config --exists 'openssl >= 3' 2>/dev/null || (apt_install "OpenSSL's headers" pkg-config libssl-dev) || log 'OpenSSL: not installed; it is compiled, which takes minutes'
   have mold || (apt_install 'the linker mold' mold) || log 'mold: not installed; linking is slower without it'
   if ! have cargo && [ ! -x "$HOME/.cargo/bin/cargo" ]; then
     die "Rust is missing" "get rustup from https://rustup.rs (curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh), then open a new shell; rust-toolchain.toml picks the version"

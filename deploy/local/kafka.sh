@@ -181,6 +181,7 @@ create_topics() {
   for spec in "$@"; do
     name=${spec%%:*} rest=${spec#*:} config=()
     if [[ $rest == *:* ]]; then config=(--config "${rest#*:}"); fi
+    # In kafka-tools, not in kafka_2.13.
     java_jars org.apache.kafka.tools.TopicCommand --bootstrap-server "$KAFKA_BOOTSTRAP" --create --if-not-exists \
       --topic "$name" --partitions "${rest%%:*}" --replication-factor 1 "${config[@]}" 2>&1 | { grep -v -e SLF4J -e StatusLogger -e '^WARNING' || true; } >&2
   done

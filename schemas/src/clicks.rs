@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DecodeError, from_json};
+use crate::field::{RecordLimits, check_id};
 use crate::identity::Kind;
-use crate::item::{RecordLimits, check_id};
 
 /// A count over any stretch of time: one impression, or an hour's aggregate. Counts of the same query and item add up, so a producer
 /// that sends a record twice counts it twice.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::field::InlineBytes;
 use crate::identity::{Fingerprint, Kind};
-use crate::item::InlineBytes;
 use crate::rescore::HitRescore;
 use crate::video::FrameRef;
 
@@ -137,4 +137,22 @@ pub struct Problem {
     pub status: u16,
     /// Field, limit and fix.
     pub detail: String,
+}
+
+/// Path of an item's picture on a daemon, `GET /v1/media/{kind}/{id}`; of a video the picture of `frame`.
+pub fn media_path(kind: Kind, id: &str, frame: Option<FrameRef>) -> String {
+    use std::fmt::Write as _;
+    let mut path = format!("/v1/media/{kind}/");
+    for byte in id.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            path.push(char::from(byte));
+        } else {
+            // Writing to a String can't fail.
+            let _ = write!(path, "%{byte:02X}");
+        }
+    }
+    if let Some(frame) = frame {
+        let _ = write!(path, "?frame={}", frame.number);
+    }
+    path
 }

@@ -9,6 +9,8 @@
 pub mod clicks;
 pub mod dead_letter;
 pub mod error;
+pub mod field;
+pub mod hexadecimal;
 pub mod http;
 pub mod identity;
 pub mod item;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{DecodeError, from_json};
+pub use crate::hexadecimal::encode as hex;
 use crate::identity::Fingerprint;
 
 /// [`Manifest::schema`] of a bundle that is compared by cosine.
@@ -104,9 +105,9 @@ impl BundleFile {
 pub struct ImageInput {
     /// Edge of the square input, pixels.
     pub size: u32,
-    /// Always `squash`: the aspect ratio is not kept (r2d2.md §3.4).
+    /// Always `squash`: the aspect ratio is not kept (docs/R2D2.md §3.4).
     pub resize: String,
-    /// Always `bicubic`: a = -0.5, antialiased, 8-bit result (r2d2.md §3.4).
+    /// Always `bicubic`: a = -0.5, antialiased, 8-bit result (docs/R2D2.md §3.4).
     pub filter: String,
     /// Mean of each channel, of values from 0 to 1.
     pub mean: [f32; 3],
@@ -130,7 +131,7 @@ pub enum Similarity {
     /// By the cosine of one vector each.
     #[default]
     Cosine,
-    /// Token by token: the mean over the query's tokens of the best cosine among the item's tokens (r2d2.md §8, FILIP and Wukong).
+    /// Token by token: the mean over the query's tokens of the best cosine among the item's tokens (docs/R2D2.md §8, FILIP and Wukong).
     LateInteraction {
         /// Tokens of a picture: all patches and the class token.
         image_tokens: u32,
@@ -309,16 +310,6 @@ impl Manifest {
         }
         Ok(())
     }
-}
-
-/// Lower-case hexadecimal digits of `bytes`.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String can't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! Re-scoring: candidates against a context by the single tower (r2d2.md §4). The same bodies through every door.
+//! Re-scoring: candidates against a context by the single tower (docs/R2D2.md §4). The same bodies through every door.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::field::InlineBytes;
 use crate::identity::{Fingerprint, Kind};
-use crate::item::InlineBytes;
 use crate::video::FrameRef;
 
 /// Names an item of the index.

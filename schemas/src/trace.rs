@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::hexadecimal::{self, decode};
+
 /// Header: version, trace, span and flags.
 pub const HEADER_TRACEPARENT: &str = "traceparent";
 /// Header: what tracing systems add, handed on as it came.
@@ -36,10 +38,10 @@ impl TraceContext {
     pub fn parse(traceparent: &[u8], tracestate: Option<&[u8]>) -> Option<Self> {
         let (fields, rest) = traceparent.split_at_checked(TRACEPARENT_BYTES)?;
         let [version, trace_id, span_id, flags] = split(fields)?;
-        let version = hex::<1>(version)?[0];
+        let version = decode::<1>(version)?[0];
         // Version 00 ends here; a later one may go on behind a dash, and 255 is none.
         let ends = if version == 0 { rest.is_empty() } else { rest.first().is_none_or(|byte| *byte == b'-') };
-        let (trace_id, span_id, [flags]) = (hex::<16>(trace_id)?, hex::<8>(span_id)?, hex::<1>(flags)?);
+        let (trace_id, span_id, [flags]) = (decode::<16>(trace_id)?, decode::<8>(span_id)?, decode::<1>(flags)?);
         if version == u8::MAX || !ends || trace_id == [0; 16] || span_id == [0; 8] {
             return None;
         }
@@ -76,12 +78,12 @@ impl TraceContext {
 
     /// The trace, 32 hexadecimal digits.
     pub fn trace_id(&self) -> String {
-        to_hex(&self.trace_id)
+        hexadecimal::encode(&self.trace_id)
     }
 
     /// The span, 16 hexadecimal digits.
     pub fn span_id(&self) -> String {
-        to_hex(&self.span_id)
+        hexadecimal::encode(&self.span_id)
     }
 
     /// The `tracestate`, where there is one.
@@ -101,32 +103,6 @@ fn split(fields: &[u8]) -> Option<[&[u8]; 4]> {
     let mut parts = fields.split(|byte| *byte == b'-');
     let found = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
     parts.next().is_none().then_some(found)
-}
-
-/// Exactly `N` bytes in lower-case hexadecimal digits.
-fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let mut bytes = [0; N];
-    if text.len() != 2 * N {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(bytes)
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a String can't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn checked_state(state: &[u8]) -> Option<String> {

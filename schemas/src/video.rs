@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::DecodeError;
+use crate::field::{Common, ImageSource, RecordLimits, check_image};
 use crate::identity::Kind;
-use crate::item::{Common, ImageSource, RecordLimits, check_image};
 
 /// One key frame of a video.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -67,44 +67,4 @@ pub(crate) fn check_frames(frames: &[Frame], limits: &RecordLimits) -> Result<()
             .map_err(|error| DecodeError { path: format!("frames[{number}].{}", error.path), ..error })?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-mod tests {
-    use super::*;
-    use crate::item::{Item, decode_item};
-
-    fn decode(text: &str) -> Result<Item, DecodeError> {
-        decode_item(text.as_bytes(), None, &RecordLimits { frames_max: 3, ..RecordLimits::default() })
-    }
-
-    #[test]
-    fn a_video_is_its_key_frames_with_their_times_and_needs_no_text() {
-        let item = decode(
-            r#"{"kind":"video","id":"v","time_ms":9,"frames":[{"time_ms":1500,"image":{"url":"https://a/1"}},{"time_ms":0,"image":{"bytes":"AA=="}}]}"#,
-        )
-        .unwrap();
-        assert_eq!((item.kind(), item.text(), item.common().time_ms), (Kind::Video, None, Some(9)));
-        let Item::Video(video) = item else { panic!("a video") };
-        assert_eq!(video.frames.iter().map(|frame| frame.time_ms).collect::<Vec<_>>(), [1500, 0]);
-    }
-
-    #[test]
-    fn a_broken_frame_is_named_with_its_place_the_limit_and_the_fix() {
-        let frame = r#"{"time_ms":1,"image":{"url":"https://a/1"}}"#;
-        for (frames, path, says) in [
-            (String::new(), "frames", "there are none"),
-            ([frame; 4].join(","), "frames", "4 key frames, over the limit frames_max = 3"),
-            (format!("{frame},{{\"time_ms\":1,\"image\":{{}}}}"), "frames[1].image", "exactly one of"),
-            (format!("{frame},{{\"time_ms\":1,\"image\":{{\"bytes\":\"\"}}}}"), "frames[1].image.bytes", "empty picture"),
-            (format!("{frame},{{\"time_ms\":-1,\"image\":{{\"url\":\"a\"}}}}"), "frames[1].time_ms", "invalid value"),
-            (format!("{{\"time_ms\":{},\"image\":{{\"url\":\"a\"}}}}", u64::MAX), "frames[0].time_ms", "over the limit"),
-            (r#"{"image":{"url":"a"}}"#.to_owned(), "frames[0]", "missing field `time_ms`"),
-        ] {
-            let error = decode(&format!(r#"{{"kind":"video","id":"v","frames":[{frames}]}}"#)).unwrap_err();
-            assert_eq!(error.path, path, "{frames}: {error}");
-            assert!(error.problem.contains(says) && !error.fix.is_empty(), "{frames}: {error}");
-        }
-    }
 }

@@ -13,8 +13,8 @@ use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use crate::unique::unique;
 use crate::wait::{block_on, wait_until};
-use crate::world::unique;
 
 /// Partitions of every topic of the tests.
 pub const PARTITIONS: i32 = 4;

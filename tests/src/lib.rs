@@ -18,12 +18,14 @@ pub mod items;
 pub mod kafka;
 pub mod paths;
 pub mod points;
+pub mod random;
 pub mod refresh;
 pub mod schema_registry;
 pub mod secured;
 pub mod servers;
 pub mod slow_proxy;
 pub mod tally;
+pub mod unique;
 pub mod wait;
 pub mod world;
 

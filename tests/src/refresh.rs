@@ -45,39 +45,24 @@ impl Job<'_> {
 
 /// Writes train.toml in `folder`: a model of some thousand weights, six steps.
 pub fn write_training(folder: &Path) {
-    let text = TRAIN.replace("VOCABULARY", &bundle::path().join("vocab.txt").display().to_string());
-    std::fs::write(folder.join("train.toml"), text).expect("a file in the test's folder");
+    std::fs::write(folder.join("train.toml"), training()).expect("a file in the test's folder");
+}
+
+fn training() -> String {
+    let vocabulary = bundle::path().join("vocab.txt");
+    format!("{MODEL}{}", TRAIN.replace("VOCABULARY", &vocabulary.display().to_string()))
 }
 
 /// Writes student.toml in `folder`: half as wide, taught by whatever the job has trained.
 pub fn write_student(folder: &Path) {
-    let text = TRAIN.replace("VOCABULARY", &bundle::path().join("vocab.txt").display().to_string());
-    let student =
-        text.replace("width = 32", "width = 16").replace("mlp = 64", "mlp = 32") + "[distil]\nteacher = \"set by the job\"\n";
+    let student = training().replace("width = 32", "width = 16").replace("mlp = 64", "mlp = 32")
+        + "[distil]\nteacher = \"set by the job\"\n";
     std::fs::write(folder.join("student.toml"), student).expect("a file in the test's folder");
 }
 
+/// The model that the trainer's own tests have.
+const MODEL: &str = include_str!("../../trainer/tests/tiny_model.toml");
 const TRAIN: &str = r#"
-[model]
-embed = 32
-positions = 16
-dead_weights = false
-[model.vision]
-width = 32
-layers = 2
-heads = 2
-mlp = 64
-patch = 8
-image = 32
-[model.text]
-width = 32
-layers = 1
-heads = 2
-mlp = 64
-[model.cross]
-layers = 1
-heads = 2
-mlp = 64
 [data]
 vocabulary = "VOCABULARY"
 working_px = 32

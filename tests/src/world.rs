@@ -1,18 +1,17 @@
 //! Both servers, shared by the tests of a process, for one test at a time.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::kafka::KafkaClient;
 use crate::points::Points;
 use crate::servers::{Kafka, QdrantServer};
+pub use crate::unique::unique;
 
 /// Prefix of the folder of a test process; its PID follows.
 const FOLDER_PREFIX: &str = "astromech-e2e-";
 
 static WORLD: Mutex<Option<World>> = Mutex::new(None);
-static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// The real servers and clients to look at them.
 #[derive(Debug)]
@@ -64,11 +63,6 @@ pub fn scratch(purpose: &str) -> PathBuf {
     let dir = root().join(unique(purpose));
     std::fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     dir
-}
-
-/// `name` with a number that this process has not used yet.
-pub fn unique(name: &str) -> String {
-    format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 fn root() -> PathBuf {

@@ -1,4 +1,5 @@
-//! The click-log pipeline from rows to shards.
+//! The click-log pipeline from rows to shards. A process of its own, since the
+//! pipeline bounds the memory of its whole process.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 

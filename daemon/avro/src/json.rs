@@ -1,4 +1,7 @@
 //! A datum as JSON text: strict, and bounded in depth, length and work whatever the data claim.
+//!
+//! Not by apache-avro (0.22), which parses schemas only here: its decoder takes a string, boolean or union at the end of cut-off data for
+//! null, leaves what is behind a datum unread, follows recursive schemas without a limit, and bounds arrays one by one.
 
 use std::io::Write as _;
 

@@ -1,4 +1,7 @@
 //! The registry: how it is called, and the schemas that records were written with, which are remembered.
+//!
+//! schema_registry_converter (6) keeps every schema and every error, and tells an unknown id from a registry that is down in the text of an
+//! error only, so the calls are our own.
 
 use std::collections::HashSet;
 use std::error::Error as _;

@@ -84,6 +84,8 @@ impl Registry {
         }
     }
 
+    /// Apicurio finds a schema by its exact text otherwise, and calls any schema compatible with a subject that it does not know, where
+    /// Confluent's registry answers 404.
     /// Where a schema is compared, and kept, apart from its white space and the order of its keys: somebody else may have registered it.
     fn normalized(&self, path: &[&str]) -> Url {
         let mut url = self.address(path);

@@ -109,6 +109,7 @@ fn avro(json: Json) -> Value {
     match json {
         Json::Null => Value::Null,
         Json::Bool(yes) => Value::Boolean(yes),
+        // apache-avro's serializer makes a `u64` a fixed of 8 bytes; by way of JSON it is a `long`.
         Json::Number(number) => number.as_i64().map_or_else(|| Value::Double(number.as_f64().unwrap_or(f64::NAN)), Value::Long),
         Json::String(text) => Value::String(text),
         Json::Array(items) => Value::Array(items.into_iter().map(avro).collect()),

@@ -19,7 +19,7 @@ use super::AppState;
 use super::limit::Rate;
 use super::listener::Peer;
 use super::problem::Problem;
-use crate::config::{AuthConfig, RateConfig, Role};
+use crate::config::{AuthConfig, Config, RateConfig, Role};
 
 /// Header of a key, beside `authorization: Bearer`.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -62,7 +62,12 @@ pub(super) struct Caller {
 }
 
 impl Access {
-    /// As configured. The keys themselves are not kept.
+    /// As configured.
+    pub fn of(config: &Config) -> Self {
+        Self::new(&config.http.auth, config.http.rate.as_ref())
+    }
+
+    /// With these keys, which themselves are not kept, and this rate of each caller.
     pub fn new(auth: &AuthConfig, rate: Option<&RateConfig>) -> Self {
         let key = |key: &crate::config::KeyConfig| Key {
             name: Arc::from(key.name.as_str()),

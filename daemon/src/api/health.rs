@@ -13,7 +13,8 @@ use serde::Serialize;
 
 use super::AppState;
 use super::problem::Problem;
-use crate::telemetry::{METRICS_CONTENT_TYPE, resident_bytes};
+use crate::telemetry::ProcessMetrics;
+use crate::vitals::METRICS_CONTENT_TYPE;
 
 /// `GET /healthz`: the process answers.
 pub(super) async fn alive() -> &'static str {
@@ -37,7 +38,7 @@ pub(super) async fn ready(State(state): State<Arc<AppState>>) -> Response {
 
 /// `GET /metrics`.
 pub(super) async fn metrics(State(state): State<Arc<AppState>>) -> Response {
-    state.metrics.set_state(state.readiness.conditions().into_iter(), resident_bytes());
+    state.metrics.of::<ProcessMetrics>().look(&state.readiness);
     ([(header::CONTENT_TYPE, HeaderValue::from_static(METRICS_CONTENT_TYPE))], state.metrics.encode()).into_response()
 }
 

@@ -1,5 +1,8 @@
 //! The accept loop: a limit of open connections, of a connection's silence and of the time for its headers, so that clients that are
 //! idle or slow on purpose can't use the daemon up; and a close that lets a client that is still sending read its answer.
+//!
+//! `axum::serve` has none of these, and closes while a client still sends, which resets the connection before the answer is read: hyper's
+//! connections are run here. hyper's header time-out counts from the last answer, so it ends idle connections too.
 
 use std::future::Future as _;
 use std::io;

@@ -7,7 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use astromech_schemas::{FrameRef, Kind, frame_point_id, point_id};
+use astromech_schemas::{Kind, frame_point_id, point_id};
 use axum::body::{Body, Bytes};
 use axum::extract::{Path as UrlPath, Query as UrlQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -25,24 +25,6 @@ use crate::media::FileRoots;
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Bytes that tell a picture's format.
 const SNIFF_BYTES: usize = 16;
-
-/// Path of an item's picture on this daemon; of a video the picture of `frame`.
-pub(super) fn media_path(kind: Kind, id: &str, frame: Option<FrameRef>) -> String {
-    use std::fmt::Write as _;
-    let mut path = format!("/v1/media/{kind}/");
-    for byte in id.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            path.push(char::from(byte));
-        } else {
-            // Writing to a String can't fail.
-            let _ = write!(path, "%{byte:02X}");
-        }
-    }
-    if let Some(frame) = frame {
-        let _ = write!(path, "?frame={}", frame.number);
-    }
-    path
-}
 
 /// Which picture of an item that has several.
 #[derive(serde::Deserialize)]

@@ -14,9 +14,10 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::AppState;
+use super::metrics::HttpMetrics;
 use super::problem::Problem;
 use super::trace;
-use crate::telemetry::Metrics;
+use crate::vitals::Meter;
 
 /// Header that names a request in answers and logs.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -26,7 +27,7 @@ const UNREAD_BYTES_MAX: u64 = 4096;
 const REQUEST_ID_BYTES_MAX: usize = 64;
 
 /// Gives the request its id and its place in a trace, measures it, and turns a panic into an answer. A client's id is taken over where it is safe to log.
-pub(super) async fn observe(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
+pub(super) async fn observe(State(metrics): State<Meter<HttpMetrics>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request
         .headers()
@@ -54,7 +55,7 @@ pub(super) async fn observe(State(metrics): State<Arc<Metrics>>, request: Reques
         .await
         .unwrap_or_else(|_| span.in_scope(|| Problem::internal(&"the handler panicked").into_response()));
     let (status, time) = (response.status().as_u16(), started.elapsed());
-    metrics.http_answered(route, status, time);
+    metrics.answered(route, status, time);
     span.record("status", status);
     span.in_scope(|| tracing::debug!(ms = time.as_secs_f64() * 1e3, "answered"));
     response.headers_mut().insert(REQUEST_ID, id);
@@ -99,7 +100,8 @@ fn is_safe_id(id: &[u8]) -> bool {
     (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
 }
 
-/// A label from a short fixed list, whatever clients send: the paths of a scan must not become time series.
+/// A label from a short fixed list, whatever clients send: the paths of a scan must not become time series. (axum's
+/// `MatchedPath` needs a feature that is off.)
 fn route_label(path: &str) -> &'static str {
     const ROUTES: [&str; 11] = [
         "/",
@@ -140,13 +142,13 @@ pub(super) async fn secure(request: Request, next: Next) -> Response {
 pub(super) struct Admission {
     pub(super) permits: Arc<Semaphore>,
     pub(super) requests_in_flight_max: usize,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: Meter<HttpMetrics>,
 }
 
 impl Admission {
     fn report(&self) {
         let in_flight = self.requests_in_flight_max.saturating_sub(self.permits.available_permits());
-        self.metrics.set_http_in_flight(in_flight);
+        self.metrics.set_in_flight(in_flight);
     }
 }
 

@@ -1,9 +1,11 @@
-//! The HTTP interface: embed, search, re-score, pictures, health, metrics, the OpenAPI document and the search page.
+//! The HTTP interface: embed, search, re-score, pictures, health, metrics, the OpenAPI document and the search page. What embeds,
+//! searches and re-scores are [`crate::search`] and [`crate::rescore`]; here requests become calls of theirs.
 //!
 //! Every answer that is an error is a problem document (RFC 9457) that names the field, the limit and the fix. Everything a client
 //! can make grow has a limit: see [`Limits`].
 
 mod auth;
+mod body;
 mod embed;
 mod encoding;
 mod generations;
@@ -11,11 +13,11 @@ mod health;
 mod limit;
 mod listener;
 mod media;
+mod metrics;
 mod middleware;
 mod openapi;
 mod page;
 mod problem;
-mod rerank;
 mod rescore;
 mod search;
 mod tls;
@@ -35,14 +37,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use auth::Access;
 pub use health::Info;
+pub use metrics::HttpMetrics;
 pub use openapi::openapi_document;
-pub(crate) use problem::Problem;
-pub use search::{SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX, SEARCH_RESCORE_MAX, SearchError, search};
 pub use tls::{Tls, TlsError};
 
-use crate::config::Role;
+use crate::config::{Config, Role};
 use crate::generation::{Generations, Live, Serving};
-use crate::telemetry::{Metrics, Readiness};
+use crate::vitals::{Metrics, Readiness};
+use problem::Problem;
 
 /// Limits of the HTTP interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,10 +57,6 @@ pub struct Limits {
     pub timeout: Duration,
     /// Longest time for the headers of a request, and for its body, to arrive.
     pub read_timeout: Duration,
-    /// Most texts and images, together, of one embed request.
-    pub embed_inputs_max: usize,
-    /// Longest text of a request, bytes of UTF-8.
-    pub text_bytes_max: usize,
     /// Most open connections; more wait in the system's backlog.
     pub connections_max: usize,
     /// Longest silence of a connection, headers included.
@@ -72,10 +70,22 @@ impl Default for Limits {
             requests_in_flight_max: 64,
             timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(8),
-            embed_inputs_max: 64,
-            text_bytes_max: 64 * 1024,
             connections_max: 1024,
             idle_timeout: Duration::from_secs(75),
+        }
+    }
+}
+
+impl Limits {
+    /// As configured.
+    pub fn of(config: &Config) -> Self {
+        let http = &config.http;
+        Self {
+            body_bytes_max: http.body_bytes_max,
+            requests_in_flight_max: http.requests_in_flight_max,
+            timeout: http.timeout,
+            read_timeout: http.read_timeout,
+            ..Self::default()
         }
     }
 }
@@ -87,6 +97,13 @@ pub struct MediaRoots {
     pub file_roots: Vec<PathBuf>,
     /// Largest picture that is sent, bytes.
     pub bytes_max: u64,
+}
+
+impl MediaRoots {
+    /// As configured.
+    pub fn of(config: &Config) -> Self {
+        Self { file_roots: config.media.file_roots.clone(), bytes_max: config.media.bytes_max as u64 }
+    }
 }
 
 /// What the handlers work with.
@@ -156,7 +173,7 @@ pub fn router(state: Arc<AppState>) -> Router {
     let admission = Arc::new(middleware::Admission {
         permits: Arc::new(Semaphore::new(state.limits.requests_in_flight_max)),
         requests_in_flight_max: state.limits.requests_in_flight_max,
-        metrics: Arc::clone(&state.metrics),
+        metrics: state.metrics.of(),
     });
     let v1 = Router::new()
         .route("/v1/embed", post(embed::handle))
@@ -192,6 +209,6 @@ pub fn router(state: Arc<AppState>) -> Router {
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(encoding::pack())
         .layer(from_fn(middleware::secure))
-        .layer(from_fn_with_state(Arc::clone(&state.metrics), middleware::observe))
+        .layer(from_fn_with_state(state.metrics.of::<HttpMetrics>(), middleware::observe))
         .with_state(state)
 }

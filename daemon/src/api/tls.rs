@@ -12,7 +12,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::TlsConfig;
+use crate::config::{Config, TlsConfig};
 
 /// How often the files are looked at.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
@@ -59,6 +59,14 @@ pub struct Tls {
 }
 
 impl Tls {
+    /// The certificate of the configuration, where it names one.
+    ///
+    /// # Errors
+    /// As [`Tls::load`].
+    pub fn of(config: &Config) -> Result<Option<Arc<Self>>, TlsError> {
+        config.http.tls.as_ref().map(|files| Self::load(files).map(Arc::new)).transpose()
+    }
+
     /// Reads the files of the configuration.
     ///
     /// # Errors

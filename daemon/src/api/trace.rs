@@ -1,11 +1,11 @@
-//! W3C trace context of requests: see [`crate::telemetry`].
+//! W3C trace context of requests: see [`crate::vitals`].
 
 use astromech_schemas::TraceContext;
 use astromech_schemas::trace::{HEADER_TRACEPARENT, HEADER_TRACESTATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use tracing::Span;
 
-use crate::telemetry::trace;
+use crate::vitals::trace;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static(HEADER_TRACEPARENT);
 const TRACESTATE: HeaderName = HeaderName::from_static(HEADER_TRACESTATE);

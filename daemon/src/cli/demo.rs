@@ -16,20 +16,21 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::failure::{EXIT_FAILED, EXIT_OK, Usage, hinted};
+use super::failure::{EXIT_FAILED, EXIT_OK};
 use super::hits::{fit, name};
 use super::index::{Indexing, index_file};
+use super::metrics::{IndexMetrics, every_metric};
 use super::signals::stop_on_signals;
 use super::{ConfigArg, output};
-use crate::api::{self, AppState};
-use crate::assemble::{
-    api_access, api_limits, api_media, api_tls, open_disk, open_index, start_rescorer, start_towers, warm_cache,
-};
+use crate::api::{self, Access, AppState, Limits, MediaRoots, Tls};
+use crate::assemble::{open_disk, open_index, start_rescorer, start_towers, warm_cache};
 use crate::config::Config;
+use crate::failure::{Usage, hinted};
 use crate::generation::{Live, Serving};
-use crate::index::Index;
+use crate::index::{Index, IndexWriter};
 use crate::rescore::Rescorer;
-use crate::telemetry::{Condition, Metrics, Readiness};
+use crate::search::Searcher;
+use crate::vitals::{Condition, Metrics, Readiness};
 
 /// Queries that are printed and that the page proposes.
 const EXAMPLES: [&str; 8] =
@@ -63,13 +64,14 @@ pub(super) async fn run(config: Config, args: DemoArgs) -> Result<u8> {
     stop_on_signals(stop.clone()).context("no signal handler")?;
     // First, so that a port in use is told before the work and not after it.
     let listener = if args.once { None } else { Some(bind(config.http.listen).await?) };
-    let metrics = Arc::new(Metrics::new());
+    let metrics = every_metric();
     let towers = start_towers(&config, &metrics, config.rescore.enabled).await?;
     let index = open_index(&config, &towers).await;
     let index = index.with_context(|| {
         hinted("the index was not opened", "stop the other demo, or remove the folder of index.embedded.path")
     })?;
-    let rescorer = start_rescorer(&config, &towers, &index, open_disk(&config, &metrics).await, &metrics)?;
+    let readable = Arc::clone(&index) as Arc<dyn Index>;
+    let rescorer = start_rescorer(&config, &towers, &readable, open_disk(&config, &metrics).await, &metrics)?;
     let demo = Demo { config, towers, index, rescorer, metrics };
     let ended = demo.run(&set, listener, stop).await;
     if let Some(rescorer) = &demo.rescorer {
@@ -99,7 +101,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener> {
 struct Demo {
     config: Config,
     towers: Towers,
-    index: Arc<dyn Index>,
+    index: Arc<dyn IndexWriter>,
     rescorer: Option<Arc<Rescorer>>,
     metrics: Arc<Metrics>,
 }
@@ -165,6 +167,7 @@ impl Demo {
         const QUERY: usize = 16;
         const PICTURES: usize = 66;
         const ARTICLE: usize = 32;
+        let searcher = Searcher::new(&self.towers, Arc::clone(&self.index) as Arc<dyn Index>, None);
         let mut found = true;
         let head = [("查询 query", QUERY), ("图片 pictures (cosine)", PICTURES), ("文章 article (cosine)", ARTICLE)];
         output::data("");
@@ -173,7 +176,7 @@ impl Demo {
         for query in EXAMPLES {
             let request =
                 SearchRequest { text: Some(query.to_owned()), limit: Some(PICTURES_PRINTED), ..SearchRequest::default() };
-            let response = api::search(&self.towers, &*self.index, None, request).await?;
+            let response = searcher.search(request.try_into()?).await?;
             let words = |kind: Kind, most: usize| -> String {
                 let hits = response.hits.get(&kind).map(Vec::as_slice).unwrap_or_default();
                 let words = hits.iter().take(most).map(|hit| format!("{} {:.2}", fit(name(hit), 18).trim_end(), hit.score));
@@ -192,24 +195,20 @@ impl Demo {
         let readiness = Arc::new(Readiness::new(&[Condition::Bundle, Condition::Index]));
         readiness.set_ready(Condition::Bundle);
         readiness.set_ready(Condition::Index);
+        let index_metrics = self.metrics.of::<IndexMetrics>();
         for (kind, points) in self.index.counts().await.context("the index did not answer")? {
-            self.metrics.set_index_points(kind, points);
+            index_metrics.set_points(kind, points);
         }
         let address = listener.local_addr().context("the listener has no address")?;
         let state = AppState {
-            live: Arc::new(Live::new(Serving {
-                towers: self.towers.clone(),
-                index: Arc::clone(&self.index),
-                rescorer: self.rescorer.clone(),
-            }))
-            .into(),
+            live: Arc::new(Live::new(Serving::new(self.towers.clone(), Arc::clone(&self.index), self.rescorer.clone()))).into(),
             generations: None,
             metrics: Arc::clone(&self.metrics),
             readiness,
-            media: api_media(&self.config),
-            limits: api_limits(&self.config),
-            access: api_access(&self.config),
-            tls: api_tls(&self.config).context("no HTTPS")?,
+            media: MediaRoots::of(&self.config),
+            limits: Limits::of(&self.config),
+            access: Access::of(&self.config),
+            tls: Tls::of(&self.config).context("no HTTPS")?,
             examples: EXAMPLES.map(str::to_owned).into(),
         };
         let shown = if address.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], address.port())) } else { address };

@@ -13,10 +13,11 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::ConfigArg;
-use super::failure::{EXIT_OK, Usage, hinted};
+use super::failure::EXIT_OK;
 use super::output;
 use crate::config::KafkaConfig;
 use crate::dead_letters::{Filter, Letter, read};
+use crate::failure::{Usage, hinted};
 
 /// Characters of a key in a list.
 const KEY_SHOWN: usize = 60;

@@ -1,9 +1,8 @@
 //! What the program ends with: an exit code, one chain of causes, one hint.
 
-use std::fmt;
-
 use super::output;
 use crate::config::ConfigErrors;
+use crate::failure::{Hinted, Usage};
 use crate::pipeline::HaltCause;
 
 /// Everything was done.
@@ -12,43 +11,6 @@ pub const EXIT_OK: u8 = 0;
 pub const EXIT_FAILED: u8 = 1;
 /// The command line or the configuration is wrong; nothing was begun.
 pub const EXIT_USAGE: u8 = 2;
-
-/// A failure that the command line or the configuration caused.
-#[derive(Debug)]
-pub struct Usage {
-    /// What is wrong.
-    pub problem: String,
-    /// What to do about it.
-    pub hint: String,
-}
-
-impl fmt::Display for Usage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.problem)
-    }
-}
-
-impl std::error::Error for Usage {}
-
-/// A step that failed, and what may help.
-#[derive(Debug)]
-pub struct Hinted {
-    /// What was being done.
-    pub step: String,
-    /// What to do about it.
-    pub hint: String,
-}
-
-impl fmt::Display for Hinted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.step)
-    }
-}
-
-/// As a context of an error: `.with_context(|| hinted("…", "…"))`.
-pub fn hinted(step: impl Into<String>, hint: impl Into<String>) -> Hinted {
-    Hinted { step: step.into(), hint: hint.into() }
-}
 
 /// Prints `error` with its causes and hint, and returns the exit code.
 pub fn report(error: &anyhow::Error) -> u8 {

@@ -9,9 +9,10 @@ use reqwest::{Client, Method};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::failure::{EXIT_OK, Usage, hinted};
+use super::failure::EXIT_OK;
 use super::output;
 use crate::clock::unix_ms;
+use crate::failure::{Usage, hinted};
 use crate::generation::{GenerationStatus, Rollout};
 
 /// Longest wait for an answer: a drop ends when the generation has left its group.

@@ -18,17 +18,19 @@ use futures::future::BoxFuture;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
-use super::failure::{EXIT_FAILED, EXIT_OK, Usage, hinted};
+use super::failure::{EXIT_FAILED, EXIT_OK};
 use super::output;
 use super::signals::stop_on_signals;
 use crate::assemble::{open_index, start_towers};
 use crate::config::{Config, ResultsConfig};
-use crate::index::Index;
+use crate::failure::{Usage, hinted};
+use crate::index::IndexWriter;
 use crate::media::Media;
-use crate::pipeline::{self, Fault, Halt, Outlet, PipelineParts, PublishError, TopicRules, VersionRule};
+use crate::pipeline::{self, Halt, Outlet, PipelineParts, PublishError, TopicRules, VersionRule};
+use crate::prepare::Fault;
 use crate::rescore::StateCache;
-use crate::source::{Intake, Partition, Record};
-use crate::telemetry::{Condition, Metrics, Readiness, RecordSpan};
+use crate::source::{Intake, Partition, Record, RecordSpan};
+use crate::vitals::{Condition, Metrics, Readiness};
 
 /// Longest line, bytes: the largest inline picture in base64 with room for text.
 const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -57,7 +59,7 @@ pub struct Indexing<'a> {
     /// The running towers.
     pub towers: &'a Towers,
     /// Where points are written.
-    pub index: &'a Arc<dyn Index>,
+    pub index: &'a Arc<dyn IndexWriter>,
     /// Counters.
     pub metrics: &'a Arc<Metrics>,
     /// Where states go too, for re-scoring.

@@ -7,6 +7,7 @@ pub mod failure;
 mod generations;
 mod hits;
 mod index;
+mod metrics;
 mod offsets;
 pub mod output;
 mod plan;

@@ -8,9 +8,10 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::ConfigArg;
-use super::failure::{EXIT_OK, Usage, hinted};
+use super::failure::EXIT_OK;
 use super::output;
 use crate::config::{Config, KafkaConfig};
+use crate::failure::{Usage, hinted};
 use crate::generation::is_group_of;
 use crate::source::groups::{Group, GroupView, Positions};
 

@@ -10,12 +10,14 @@ use clap::Args;
 use serde::Serialize;
 
 use super::ConfigArg;
-use super::failure::{EXIT_OK, EXIT_USAGE, hinted};
+use super::failure::{EXIT_OK, EXIT_USAGE};
 use super::output;
 use crate::assemble::index_options;
 use crate::config::{Config, RolloutConfig};
-use crate::generation::{Rollouts, collection_name, generation_folder, group_name, look};
-use crate::index::{self, Finding, IndexError, IndexOptions, Space, Verdict};
+use crate::failure::hinted;
+use crate::generation::{Rollouts, group_name, look};
+use crate::index::book::collection_name;
+use crate::index::{self, Finding, IndexError, Space, Verdict};
 
 /// A start would create or change something.
 const EXIT_CHANGES: u8 = 10;
@@ -63,7 +65,7 @@ pub(super) async fn run(args: PlanArgs) -> Result<u8> {
         Some(rollout) => rollouts(&config, rollout, &space).await,
     };
     let found = match found {
-        Err(IndexError::Mismatch(problem)) => vec![Finding::new("index", Verdict::Wrong, problem)],
+        Err(IndexError::Mismatch(problem)) => vec![Finding::new("index", Verdict::Wrong, String::from(problem))],
         found => found.with_context(unanswered)?,
     };
     let line = |part| move |finding| Line { part, finding };
@@ -105,7 +107,7 @@ async fn rollouts(
     let group = Some(group_name(&kafka_group, &live));
     let mut findings = Vec::new();
     if live == configured.fingerprint {
-        match index::survey(&of_generation(config, &live), configured).await {
+        match index::survey(&index_options(config, false), configured).await {
             Ok(found) => findings = found,
             Err(error) => return (Err(error), group),
         }
@@ -132,14 +134,6 @@ fn filled(bundle: &str, fingerprint: &Fingerprint, group: &str) -> String {
         collections.join(", "),
         group_name(group, fingerprint)
     )
-}
-
-/// As a generation's own index is opened.
-fn of_generation(config: &Config, fingerprint: &Fingerprint) -> IndexOptions {
-    match index_options(config, false) {
-        IndexOptions::Embedded { path } => IndexOptions::Embedded { path: generation_folder(&path, fingerprint) },
-        options @ IndexOptions::Qdrant(_) => options,
-    }
 }
 
 fn say(findings: Vec<Line>, json: bool) -> Result<u8> {

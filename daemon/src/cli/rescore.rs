@@ -10,12 +10,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, ValueEnum};
 
-use super::failure::{EXIT_FAILED, EXIT_OK, Usage, hinted};
+use super::failure::{EXIT_FAILED, EXIT_OK};
 use super::search::read_picture;
 use super::{ConfigArg, output};
 use crate::assemble::{open_disk, open_index, start_rescorer, start_towers};
 use crate::config::Config;
-use crate::telemetry::Metrics;
+use crate::failure::{Usage, hinted};
+use crate::index::Index;
+use crate::vitals::Metrics;
 
 #[derive(Debug, Args)]
 pub(super) struct RescoreArgs {
@@ -91,7 +93,7 @@ pub(super) async fn run(config: Config, args: RescoreArgs) -> Result<u8> {
     let names: Vec<String> = request.candidates.iter().map(name).collect();
     let metrics = Arc::new(Metrics::new());
     let towers = start_towers(&config, &metrics, true).await?;
-    let index = open_index(&config, &towers).await.with_context(|| {
+    let index: Arc<dyn Index> = open_index(&config, &towers).await.with_context(|| {
         hinted(
             "the index was not opened",
             "an embedded index is open in one process at a time: stop the other, or re-score over its HTTP",

@@ -10,18 +10,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use super::failure::{Usage, hinted};
+use super::metrics::{IndexMetrics, every_metric};
 use super::signals::stop_on_signals;
-use crate::api::{self, AppState};
-use crate::assemble::{api_access, api_limits, api_media, api_tls, open_disk, open_index, start_rescorer, start_towers};
+use crate::api::{self, Access, AppState, HttpMetrics, Limits, MediaRoots, Tls};
+use crate::assemble::{open_disk, open_index, start_rescorer, start_towers};
 use crate::clock::unix_ms;
 use crate::config::{Config, KafkaConfig};
-use crate::door::{self, DoorParts};
+use crate::failure::{Usage, hinted};
 use crate::generation::{self, Ingest, Live, Reading, Serving, StartParts, Started};
-use crate::index::IndexError;
+use crate::index::{Index, IndexError};
 use crate::pipeline::{Backoff, BackoffLimits, Halt, KafkaOutlet, SchemaRegistry};
+use crate::rescore_topic::{self, RescoreTopicParts};
 use crate::source::{self, Drained, SourceDeps};
-use crate::telemetry::{Condition, Metrics, Readiness, Traces};
+use crate::telemetry::Traces;
+use crate::vitals::{Condition, Meter, Metrics, Queue, QueueMetrics, Readiness};
 
 /// How often the index is asked for its health and its number of points.
 const INDEX_CHECK: Duration = Duration::from_secs(10);
@@ -39,7 +41,7 @@ const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 /// Something did not start, or the daemon had to stop by itself.
 pub async fn run(config: Config) -> Result<()> {
-    let metrics = Arc::new(Metrics::new());
+    let metrics = every_metric();
     let traces = Traces::init(&config.log, config.telemetry.as_ref(), &metrics).context("no log")?;
     let ended = run_with(config, metrics).await;
     traces.end().await;
@@ -53,7 +55,7 @@ async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
     };
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone()).context("no signal handler")?;
-    let tls = api_tls(&config).context("no HTTPS")?;
+    let tls = Tls::of(&config).context("no HTTPS")?;
     let listener = bind(&config).await?;
     let readiness = Arc::new(Readiness::new(&conditions(&config, &kafka)));
     let registry = SchemaRegistry::new(&kafka, Arc::clone(&readiness))?;
@@ -64,9 +66,9 @@ async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
         generations: generations.clone(),
         metrics: Arc::clone(&metrics),
         readiness: Arc::clone(&readiness),
-        media: api_media(&config),
-        limits: api_limits(&config),
-        access: api_access(&config),
+        media: MediaRoots::of(&config),
+        limits: Limits::of(&config),
+        access: Access::of(&config),
         tls,
         examples: Vec::new(),
     });
@@ -86,13 +88,14 @@ async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
     let live = Arc::new(Live::new(serving));
     let _ = state.live.set(Arc::clone(&live));
     let watchers = [
-        AbortOnDropHandle::new(tokio::spawn(watch_index(Arc::clone(&live), Arc::clone(&metrics), Arc::clone(&readiness)))),
-        AbortOnDropHandle::new(tokio::spawn(watch_queues(Arc::clone(&live), Arc::clone(&metrics)))),
+        AbortOnDropHandle::new(tokio::spawn(watch_index(Arc::clone(&live), metrics.of(), Arc::clone(&readiness)))),
+        AbortOnDropHandle::new(tokio::spawn(watch_queues(Arc::clone(&live), metrics.of()))),
     ];
 
-    let purger = config.index.tombstone_retention.map(|retention| {
-        AbortOnDropHandle::new(tokio::spawn(purge_tombstones(Arc::clone(&live), Arc::clone(&metrics), retention)))
-    });
+    let purger = config
+        .index
+        .tombstone_retention
+        .map(|retention| AbortOnDropHandle::new(tokio::spawn(purge_tombstones(Arc::clone(&live), metrics.of(), retention))));
 
     let rolling = started.zip(generations).zip(asked);
     let reading = Reader { config: Arc::new(config), kafka, live: Arc::clone(&live), metrics, readiness, registry };
@@ -150,7 +153,7 @@ impl Patience<'_> {
                 }
             };
             let wait = backoff.next_wait();
-            warn!(problem, ?wait, "the index does not answer; trying again");
+            warn!(%problem, ?wait, "the index does not answer; trying again");
             self.readiness.set_missing(Condition::Index, problem);
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -173,15 +176,16 @@ async fn open(config: &Config, metrics: &Arc<Metrics>, patience: &Patience<'_>) 
     let counted = started.as_ref().map_or_else(|| Arc::clone(metrics), |started| started.metrics(metrics));
     let towers = start_towers(config, &counted, config.rescore.enabled).await?;
     patience.readiness.set_ready(Condition::Bundle);
-    let Some(index) = patience.until_open(|| open_index(config, &towers)).await? else { return Ok(None) };
+    let Some(writer) = patience.until_open(|| open_index(config, &towers)).await? else { return Ok(None) };
     if let Some(started) = &started
         && patience.until_open(|| started.claim(&towers)).await?.is_none()
     {
         return Ok(None);
     }
     patience.readiness.set_ready(Condition::Index);
+    let index = Arc::clone(&writer) as Arc<dyn Index>;
     let rescorer = start_rescorer(config, &towers, &index, open_disk(config, metrics).await, metrics)?;
-    Ok(Some((Serving { towers, index, rescorer }, started)))
+    Ok(Some((Serving::new(towers, writer, rescorer), started)))
 }
 
 /// Everything that reads from Kafka.
@@ -194,14 +198,14 @@ struct Reader {
     registry: Option<Arc<SchemaRegistry>>,
 }
 
-type Rolling = ((Started, generation::Generations), generation::Asked);
+type Rolling = ((Started, generation::Generations), generation::CommandReceiver);
 
 impl Reader {
     /// Runs the generations, and the topic of re-scoring requests beside them, to their end. Whichever ends first stops the other.
     async fn run(self, rolling: Option<Rolling>, stop: CancellationToken) -> (Vec<Arc<Serving>>, Result<Drained>) {
         let halt = Halt::default();
         let begun = Instant::now();
-        let (changes, door) = match self.start(rolling, &halt, &stop) {
+        let (changes, answering) = match self.start(rolling, &halt, &stop) {
             Ok(started) => started,
             Err(error) => return (vec![self.live.serving()], Err(error)),
         };
@@ -214,9 +218,9 @@ impl Reader {
             }
         };
         let requests = async {
-            let Some(door) = door else { return Ok(Drained { unfinished: 0 }) };
+            let Some(answering) = answering else { return Ok(Drained { unfinished: 0 }) };
             let _stops = stopping(&stop);
-            door.end().await.context("answering re-scoring requests failed")
+            answering.end().await.context("answering re-scoring requests failed")
         };
         let ((servings, drained), answered) = tokio::join!(changes, requests);
         info!(ran = ?begun.elapsed(), "reading ended");
@@ -232,7 +236,7 @@ impl Reader {
     fn start(&self, rolling: Option<Rolling>, halt: &Halt, stop: &CancellationToken) -> Result<(Changes, Option<Reading>)> {
         let outlet = Arc::new(KafkaOutlet::new(&self.kafka, self.registry.clone()).context("the producer did not start")?);
         self.readiness.set_ready(Condition::Publish);
-        let door = self.start_door(&outlet, halt, stop)?;
+        let answering = self.start_rescore_topic(&outlet, halt, stop)?;
         let changes = match rolling {
             None => {
                 let ingest = Ingest {
@@ -248,6 +252,7 @@ impl Reader {
                 Changes::One(ingest.start(stop.clone())?)
             }
             Some(((started, generations), asked)) => {
+                let http = self.metrics.of::<HttpMetrics>();
                 let parts = StartParts {
                     config: Arc::clone(&self.config),
                     kafka: self.kafka.clone(),
@@ -255,19 +260,20 @@ impl Reader {
                     metrics: Arc::clone(&self.metrics),
                     readiness: Arc::clone(&self.readiness),
                     live: Arc::clone(&self.live),
+                    requests: Arc::new(move || http.in_flight()),
                     stop: stop.clone(),
                 };
                 Changes::Rolling(started.roll(parts, generations, asked)?)
             }
         };
-        Ok((changes, door))
+        Ok((changes, answering))
     }
 
     /// The topic of re-scoring requests, where one is configured: a source and a consumer group of its own.
-    fn start_door(&self, outlet: &Arc<KafkaOutlet>, halt: &Halt, stop: &CancellationToken) -> Result<Option<Reading>> {
+    fn start_rescore_topic(&self, outlet: &Arc<KafkaOutlet>, halt: &Halt, stop: &CancellationToken) -> Result<Option<Reading>> {
         let Some(topics) = self.config.rescore.topics.as_ref().filter(|_| self.config.rescore.enabled) else { return Ok(None) };
         let limits = &self.config.pipeline;
-        let parts = DoorParts {
+        let parts = RescoreTopicParts {
             live: Arc::clone(&self.live),
             outlet: Arc::clone(outlet),
             metrics: Arc::clone(&self.metrics),
@@ -275,7 +281,7 @@ impl Reader {
             halt: halt.clone(),
             backoff: BackoffLimits::from(limits),
         };
-        let (intake, pipeline) = door::start(topics, limits.bytes_in_flight_max, parts);
+        let (intake, pipeline) = rescore_topic::start(topics, limits.bytes_in_flight_max, parts);
         let deps = SourceDeps {
             intake,
             metrics: Arc::clone(&self.metrics),
@@ -319,7 +325,7 @@ async fn end_server(server: JoinHandle<Result<(), api::ApiError>>) -> Result<()>
 }
 
 /// Keeps readiness and the number of points up to date.
-async fn watch_index(live: Arc<Live>, metrics: Arc<Metrics>, readiness: Arc<Readiness>) {
+async fn watch_index(live: Arc<Live>, metrics: Meter<IndexMetrics>, readiness: Arc<Readiness>) {
     let mut ticks = tokio::time::interval(INDEX_CHECK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -328,7 +334,7 @@ async fn watch_index(live: Arc<Live>, metrics: Arc<Metrics>, readiness: Arc<Read
             Ok(counts) => {
                 readiness.set_ready(Condition::Index);
                 for (kind, points) in counts {
-                    metrics.set_index_points(kind, points);
+                    metrics.set_points(kind, points);
                 }
             }
             Err(error) => readiness.set_missing(Condition::Index, error.to_string()),
@@ -337,7 +343,7 @@ async fn watch_index(live: Arc<Live>, metrics: Arc<Metrics>, readiness: Arc<Read
 }
 
 /// Removes the tombstones that are older than `retention`, of whatever generation is live, at the start and from time to time.
-async fn purge_tombstones(live: Arc<Live>, metrics: Arc<Metrics>, retention: Duration) {
+async fn purge_tombstones(live: Arc<Live>, metrics: Meter<IndexMetrics>, retention: Duration) {
     let mut ticks = tokio::time::interval(retention.clamp(PURGE_EVERY_MIN, PURGE_EVERY));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -355,13 +361,13 @@ async fn purge_tombstones(live: Arc<Live>, metrics: Arc<Metrics>, retention: Dur
 }
 
 /// Keeps the depths of the towers' queues up to date.
-async fn watch_queues(live: Arc<Live>, metrics: Arc<Metrics>) {
+async fn watch_queues(live: Arc<Live>, queues: Meter<QueueMetrics>) {
     let mut ticks = tokio::time::interval(QUEUE_CHECK);
     loop {
         ticks.tick().await;
         let depths = live.serving().towers.queue_depths();
-        metrics.set_queue_depth("image", depths.image);
-        metrics.set_queue_depth("text", depths.text);
-        metrics.set_queue_depth("cross", depths.cross);
+        queues.set_depth(Queue::Image, depths.image);
+        queues.set_depth(Queue::Text, depths.text);
+        queues.set_depth(Queue::Cross, depths.cross);
     }
 }

@@ -3,8 +3,9 @@
 use anyhow::{Context as _, Result};
 use astromech_schemas::schema_documents;
 
-use super::failure::{EXIT_OK, Usage};
+use super::failure::EXIT_OK;
 use super::output;
+use crate::failure::Usage;
 
 /// Prints the schema of that name, or all of them in one object by name.
 ///

@@ -1,4 +1,4 @@
-//! `astromech search`: one query from the command line, through the function that HTTP searches with.
+//! `astromech search`: one query from the command line, through the service that HTTP searches with.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,12 +9,14 @@ use astromech_schemas::http::SearchRequest;
 use astromech_schemas::item::InlineBytes;
 use clap::Args;
 
-use super::failure::{EXIT_OK, Usage, hinted};
+use super::failure::EXIT_OK;
 use super::{ConfigArg, hits, output, parse_kind};
-use crate::api::{SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX, SEARCH_RESCORE_MAX, search};
 use crate::assemble::{open_disk, open_index, start_rescorer, start_towers};
 use crate::config::Config;
-use crate::telemetry::Metrics;
+use crate::failure::{Usage, hinted};
+use crate::index::Index;
+use crate::search::{SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX, SEARCH_RESCORE_MAX, SearchQuery, Searcher};
+use crate::vitals::Metrics;
 
 #[derive(Debug, Args)]
 pub(super) struct SearchArgs {
@@ -50,19 +52,8 @@ pub(super) struct SearchArgs {
 /// # Errors
 /// The picture can't be read, something did not start, or the index did not answer.
 pub(super) async fn run(config: Config, args: SearchArgs) -> Result<u8> {
+    let rescores = args.rescore.is_some();
     let image = args.image.as_deref().map(|path| read_picture(path, &config)).transpose()?;
-    let metrics = Arc::new(Metrics::new());
-    let towers = start_towers(&config, &metrics, args.rescore.is_some() && config.rescore.enabled).await?;
-    let index = open_index(&config, &towers).await.with_context(|| {
-        hinted(
-            "the index was not opened",
-            "start the server; an embedded index is open in one process at a time: stop the other, or search over its HTTP",
-        )
-    })?;
-    let rescorer = match args.rescore {
-        Some(_) => start_rescorer(&config, &towers, &index, open_disk(&config, &metrics).await, &metrics)?,
-        None => None,
-    };
     let request = SearchRequest {
         text: args.text,
         image,
@@ -73,7 +64,18 @@ pub(super) async fn run(config: Config, args: SearchArgs) -> Result<u8> {
         languages: args.language,
         ..SearchRequest::default()
     };
-    let response = search(&towers, &*index, rescorer.as_deref(), request).await;
+    let query = SearchQuery::try_from(request)?;
+    let metrics = Arc::new(Metrics::new());
+    let towers = start_towers(&config, &metrics, rescores && config.rescore.enabled).await?;
+    let index: Arc<dyn Index> = open_index(&config, &towers).await.with_context(|| {
+        hinted(
+            "the index was not opened",
+            "start the server; an embedded index is open in one process at a time: stop the other, or search over its HTTP",
+        )
+    })?;
+    let rescorer =
+        if rescores { start_rescorer(&config, &towers, &index, open_disk(&config, &metrics).await, &metrics)? } else { None };
+    let response = Searcher::new(&towers, Arc::clone(&index), rescorer.clone()).search(query).await;
     if let Some(rescorer) = &rescorer {
         rescorer.close().await;
     }

@@ -20,8 +20,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::catalog::{Backfill, Catalog, Cursor};
-use super::point::{Point, reached};
+use super::kill_point::{KillPoint, reached};
+use crate::index::book::{Backfill, Catalog, Cursor};
 use crate::index::payload::{FIELD_ID, FIELD_VECTORS, FIELD_VERSION, FIELD_VIDEO, is_tombstone};
 use crate::index::{Index, IndexError, Page, Scope, Stored, VECTOR_IMAGE};
 use crate::pipeline::{BODY_CHARS_MAX, Backoff, BackoffLimits, Halt, HaltCause, Left, Refill, RefillBody, Refilled, Refiller};
@@ -61,7 +61,7 @@ pub(super) struct Filled {
 /// What a stored point is made of, and what of it is lost.
 fn refill(kind: Kind, stored: Stored, towers: &Towers) -> Result<(Refill, Option<Loss>), IndexError> {
     let foreign = |field: &str| {
-        IndexError::Mismatch(format!("{kind} point {} has no `{field}`, so Astromech did not write it", stored.point_id))
+        IndexError::Mismatch(format!("{kind} point {} has no `{field}`, so Astromech did not write it", stored.point_id).into())
     };
     let id = stored.payload.get(FIELD_ID).and_then(Value::as_str).ok_or_else(|| foreign(FIELD_ID))?.to_owned();
     let version = stored.payload.get(FIELD_VERSION).and_then(Value::as_u64).ok_or_else(|| foreign(FIELD_VERSION))?;
@@ -205,7 +205,7 @@ impl Filling {
             // A page that was not noted is written once more after a kill; a note costs a server more than a page.
             if self.state.cursor.point.is_none() || noted.elapsed() >= NOTE_EVERY {
                 self.retried(|filling| filling.catalog.note_backfill(filling.towers.fingerprint(), &filling.state)).await;
-                reached(Point::MidFill);
+                reached(KillPoint::MidFill);
                 self.catch_up().await;
                 noted = Instant::now();
             }

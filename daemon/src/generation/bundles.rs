@@ -6,7 +6,7 @@ use astromech_registry::{Registry, RegistryError, RegistryOptions, Trust};
 use astromech_schemas::manifest::MANIFEST_FILE;
 use astromech_schemas::{Fingerprint, Manifest, Release};
 
-use super::point::download_begins;
+use super::kill_point::download_begins;
 use crate::config::{RegistryConfig, RolloutConfig, Secret};
 
 /// The bundles that this daemon can load.

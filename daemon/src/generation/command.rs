@@ -35,18 +35,18 @@ pub(super) enum Command {
     Drop(String),
 }
 
-pub(super) type Asked = (Command, oneshot::Sender<Result<Fingerprint, RollError>>);
+pub(super) type CommandRequest = (Command, oneshot::Sender<Result<Fingerprint, RollError>>);
 
 /// The handle of whoever asks.
 #[derive(Clone)]
 pub struct Generations {
-    commands: mpsc::Sender<Asked>,
+    commands: mpsc::Sender<CommandRequest>,
     status: Arc<watch::Sender<Rollout>>,
 }
 
 impl Generations {
     /// A handle, and the roller's end of its queue.
-    pub(super) fn new() -> (Self, mpsc::Receiver<Asked>) {
+    pub(super) fn new() -> (Self, mpsc::Receiver<CommandRequest>) {
         let (commands, asked) = mpsc::channel(COMMANDS_MAX);
         (Self { commands, status: Arc::new(watch::Sender::new(Rollout::default())) }, asked)
     }

@@ -8,8 +8,8 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::catalog::Offsets;
 use crate::config::KafkaConfig;
+use crate::index::book::Offsets;
 use crate::source::consumer_config;
 use crate::source::groups::partitions_of;
 

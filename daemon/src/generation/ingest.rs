@@ -10,13 +10,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::serving::Serving;
-use super::throttle::Throttle;
 use crate::assemble::warm_cache;
 use crate::config::{Config, KafkaConfig};
 use crate::media::Media;
-use crate::pipeline::{self, Halt, KafkaOutlet, PipelineParts, PoisonBreaker, Refiller, TopicRules};
+use crate::pipeline::{self, Halt, KafkaOutlet, PipelineParts, PoisonBreaker, Refiller, Throttle, TopicRules};
 use crate::source::{self, Drained, SourceDeps, SourceError};
-use crate::telemetry::{Condition, Metrics, Readiness};
+use crate::vitals::{Condition, Metrics, Readiness};
 
 /// Longest wait at the end for what ends by itself once its input has ended.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,7 +58,7 @@ impl Ingest<'_> {
         let warm = warm_cache(self.config, self.serving.rescorer.as_ref());
         let parts = PipelineParts {
             towers: self.serving.towers.clone(),
-            index: Arc::clone(&self.serving.index),
+            index: Arc::clone(&self.serving.writer),
             media: Arc::new(Media::new(&self.config.media)?.measured(&self.metrics)),
             metrics: Arc::clone(&self.metrics),
             readiness: Arc::clone(&self.readiness),

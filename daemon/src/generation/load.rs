@@ -12,15 +12,15 @@ use rdkafka::error::KafkaError;
 use tracing::info;
 
 use super::backfill::Survey;
-use super::beside::{Refilling, Running, Shared, Voice, config_of};
 use super::bundles::Bundles;
-use super::catalog::{Backfill, Catalog};
 use super::group;
-use super::point::{Point, reached};
+use super::kill_point::{KillPoint, reached};
+use super::running::{GenerationContext, GenerationTelemetry, Refilling, Running, config_of};
 use super::serving::Serving;
 use crate::assemble::{open_index_beside, space, start_rescorer, start_towers};
 use crate::config::BackfillSource;
-use crate::index::IndexError;
+use crate::index::book::{Backfill, Catalog};
+use crate::index::{Index, IndexError};
 use crate::telemetry::resident_bytes;
 
 /// ONNX Runtime keeps a graph's weights twice while it optimises them.
@@ -59,7 +59,7 @@ fn whole(error: &anyhow::Error) -> String {
 
 /// Loads one generation.
 pub(super) struct Loader {
-    pub(super) shared: Shared,
+    pub(super) shared: GenerationContext,
     pub(super) bundles: Arc<Bundles>,
     pub(super) catalog: Arc<dyn Catalog>,
     /// The live generation.
@@ -83,13 +83,13 @@ impl Loader {
             let short = fingerprint.short();
             return Err(LoadError::Refused(format!("the registry has no bundle {short} any more; fix: publish it again")));
         };
-        reached(Point::Downloaded);
+        reached(KillPoint::Downloaded);
         fits(&path, shared.rollout.memory_bytes_max)?;
-        let config = config_of(&shared.config, &fingerprint, &path);
-        let voice = Voice::new(&shared.metrics, &shared.readiness, Arc::default());
-        reached(Point::Replaying);
+        let config = config_of(&shared.config, &path);
+        let telemetry = GenerationTelemetry::new(&shared.metrics, &shared.readiness, Arc::default());
+        reached(KillPoint::Replaying);
         let refused = |error: anyhow::Error| LoadError::Refused(whole(&error));
-        let towers = start_towers(&config, &voice.metrics, config.rescore.enabled).await.map_err(refused)?;
+        let towers = start_towers(&config, &telemetry.metrics, config.rescore.enabled).await.map_err(refused)?;
         if *towers.fingerprint() != fingerprint {
             return Err(LoadError::Refused(format!(
                 "{} holds bundle {}, not {}",
@@ -99,11 +99,12 @@ impl Loader {
             )));
         }
         let refilling = self.refilling(&towers).await?;
-        let index = open_index_beside(&config, &towers).await?;
-        reached(Point::CollectionsMade);
+        let writer = open_index_beside(&config, &towers).await?;
+        let index = Arc::clone(&writer) as Arc<dyn Index>;
+        reached(KillPoint::CollectionsMade);
         let rescorer = start_rescorer(&config, &towers, &index, shared.disk.clone(), &shared.metrics).map_err(refused)?;
-        let serving = Arc::new(Serving { towers, index, rescorer });
-        let running = Running::start(shared, &config, serving, voice, refilling);
+        let serving = Arc::new(Serving::new(towers, writer, rescorer));
+        let running = Running::start(shared, &config, serving, telemetry, refilling);
         let running = running.map_err(|error| LoadError::Unanswered(whole(&error)))?;
         info!(bundle = running.bundle(), fingerprint = fingerprint.short(), "a generation runs beside the live one");
         Ok(running)

@@ -6,50 +6,39 @@
 //! live -> retired: it goes on consuming, so that going back is one change of the aliases too -> dropped after `rollout.keep_hours`
 //! ```
 //!
-//! What is live is written in one place only, the aliases in Qdrant (or a file beside the embedded index): see [`Catalog`]. Every daemon
-//! looks there and answers with the generation that it finds, so several daemons agree without talking to each other.
+//! What is live is written in one place only, the index's own book: the aliases in Qdrant, or a table of the embedded index (see
+//! [`Catalog`](crate::index::Catalog)). Every daemon looks there and answers with the generation that it finds, so several daemons agree without talking to each other.
 
 mod backfill;
-mod beside;
 mod bundles;
 mod candidate;
-mod catalog;
 mod command;
 mod group;
 mod heads;
 mod ingest;
+mod kill_point;
 mod load;
+mod metrics;
 mod orders;
-mod point;
 mod roller;
+mod running;
 mod serving;
 mod start;
 mod status;
 mod survey;
-mod throttle;
 mod traffic;
 mod verify;
 
-use astromech_schemas::{Fingerprint, Kind};
+use astromech_schemas::Fingerprint;
 
-pub use catalog::{Backfill, Catalog, Cursor, Mark, Noted, Offsets, Stored};
 pub use command::{Generations, RollError};
 pub use ingest::{Ingest, Reading};
+pub use metrics::{GenerationMetrics, RolloutEnd};
 pub use serving::{Live, Serving};
-pub use start::{Asked, Rolling, StartParts, Started, generations};
+pub use start::{CommandReceiver, Rolling, StartParts, Started, generations};
 pub use status::{GenerationState, GenerationStatus, Refusal, Rollout};
 pub use survey::{Rollouts, look};
-pub use throttle::Throttle;
-
-/// Real name of the collection of `kind` in the vector space `fingerprint`, for example `images-0a1b2c3d4e5f`.
-pub fn collection_name(kind: Kind, fingerprint: &Fingerprint) -> String {
-    format!("{}-{}", kind.collection(), fingerprint.short())
-}
-
-/// Folder of a generation's index below the embedded engine's own.
-pub fn generation_folder(root: &std::path::Path, fingerprint: &Fingerprint) -> std::path::PathBuf {
-    root.join(fingerprint.short())
-}
+pub use traffic::Requests;
 
 /// The consumer group of a generation: the configured one and the generation's fingerprint, for example `astromech-0a1b2c3d4e5f`.
 pub fn group_name(group: &str, fingerprint: &Fingerprint) -> String {

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use astromech_schemas::Fingerprint;
 use tracing::warn;
 
-use super::catalog::Mark;
 use super::command::{Command, RollError};
-use super::point::{Point, reached};
+use super::kill_point::{KillPoint, reached};
+use super::metrics::{GenerationMetrics, RolloutEnd};
 use super::roller::{Roller, noted};
 use super::status::{GenerationState, GenerationStatus, Rollout};
 use crate::index::IndexError;
+use crate::index::book::Mark;
 
 impl From<IndexError> for RollError {
     fn from(error: IndexError) -> Self {
@@ -103,10 +104,10 @@ impl Roller {
         }
         // The note first: from here on no daemon makes the generation that is given up live again by itself.
         self.catalog.note(&self.live_is, Some(noted(Mark::Held))).await?;
-        reached(Point::BeforeRollback);
+        reached(KillPoint::BeforeRollback);
         self.catalog.promote(&fingerprint).await?;
-        reached(Point::AfterRollback);
-        self.shared.metrics.rollout_ended("rolled_back");
+        reached(KillPoint::AfterRollback);
+        self.shared.metrics.of::<GenerationMetrics>().rollout_ended(RolloutEnd::RolledBack);
         self.follow(&fingerprint);
         Ok(fingerprint)
     }
@@ -153,7 +154,7 @@ impl Roller {
             let lag = generation.lag_records.unwrap_or_default();
             (generation.fingerprint.as_str(), generation.state.as_str(), lag, generation.eta_seconds)
         });
-        self.shared.metrics.set_generations(measured);
+        self.shared.metrics.of::<GenerationMetrics>().set_generations(measured);
         self.generations.report(Rollout {
             generations,
             refused: self.refused.values().cloned().collect(),

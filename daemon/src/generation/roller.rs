@@ -15,20 +15,21 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
-use super::beside::{Running, Shared};
 use super::bundles::Bundles;
 use super::candidate::Candidate;
-use super::catalog::{Catalog, Mark, Noted, Stored};
-use super::command::{Asked, Generations};
+use super::command::{CommandRequest, Generations};
 use super::group;
+use super::kill_point::{KillPoint, reached};
 use super::load::{LoadError, Loader};
-use super::point::{Point, reached};
+use super::metrics::{GenerationMetrics, RolloutEnd};
+use super::running::{GenerationContext, Running};
 use super::serving::{Live, Serving};
 use super::status::Refusal;
 use super::traffic::Traffic;
 use super::verify::verify;
 use crate::clock::unix_ms;
-use crate::source::Drained;
+use crate::index::book::{Catalog, Mark, Noted, StoredGeneration};
+use crate::source::{Drained, SourceMetrics};
 
 /// How often the aliases are looked at: so long after a change every daemon answers with the new generation.
 const TICK: Duration = Duration::from_millis(500);
@@ -39,13 +40,13 @@ const SUPERSEDED_POLLS: u32 = 10;
 
 /// What the roller is made of.
 pub(super) struct RollerParts {
-    pub(super) shared: Shared,
+    pub(super) shared: GenerationContext,
     pub(super) bundles: Arc<Bundles>,
     pub(super) catalog: Arc<dyn Catalog>,
     pub(super) live: Arc<Live>,
     pub(super) first: Running,
     pub(super) generations: Generations,
-    pub(super) asked: mpsc::Receiver<Asked>,
+    pub(super) commands: mpsc::Receiver<CommandRequest>,
     pub(super) traffic: Arc<Traffic>,
 }
 
@@ -57,17 +58,17 @@ struct Loading {
 
 /// See the module.
 pub(super) struct Roller {
-    pub(super) shared: Shared,
+    pub(super) shared: GenerationContext,
     pub(super) bundles: Arc<Bundles>,
     pub(super) catalog: Arc<dyn Catalog>,
     live: Arc<Live>,
     pub(super) generations: Generations,
-    asked: mpsc::Receiver<Asked>,
+    commands: mpsc::Receiver<CommandRequest>,
     traffic: Arc<Traffic>,
     pub(super) running: BTreeMap<Fingerprint, Running>,
     pub(super) live_is: Fingerprint,
     /// As last read.
-    pub(super) stored: Vec<Stored>,
+    pub(super) stored: Vec<StoredGeneration>,
     pub(super) candidate: Option<Candidate>,
     loading: Option<Loading>,
     /// What could not be loaded when it was tried last: others go first.
@@ -88,7 +89,7 @@ pub(super) struct Roller {
 
 impl Roller {
     pub(super) fn new(parts: RollerParts) -> Self {
-        let RollerParts { shared, bundles, catalog, live, first, generations, asked, traffic } = parts;
+        let RollerParts { shared, bundles, catalog, live, first, generations, commands, traffic } = parts;
         let live_is = first.fingerprint().clone();
         first.announce(&shared.metrics);
         Self {
@@ -97,7 +98,7 @@ impl Roller {
             catalog,
             live,
             generations,
-            asked,
+            commands,
             traffic,
             running: BTreeMap::from([(live_is.clone(), first)]),
             live_is,
@@ -125,7 +126,7 @@ impl Roller {
         while self.ended.is_none() {
             tokio::select! {
                 () = self.shared.stop.cancelled() => break,
-                Some((command, reply)) = self.asked.recv() => {
+                Some((command, reply)) = self.commands.recv() => {
                     let done = self.carry_out(command).await;
                     // Whoever asked may have gone.
                     let _ = reply.send(done);
@@ -215,7 +216,7 @@ impl Roller {
         if let Some(old) = self.running.get(&self.live_is) {
             old.set_live(false);
         }
-        self.shared.metrics.forget_partitions();
+        self.shared.metrics.of::<SourceMetrics>().forget_partitions();
         new.set_live(true);
         self.live.switch(Arc::clone(&new.serving));
         new.announce(&self.shared.metrics);
@@ -327,11 +328,11 @@ impl Roller {
         let fingerprint = candidate.fingerprint.clone();
         if !candidate.look().await && candidate.verifying.is_none() {
             if candidate.is_begun() {
-                reached(Point::MidFill);
+                reached(KillPoint::MidFill);
             }
             return;
         }
-        reached(Point::Verifying);
+        reached(KillPoint::Verifying);
         let (Some(live), Some(new)) = (self.running.get(&self.live_is), self.running.get(&fingerprint)) else { return };
         let verified = verify(&live.serving, &new.serving, &self.shared.rollout, candidate.left_out()).await;
         match verified {
@@ -349,15 +350,15 @@ impl Roller {
         // The note first: a kill in between leaves a note on the live generation, which counts for nothing there.
         let promoted = async {
             self.catalog.note(&self.live_is, Some(noted(Mark::Retired))).await?;
-            reached(Point::BeforeAlias);
+            reached(KillPoint::BeforeAlias);
             self.catalog.promote(fingerprint).await
         };
         match promoted.await {
             Ok(()) => {
-                reached(Point::AfterAlias);
-                self.shared.metrics.rollout_ended("live");
+                reached(KillPoint::AfterAlias);
+                self.shared.metrics.of::<GenerationMetrics>().rollout_ended(RolloutEnd::Live);
                 self.follow(fingerprint);
-                reached(Point::Retired);
+                reached(KillPoint::Retired);
             }
             Err(error) => warn!(%error, "the new generation was not made live; it is tried again"),
         }
@@ -383,7 +384,7 @@ impl Roller {
 
     pub(super) fn note_refused(&mut self, fingerprint: &Fingerprint, bundle: &str, reason: &str) {
         error!(fingerprint = fingerprint.short(), bundle, reason, "a bundle is refused; the live generation is untouched");
-        self.shared.metrics.rollout_ended("refused");
+        self.shared.metrics.of::<GenerationMetrics>().rollout_ended(RolloutEnd::Refused);
         let refusal = Refusal { fingerprint: fingerprint.clone(), bundle: bundle.to_owned(), reason: reason.to_owned() };
         self.refused.insert(fingerprint.clone(), refusal);
     }
@@ -420,7 +421,7 @@ impl Roller {
             kept > if noted.mark == Mark::Superseded { poll * SUPERSEDED_POLLS } else { keep }
         };
         // The registry points at what was given up by a rollback: without its note it would be made live once more.
-        let stays = |stored: &Stored| {
+        let stays = |stored: &StoredGeneration| {
             let is_wanted = self.is_wanted(&stored.fingerprint);
             stored.fingerprint == self.live_is || is_wanted && stored.noted.is_some_and(|noted| noted.mark == Mark::Held)
         };
@@ -445,10 +446,10 @@ impl Roller {
             bail!("generation {} is live", fingerprint.short());
         }
         self.end(fingerprint).await;
-        reached(Point::BeforeDrop);
+        reached(KillPoint::BeforeDrop);
         self.forget_group(fingerprint).await;
         self.catalog.drop_generation(fingerprint).await?;
-        reached(Point::AfterDrop);
+        reached(KillPoint::AfterDrop);
         self.bundles.forget(fingerprint).await;
         Ok(())
     }

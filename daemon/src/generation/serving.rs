@@ -5,20 +5,33 @@ use std::sync::Arc;
 use astromech_towers::Towers;
 use tokio::sync::watch;
 
-use crate::index::Index;
+use crate::index::{Index, IndexWriter};
 use crate::rescore::{RescoreError, Rescorer};
+use crate::search::Searcher;
 
 /// Everything that answers a question, of one vector space. Whoever answers takes it once and keeps it to the end of the answer.
 pub struct Serving {
     /// The running towers.
     pub towers: Towers,
-    /// The index of their vector space.
+    /// The index of their vector space, to read from.
     pub index: Arc<dyn Index>,
+    /// The same, to write to: for this generation's pipeline alone.
+    pub(super) writer: Arc<dyn IndexWriter>,
     /// Re-scoring by their single tower; `None` where it is off.
     pub rescorer: Option<Arc<Rescorer>>,
 }
 
 impl Serving {
+    /// Towers and the index that was opened for them.
+    pub fn new(towers: Towers, writer: Arc<dyn IndexWriter>, rescorer: Option<Arc<Rescorer>>) -> Self {
+        Self { towers, index: Arc::clone(&writer) as Arc<dyn Index>, writer, rescorer }
+    }
+
+    /// Search and embedding.
+    pub fn searcher(&self) -> Searcher {
+        Searcher::new(&self.towers, Arc::clone(&self.index), self.rescorer.clone())
+    }
+
     /// Re-scoring.
     ///
     /// # Errors

@@ -8,20 +8,20 @@ use anyhow::{Context as _, Result};
 use astromech_towers::Towers;
 use tokio_util::sync::CancellationToken;
 
-use super::beside::{Running, Shared, Voice};
 use super::bundles::Bundles;
-use super::catalog::Catalog;
-use super::command::Generations;
+use super::command::{CommandRequest, Generations};
 use super::roller::{Roller, RollerParts};
+use super::running::{GenerationContext, GenerationTelemetry, Running};
 use super::serving::{Live, Serving};
-use super::traffic::Traffic;
+use super::traffic::{Requests, Traffic};
 use crate::assemble::index_options;
-use crate::cli::failure::hinted;
 use crate::config::{Config, KafkaConfig, RolloutConfig};
+use crate::failure::hinted;
+use crate::index::book::Catalog;
 use crate::index::{self, IndexError};
 use crate::pipeline::KafkaOutlet;
 use crate::source::Drained;
-use crate::telemetry::{Metrics, Readiness};
+use crate::vitals::{Metrics, Readiness};
 
 /// The live generation's bundle, before anything of it runs.
 pub struct Started {
@@ -48,6 +48,8 @@ pub struct StartParts {
     pub readiness: Arc<Readiness>,
     /// What answers.
     pub live: Arc<Live>,
+    /// How much it has to answer.
+    pub requests: Requests,
     /// Stops the daemon.
     pub stop: CancellationToken,
 }
@@ -59,21 +61,21 @@ impl Started {
     /// [`IndexError::Transient`] where the index or the registry does not answer; [`IndexError::Mismatch`] where what is live can't be
     /// loaded by anybody.
     pub async fn find(config: &Config, rollout: &RolloutConfig) -> Result<Self, IndexError> {
-        let mismatch = |error: anyhow::Error| IndexError::Mismatch(format!("{error:#}"));
+        let mismatch = |error: anyhow::Error| IndexError::Mismatch(format!("{error:#}").into());
         let bundles = Bundles::open(rollout, &config.bundle.path).map_err(mismatch)?;
         let catalog = index::catalog(&index_options(config, false))?;
         let live = catalog.live().await?.unwrap_or_else(|| bundles.configured().clone());
         let path = bundles.get(&live).await.map_err(|error| {
             let problem = format!("the bundle of the live generation {}: {error}", live.short());
-            if error.is_transient() { IndexError::Transient(problem) } else { IndexError::Mismatch(problem) }
+            if error.is_transient() { IndexError::Transient(problem.into()) } else { IndexError::Mismatch(problem.into()) }
         })?;
         let path: PathBuf = path.ok_or_else(|| {
             IndexError::Mismatch(format!(
                 "generation {} is live, and neither bundle.path, rollout.bundles nor the registry has its bundle: put it in one of them",
                 live.short()
-            ))
+            ).into())
         })?;
-        let config = super::beside::config_of(config, &live, &path);
+        let config = super::running::config_of(config, &path);
         Ok(Self {
             bundles: Arc::new(bundles),
             catalog,
@@ -103,11 +105,11 @@ impl Started {
     ///
     /// # Errors
     /// The live generation's source or pipeline did not start.
-    pub fn roll(self, parts: StartParts, generations: Generations, asked: Asked) -> Result<Rolling> {
-        let StartParts { config, kafka, outlet, metrics, readiness, live, stop } = parts;
+    pub fn roll(self, parts: StartParts, generations: Generations, commands: CommandReceiver) -> Result<Rolling> {
+        let StartParts { config, kafka, outlet, metrics, readiness, live, requests, stop } = parts;
         let disk = live.serving().rescorer.as_ref().and_then(|rescorer| rescorer.cache().disk().cloned());
-        let traffic = Arc::new(Traffic::new(Arc::clone(&live), Arc::clone(&metrics)));
-        let shared = Shared {
+        let traffic = Arc::new(Traffic::new(Arc::clone(&live), &metrics, requests));
+        let shared = GenerationContext {
             config,
             rollout: self.rollout,
             kafka: Arc::new(kafka),
@@ -118,8 +120,8 @@ impl Started {
             disk,
             stop,
         };
-        let voice = Voice::new(&shared.metrics, &shared.readiness, self.first_is_live);
-        let first = Running::start(&shared, &self.config, live.serving(), voice, None)
+        let telemetry = GenerationTelemetry::new(&shared.metrics, &shared.readiness, self.first_is_live);
+        let first = Running::start(&shared, &self.config, live.serving(), telemetry, None)
             .with_context(|| hinted("the live generation did not start", "see the cause above"))?;
         let parts = RollerParts {
             shared,
@@ -128,7 +130,7 @@ impl Started {
             live,
             first,
             generations,
-            asked: asked.0,
+            commands: commands.0,
             traffic,
         };
         Ok(Rolling(Box::new(Roller::new(parts))))
@@ -136,12 +138,12 @@ impl Started {
 }
 
 /// The roller's end of its queue of commands.
-pub struct Asked(tokio::sync::mpsc::Receiver<super::command::Asked>);
+pub struct CommandReceiver(tokio::sync::mpsc::Receiver<CommandRequest>);
 
 /// A handle for whoever asks, and the roller's end.
-pub fn generations() -> (Generations, Asked) {
-    let (generations, asked) = Generations::new();
-    (generations, Asked(asked))
+pub fn generations() -> (Generations, CommandReceiver) {
+    let (generations, commands) = Generations::new();
+    (generations, CommandReceiver(commands))
 }
 
 /// A roller that is ready to run.

@@ -6,8 +6,9 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 use super::serving::Live;
-use super::throttle::{LiveTraffic, Pace};
-use crate::telemetry::Metrics;
+use crate::pipeline::{LiveTraffic, Pace};
+use crate::source::SourceMetrics;
+use crate::vitals::{Meter, Metrics, Queue, QueueMetrics};
 
 /// The newest sample counts a quarter: with one each half second the rate is that of about two seconds.
 const SMOOTHING: f64 = 0.25;
@@ -16,10 +17,15 @@ const BACKLOG_SECONDS: f64 = 0.5;
 /// Fewer records under way are never a backlog: the rate of the first half second is not known yet.
 const BACKLOG_MIN: usize = 128;
 
+/// Asks how many requests are being answered now.
+pub type Requests = Arc<dyn Fn() -> usize + Send + Sync>;
+
 /// Measures how many records a second the live generation reads, and tells whether it has something to do.
 pub(super) struct Traffic {
     live: Arc<Live>,
-    metrics: Arc<Metrics>,
+    source: Meter<SourceMetrics>,
+    queues: Meter<QueueMetrics>,
+    requests: Requests,
     rate: Mutex<Rate>,
 }
 
@@ -30,14 +36,16 @@ struct Rate {
 }
 
 impl Traffic {
-    pub(super) fn new(live: Arc<Live>, metrics: Arc<Metrics>) -> Self {
-        let consumed = metrics.records_consumed_total();
-        Self { live, metrics, rate: Mutex::new(Rate { sampled: Instant::now(), consumed, per_second: 0.0 }) }
+    /// `metrics` are the daemon's, into which its live generation counts.
+    pub(super) fn new(live: Arc<Live>, metrics: &Metrics, requests: Requests) -> Self {
+        let (source, queues) = (metrics.of::<SourceMetrics>(), metrics.of());
+        let rate = Rate { sampled: Instant::now(), consumed: source.records_consumed_total(), per_second: 0.0 };
+        Self { live, source, queues, requests, rate: Mutex::new(rate) }
     }
 
     /// Takes a sample; called now and then.
     pub(super) fn sample(&self) {
-        let consumed = self.metrics.records_consumed_total();
+        let consumed = self.source.records_consumed_total();
         let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
         let seconds = rate.sampled.elapsed().as_secs_f64();
         if seconds > 0.0 {
@@ -52,8 +60,8 @@ impl Traffic {
 
     fn now(&self) -> LiveTraffic {
         let depths = self.live.serving().towers.queue_depths();
-        let records = self.metrics.records_in_flight();
-        if records + self.metrics.http_in_flight() + depths.image + depths.text + depths.cross == 0 {
+        let records = self.queues.depth(Queue::Records);
+        if records + (self.requests)() + depths.image + depths.text + depths.cross == 0 {
             return LiveTraffic::Idle;
         }
         let per_second = self.rate.lock().unwrap_or_else(PoisonError::into_inner).per_second;

@@ -1,6 +1,6 @@
 //! What a picture's bytes are called.
 
-use astromech_schemas::manifest::hex;
+use astromech_schemas::hexadecimal;
 use sha2::{Digest as _, Sha256};
 
 /// sha-256 of an encoded picture's bytes: its name whatever its address.
@@ -20,25 +20,12 @@ impl ContentHash {
 
     /// 64 lower-case hexadecimal digits, as payloads carry it.
     pub fn to_hex(self) -> String {
-        hex(&self.0)
+        hexadecimal::encode(&self.0)
     }
 
     /// Reads [`ContentHash::to_hex`]; `None` for anything else.
     pub fn from_hex(text: &str) -> Option<Self> {
-        let digit = |byte: u8| match byte {
-            b'0'..=b'9' => Some(byte - b'0'),
-            b'a'..=b'f' => Some(byte - b'a' + 10),
-            _ => None,
-        };
-        let mut hash = [0; 32];
-        let pairs = text.as_bytes().chunks_exact(2);
-        if text.len() != 64 {
-            return None;
-        }
-        for (byte, pair) in hash.iter_mut().zip(pairs) {
-            *byte = (digit(pair[0])? << 4) | digit(pair[1])?;
-        }
-        Some(Self(hash))
+        hexadecimal::decode(text).map(Self)
     }
 }
 

@@ -46,6 +46,7 @@ impl FileRoots {
             .map(|_| &address[5..])
             .ok_or_else(forbidden)?;
         let mut candidates = Vec::new();
+        // By the text: `Url` reads `file:a/b` as `/a/b`.
         if rest.starts_with('/') {
             candidates.extend(Url::parse(address).ok().and_then(|url| url.to_file_path().ok()));
         } else {

@@ -10,8 +10,9 @@ use tracing::{info, warn};
 use url::Url;
 
 use super::MediaError;
+use super::metrics::MediaMetrics;
 use crate::config::MediaConfig;
-use crate::telemetry::Metrics;
+use crate::vitals::Meter;
 
 /// Hosts that are remembered; beyond it those that nobody waits for are forgotten.
 const HOSTS_MAX: usize = 4096;
@@ -22,7 +23,7 @@ pub(super) struct Hosts {
     failures_max: usize,
     pause: Duration,
     known: Mutex<HashMap<String, Arc<Host>>>,
-    pub(super) metrics: Option<Arc<Metrics>>,
+    pub(super) metrics: Option<Meter<MediaMetrics>>,
 }
 
 struct Host {
@@ -131,7 +132,7 @@ pub(super) struct HostTurn {
     failures_max: usize,
     pause: Duration,
     probe: bool,
-    metrics: Option<Arc<Metrics>>,
+    metrics: Option<Meter<MediaMetrics>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -150,7 +151,7 @@ impl HostTurn {
         if self.probe || health.failures == self.failures_max {
             health.paused_until = Some(Instant::now() + self.pause);
             if let Some(metrics) = &self.metrics {
-                metrics.media_host_paused();
+                metrics.host_paused();
             }
             warn!(host = self.host.name, failures = health.failures, pause = ?self.pause, "the picture host is left alone for a while");
         }

@@ -8,10 +8,10 @@ mod error;
 mod files;
 mod hosts;
 mod http;
+mod metrics;
 mod resolver;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use astromech_schemas::ImageSource;
 use url::Url;
@@ -20,10 +20,11 @@ pub use address::AddressRules;
 pub use content::ContentHash;
 pub use error::MediaError;
 pub use files::FileRoots;
+pub use metrics::MediaMetrics;
 pub use resolver::{Lookup, system_lookup};
 
 use crate::config::MediaConfig;
-use crate::telemetry::Metrics;
+use crate::vitals::Metrics;
 
 /// Why media did not start.
 #[derive(Debug, thiserror::Error)]
@@ -83,8 +84,8 @@ impl Media {
 
     /// Counts the hosts that are left alone into `metrics`.
     #[must_use]
-    pub fn measured(mut self, metrics: &Arc<Metrics>) -> Self {
-        self.hosts.metrics = Some(Arc::clone(metrics));
+    pub fn measured(mut self, metrics: &Metrics) -> Self {
+        self.hosts.metrics = Some(metrics.of());
         self
     }
 

@@ -14,15 +14,15 @@ use tracing::warn;
 
 use super::backoff::Backoff;
 use super::decode::{Decoded, TopicRules, decode, decode_value};
-use super::fault::Fault;
 use super::outlet::PublishError;
-use super::task::{NotEmbedded, Shared};
+use super::task::{NotEmbedded, TaskContext};
 use crate::config::{KafkaConfig, RecordFormat};
+use crate::prepare::Fault;
 use crate::source::Record;
-use crate::telemetry::{Condition, Quiet, Readiness, Stage};
+use crate::vitals::{Condition, Readiness, Stage, WarnLimiter};
 
 /// The registry does not answer: every record under way tries again by itself.
-static UNANSWERED: Quiet = Quiet::new();
+static UNANSWERED: WarnLimiter = WarnLimiter::new();
 /// How often a registry that did not answer is asked whether it does.
 const CHECK: Duration = Duration::from_secs(1);
 
@@ -121,7 +121,7 @@ pub fn results_writer(kafka: &KafkaConfig) -> Result<Option<Writer>> {
     Ok(Some(Writer::new(RESULT_AVRO_SCHEMA, topic, strategy, results.auto_register_schemas)?))
 }
 
-impl Shared {
+impl TaskContext {
     /// The schema that the record's value was written with; `None` where the value is JSON, or a delete. Waits for a registry that does
     /// not answer, as long as it takes (promise 5).
     pub(super) async fn writer_schema(&self, record: &Record) -> Result<Option<Arc<WriterSchema>>, NotEmbedded> {
@@ -138,7 +138,7 @@ impl Shared {
                 Err(AvroError::Invalid(error)) => return Err(invalid(&error).into()),
                 Err(error @ AvroError::Transient(_)) => {
                     let wait = backoff.next_wait();
-                    self.metrics.retry(Stage::Decode);
+                    self.stages.retry(Stage::Decode);
                     if let Some(repeated) = UNANSWERED.due("") {
                         warn!(%error, id, ?wait, repeated, "the schema of a record can't be had now; trying again");
                     }

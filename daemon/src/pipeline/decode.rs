@@ -2,35 +2,10 @@
 
 use astromech_schemas::RecordLimits;
 pub use astromech_schemas::record::{Decoded, TopicRules, VersionRule};
-use astromech_schemas::record::{Refused, SourceRecord, decode_record};
+use astromech_schemas::record::{Refused, decode_record};
 
-use super::fault::Fault;
-use crate::config::TopicConfig;
+use crate::prepare::Fault;
 use crate::source::Record;
-
-impl SourceRecord for Record {
-    fn key(&self) -> Option<&[u8]> {
-        self.key.as_deref()
-    }
-
-    fn header(&self, name: &str) -> Option<&[u8]> {
-        self.header(name)
-    }
-
-    fn offset(&self) -> i64 {
-        self.offset
-    }
-
-    fn timestamp_ms(&self) -> Option<i64> {
-        self.timestamp_ms
-    }
-}
-
-impl From<&TopicConfig> for TopicRules {
-    fn from(topic: &TopicConfig) -> Self {
-        Self { kind: topic.kind, version: topic.version.into() }
-    }
-}
 
 impl From<Refused> for Fault {
     fn from(refused: Refused) -> Self {

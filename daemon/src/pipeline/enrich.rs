@@ -10,12 +10,13 @@ use tracing::{Instrument as _, warn};
 
 use super::backoff::{Backoff, BackoffLimits};
 use crate::config::ResultsConfig;
-use crate::index::{Change, ChangeBody, Index, IndexError, Query, SearchFilter, Stored, VECTOR_IMAGE, VECTOR_TEXT};
-use crate::telemetry::Quiet;
-use crate::telemetry::trace::stage_span;
+use crate::index::payload::{FIELD_ID, FIELD_VERSION};
+use crate::index::{Change, ChangeBody, Index, IndexError, Query, SearchFilter, Stored, VECTOR_IMAGE, VECTOR_TEXT, compared_by};
+use crate::vitals::WarnLimiter;
+use crate::vitals::trace::stage_span;
 
 /// Searches that failed while the index is down.
-static NO_NEIGHBOURS: Quiet = Quiet::new();
+static NO_NEIGHBOURS: WarnLimiter = WarnLimiter::new();
 
 /// Adds to results what the configuration asks for.
 pub(super) struct Enricher {
@@ -78,7 +79,7 @@ impl Enricher {
             };
             let wait = backoff.next_wait();
             if let Some(repeated) = NO_NEIGHBOURS.due("") {
-                warn!(problem, ?wait, repeated, "neighbours can't be had now; trying again");
+                warn!(%problem, ?wait, repeated, "neighbours can't be had now; trying again");
             }
             tokio::time::sleep(wait).await;
         }
@@ -87,7 +88,7 @@ impl Enricher {
     async fn search(&self, result: &ResultMessage, vector: &[f32]) -> Result<BTreeMap<Kind, Vec<Neighbour>>, IndexError> {
         let queries = Kind::ALL.map(|kind| Query {
             kind,
-            vector_name: if kind == Kind::Article { VECTOR_TEXT } else { VECTOR_IMAGE },
+            vector_name: compared_by(kind),
             vector: vector.to_vec(),
             // One more: the item itself is the nearest of its kind.
             limit: self.config.neighbours + u32::from(kind == result.kind),
@@ -105,7 +106,7 @@ impl Enricher {
 }
 
 fn neighbour(stored: &Stored) -> Option<Neighbour> {
-    let id = stored.payload.get("id")?.as_str()?.to_owned();
-    let version = stored.payload.get("version").and_then(serde_json::Value::as_u64)?;
+    let id = stored.payload.get(FIELD_ID)?.as_str()?.to_owned();
+    let version = stored.payload.get(FIELD_VERSION).and_then(serde_json::Value::as_u64)?;
     Some(Neighbour { id, version, score: stored.score })
 }

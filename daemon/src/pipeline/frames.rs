@@ -4,15 +4,15 @@ use astromech_schemas::Frame;
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Map, Value};
 
-use super::fault::Fault;
-use super::payload::{FIELD_IMAGE_SHA256, FIELD_IMAGE_URL, filtered};
-use super::task::{NotEmbedded, Shared};
+use super::payload::{FIELD_IMAGE_URL, filtered};
+use super::task::{NotEmbedded, TaskContext};
 use crate::index::{ChangeBody, FramePoint};
+use crate::prepare::{FIELD_IMAGE_SHA256, Fault};
 
 /// Frames of one video on their way at once: what is decoded of a record stays small, and other records fill the towers' batches.
 const FRAMES_AT_ONCE: usize = 4;
 
-impl Shared {
+impl TaskContext {
     /// Embeds a video. A frame that can never be had or read is the record's fault and is named; one that may come later is waited for.
     pub(super) async fn video(
         &self,

@@ -17,11 +17,10 @@ use rdkafka::util::Timeout;
 use tracing::{debug, warn};
 
 use super::avro::SchemaRegistry;
-use super::fault::Fault;
 use super::outlet::{Outlet, PublishError};
 use crate::config::KafkaConfig;
-use crate::source::{self, Record, is_confirmed, log_librdkafka, producer_config};
-use crate::telemetry::trace;
+use crate::prepare::Fault;
+use crate::source::{self, Record, is_confirmed, log_librdkafka, producer_config, trace_headers};
 
 /// One idempotent producer for both topics.
 pub struct KafkaOutlet {
@@ -127,7 +126,7 @@ impl Outlet for KafkaOutlet {
         Box::pin(async move {
             let value = self.result_value(message).await?;
             let mut record = FutureRecord::to(&self.results_topic).key(message.id.as_bytes()).payload(value.as_slice());
-            record.headers = context.map(|context| own_headers(&trace::headers(Some(context)), 0));
+            record.headers = context.map(|context| own_headers(&trace_headers(Some(context)), 0));
             self.send(record).await
         })
     }

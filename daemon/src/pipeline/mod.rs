@@ -13,18 +13,18 @@ mod avro;
 mod backoff;
 mod decode;
 mod enrich;
-mod fault;
 mod frames;
 mod halt;
 mod kafka_outlet;
+mod metrics;
 mod outlet;
 mod payload;
 mod poison;
-mod prepare;
 mod publish;
 mod refill;
 mod result;
 mod task;
+mod throttle;
 mod write;
 mod writer;
 
@@ -40,32 +40,32 @@ pub use backoff::{Backoff, BackoffLimits};
 use enrich::Enricher;
 
 pub use decode::{Decoded, TopicRules, VersionRule, decode};
-pub use fault::Fault;
 pub use halt::{Halt, HaltCause};
 pub use kafka_outlet::KafkaOutlet;
+pub use metrics::PipelineMetrics;
 pub use outlet::{Outlet, PublishError};
-pub use payload::{BODY_CHARS_MAX, FIELD_IMAGE_SHA256, payload};
+pub use payload::{BODY_CHARS_MAX, payload};
 pub use poison::PoisonBreaker;
-pub use prepare::Preparer;
 pub use publish::{Left, Publisher};
 pub use refill::{Refill, RefillBody, Refilled, Refiller};
+pub use throttle::{LiveTraffic, Pace, Throttle};
 pub use write::{WriteReply, WriteRequest};
 pub use writer::{Writer, WriterLimits};
 
 use crate::config::{Config, ResultsConfig};
-use crate::generation::Throttle;
-use crate::index::Index;
+use crate::index::{Index, IndexWriter};
 use crate::media::Media;
+use crate::prepare::Preparer;
 use crate::rescore::StateCache;
 use crate::source::{Intake, one_task_each};
-use crate::telemetry::{Metrics, Readiness};
+use crate::vitals::{Metrics, Readiness};
 
 /// What the pipeline is made of.
 pub struct PipelineParts {
     /// The towers.
     pub towers: Towers,
     /// Where points are written.
-    pub index: Arc<dyn Index>,
+    pub index: Arc<dyn IndexWriter>,
     /// Where pictures come from.
     pub media: Arc<Media>,
     /// Where results and dead letters go.
@@ -100,7 +100,7 @@ pub fn start(config: &Config, parts: PipelineParts) -> (Intake, JoinHandle<()>) 
 pub fn start_refillable(config: &Config, parts: PipelineParts) -> (Intake, Refiller, JoinHandle<()>) {
     let limits = &config.pipeline;
     let backoff = BackoffLimits::from(limits);
-    let enricher = Enricher { index: Arc::clone(&parts.index), config: parts.results, backoff };
+    let enricher = Enricher { index: Arc::clone(&parts.index) as Arc<dyn Index>, config: parts.results, backoff };
     let writer = Writer {
         index: parts.index,
         limits: WriterLimits {
@@ -109,26 +109,24 @@ pub fn start_refillable(config: &Config, parts: PipelineParts) -> (Intake, Refil
             in_flight_max: config.index.in_flight_max,
             backoff,
         },
-        metrics: Arc::clone(&parts.metrics),
+        metrics: parts.metrics.of(),
+        stages: parts.metrics.of(),
+        queues: parts.metrics.of(),
         readiness: Arc::clone(&parts.readiness),
         halt: parts.halt.clone(),
     };
     let (writer, written) = writer.start();
-    let shared = Arc::new(task::Shared {
+    let shared = Arc::new(task::TaskContext {
         preparer: Preparer::new(parts.towers.clone()),
         towers: parts.towers,
         media: parts.media,
         media_places: Arc::new(Semaphore::new(config.media.in_flight_max)),
         writer,
         outlet: parts.outlet,
-        publisher: Publisher {
-            metrics: Arc::clone(&parts.metrics),
-            readiness: parts.readiness,
-            halt: parts.halt.clone(),
-            backoff,
-        },
+        publisher: Publisher { stages: parts.metrics.of(), readiness: parts.readiness, halt: parts.halt.clone(), backoff },
         enricher,
-        metrics: parts.metrics,
+        metrics: parts.metrics.of(),
+        stages: parts.metrics.of(),
         poison: parts.poison,
         warm: parts.warm,
         throttle: parts.throttle,

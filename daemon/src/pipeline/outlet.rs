@@ -4,7 +4,7 @@ use astromech_schemas::TraceContext;
 use astromech_schemas::results::ResultMessage;
 use futures::future::BoxFuture;
 
-use super::fault::Fault;
+use crate::prepare::Fault;
 use crate::source::Record;
 
 /// Why something was not published.

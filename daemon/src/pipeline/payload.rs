@@ -5,9 +5,6 @@ use serde_json::{Map, Value, json};
 
 use crate::source::Record;
 
-/// sha-256 of the picture's bytes as they were embedded, hexadecimal; absent where there is none.
-pub const FIELD_IMAGE_SHA256: &str = "image_sha256";
-
 /// Address of the picture; absent where it came inside the record.
 pub(super) const FIELD_IMAGE_URL: &str = "image_url";
 

@@ -1,4 +1,4 @@
-//! Publishing until the broker has it: results and dead letters here, replies at the door of re-scoring.
+//! Publishing until the broker has it: results and dead letters here, replies to re-scoring requests.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use super::backoff::{Backoff, BackoffLimits};
 use super::halt::{Halt, HaltCause};
 use super::outlet::PublishError;
 use crate::source::{Fence, FenceGuard};
-use crate::telemetry::{Condition, Metrics, Quiet, Readiness, Stage};
+use crate::vitals::{Condition, Meter, Readiness, Stage, StageMetrics, WarnLimiter};
 
 /// Why a record was left unfinished. It is not acknowledged, so whoever owns its partition next reads it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,12 +21,12 @@ pub enum Left {
 }
 
 /// Every record under way tries again by itself: said for one of them.
-static UNPUBLISHED: Quiet = Quiet::new();
+static UNPUBLISHED: WarnLimiter = WarnLimiter::new();
 
 /// Publishes as often as it takes.
 pub struct Publisher {
     /// Attempts are timed and counted.
-    pub metrics: Arc<Metrics>,
+    pub stages: Meter<StageMetrics>,
     /// Says that something waits to be published.
     pub readiness: Arc<Readiness>,
     /// Stops the daemon where a producer gives up for good.
@@ -50,7 +50,7 @@ impl Publisher {
         loop {
             let started = Instant::now();
             let published = attempt().await;
-            self.metrics.stage_time(Stage::Publish, started.elapsed());
+            self.stages.took(Stage::Publish, started.elapsed());
             match published {
                 Ok(()) => return Ok(()),
                 Err(PublishError::Fatal(problem)) => {
@@ -59,7 +59,7 @@ impl Publisher {
                 }
                 Err(PublishError::Transient(problem)) => {
                     let wait = backoff.next_wait();
-                    self.metrics.retry(Stage::Publish);
+                    self.stages.retry(Stage::Publish);
                     _waiting = Some(self.readiness.wait(Condition::Publish, problem.as_str()));
                     if let Some(repeated) = UNPUBLISHED.due(&problem) {
                         warn!(problem, ?wait, repeated, "publishing failed; trying again");

@@ -7,11 +7,10 @@ use astromech_schemas::results::RecordPosition;
 use astromech_schemas::{ImageSource, Kind, point_id};
 use serde_json::{Map, Value};
 
-use super::fault::Fault;
-use super::payload::FIELD_IMAGE_SHA256;
 use super::publish::Left;
-use super::task::{Applied, NotEmbedded, Shared, Vectors};
+use super::task::{Applied, NotEmbedded, TaskContext, Vectors};
 use crate::index::{Change, ChangeBody};
+use crate::prepare::{FIELD_IMAGE_SHA256, Fault};
 use crate::source::Partition;
 
 /// One stored item or tombstone.
@@ -58,7 +57,7 @@ pub enum Refilled {
 
 /// The way into a pipeline for what is not a record. The pipeline ends only once this is dropped.
 #[derive(Clone)]
-pub struct Refiller(pub(super) Arc<Shared>);
+pub struct Refiller(pub(super) Arc<TaskContext>);
 
 impl Refiller {
     /// Embeds, writes and publishes one item, under the fence of `partition`, at the pace of the pipeline's throttle.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use astromech_schemas::frame_point_id;
 use astromech_schemas::results::{FrameResult, Operation, RESULT_SCHEMA, RecordPosition, ResultMessage};
 
-use crate::generation::collection_name;
+use crate::index::book::collection_name;
 use crate::index::{Change, ChangeBody, VECTOR_IMAGE, VECTOR_TEXT};
 
 /// What a change does, as results name it.

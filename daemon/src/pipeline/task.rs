@@ -15,30 +15,30 @@ use super::avro::{SchemaRegistry, decode_with};
 use super::backoff::{Backoff, BackoffLimits};
 use super::decode::{Decoded, TopicRules};
 use super::enrich::Enricher;
-use super::fault::Fault;
 use super::halt::{Halt, HaltCause};
+use super::metrics::PipelineMetrics;
 use super::outlet::Outlet;
-use super::payload::{FIELD_IMAGE_SHA256, payload};
+use super::payload::payload;
 use super::poison::PoisonBreaker;
-use super::prepare::Preparer;
 use super::publish::{Left, Publisher};
 use super::result::{of_change, operation};
+use super::throttle::Throttle;
 use super::write::{WriteReply, WriteRequest};
-use crate::generation::Throttle;
 use crate::index::{Change, ChangeBody};
 use crate::media::{ContentHash, Media, MediaError};
+use crate::prepare::{FIELD_IMAGE_SHA256, Fault, Preparer};
 use crate::rescore::StateCache;
 use crate::source::{Delivery, FenceGuard, Partition, Record};
-use crate::telemetry::trace::stage_span;
-use crate::telemetry::{Metrics, Quiet, Stage};
+use crate::vitals::trace::stage_span;
+use crate::vitals::{Meter, Stage, StageMetrics, WarnLimiter};
 
 /// A value up to here is decoded on the spot; a longer one, with a picture in base64, on a blocking thread.
 const INLINE_DECODE_BYTES_MAX: usize = 32 * 1024;
 /// Pictures that can't be fetched now, by host: every record under way tries again by itself.
-static UNFETCHED: Quiet = Quiet::new();
+static UNFETCHED: WarnLimiter = WarnLimiter::new();
 
 /// What every record's task shares.
-pub(super) struct Shared {
+pub(super) struct TaskContext {
     pub(super) towers: Towers,
     pub(super) preparer: Preparer,
     pub(super) media: Arc<Media>,
@@ -48,7 +48,8 @@ pub(super) struct Shared {
     pub(super) outlet: Arc<dyn Outlet>,
     pub(super) publisher: Publisher,
     pub(super) enricher: Enricher,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: Meter<PipelineMetrics>,
+    pub(super) stages: Meter<StageMetrics>,
     pub(super) poison: Option<PoisonBreaker>,
     pub(super) warm: Option<Arc<StateCache>>,
     pub(super) throttle: Option<Arc<Throttle>>,
@@ -85,7 +86,7 @@ pub(super) enum Applied {
     Refused(FenceGuard, String),
 }
 
-impl Shared {
+impl TaskContext {
     /// Runs one record to its end. The delivery's share of the limits is given back when this returns.
     pub(super) async fn run(self: Arc<Self>, delivery: Delivery) {
         let running = async {
@@ -296,7 +297,7 @@ impl Shared {
                 wait = wait.min(self.backoff.min) + pause;
                 debug!(%error, ?wait, "the picture waits for its host");
             } else {
-                self.metrics.retry(Stage::Media);
+                self.stages.retry(Stage::Media);
                 if let Some(repeated) = UNFETCHED.due(&host_of(&source)) {
                     warn!(%error, ?wait, repeated, "the picture can't be fetched now; trying again");
                 }
@@ -348,7 +349,7 @@ impl Shared {
     async fn staged<T>(&self, stage: Stage, span: Span, work: impl Future<Output = T>) -> T {
         let started = Instant::now();
         let done = work.instrument(span).await;
-        self.metrics.stage_time(stage, started.elapsed());
+        self.stages.took(stage, started.elapsed());
         done
     }
 }

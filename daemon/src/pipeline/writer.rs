@@ -9,13 +9,14 @@ use tracing::{info, warn};
 
 use super::backoff::{Backoff, BackoffLimits};
 use super::halt::{Halt, HaltCause};
+use super::metrics::PipelineMetrics;
 use super::write::{WriteReply, WriteRequest};
-use crate::index::{Change, Index, IndexError};
+use crate::index::{Change, IndexError, IndexWriter};
 use crate::source::FenceGuard;
-use crate::telemetry::{Condition, Metrics, Quiet, Readiness, Stage};
+use crate::vitals::{Condition, Meter, Queue, QueueMetrics, Readiness, Stage, StageMetrics, WarnLimiter};
 
 /// Writes that failed while the index is down.
-static UNWRITTEN: Quiet = Quiet::new();
+static UNWRITTEN: WarnLimiter = WarnLimiter::new();
 
 /// Limits of the writer.
 #[derive(Debug, Clone, Copy)]
@@ -34,11 +35,15 @@ pub struct WriterLimits {
 #[derive(Clone)]
 pub struct Writer {
     /// Where points live.
-    pub index: Arc<dyn Index>,
+    pub index: Arc<dyn IndexWriter>,
     /// Limits.
     pub limits: WriterLimits,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
+    /// Counters of the pipeline.
+    pub metrics: Meter<PipelineMetrics>,
+    /// Writes are timed, and attempts counted.
+    pub stages: Meter<StageMetrics>,
+    /// The writer's queue is watched.
+    pub queues: Meter<QueueMetrics>,
     /// The index is ready or not.
     pub readiness: Arc<Readiness>,
     /// Stops everything on a mismatch.
@@ -63,13 +68,13 @@ impl Writer {
             if batch.is_empty() {
                 break;
             }
-            self.metrics.set_queue_depth("index", requests.len());
+            self.queues.set_depth(Queue::Index, requests.len());
             self.metrics.index_batch(batch.len());
             let writer = self.clone();
             writes.spawn(async move {
                 let started = Instant::now();
                 writer.write(batch).await;
-                writer.metrics.stage_time(Stage::Index, started.elapsed());
+                writer.stages.took(Stage::Index, started.elapsed());
                 drop(place);
             });
         }
@@ -135,7 +140,7 @@ impl Writer {
                     return Some((first, second));
                 }
                 Err(IndexError::Mismatch(problem)) => {
-                    self.halt.halt(HaltCause::Mismatch(problem));
+                    self.halt.halt(HaltCause::Mismatch(problem.into()));
                     return None;
                 }
                 Err(IndexError::Transient(problem)) => {
@@ -143,10 +148,10 @@ impl Writer {
                     // Leaving the fence: nothing is written during the wait, so a revoke need not wait for it either.
                     requests = entered.into_requests();
                     let wait = backoff.next_wait();
-                    self.metrics.retry(Stage::Index);
-                    self.readiness.set_missing(Condition::Index, problem.clone());
+                    self.stages.retry(Stage::Index);
+                    self.readiness.set_missing(Condition::Index, problem.to_string());
                     if let Some(repeated) = UNWRITTEN.due("") {
-                        warn!(problem, points = requests.len(), ?wait, repeated, "the index does not answer; trying again");
+                        warn!(%problem, points = requests.len(), ?wait, repeated, "the index does not answer; trying again");
                     }
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}

@@ -1,8 +1,8 @@
 //! The blend of one candidate's scores, and the order of all.
 
-use astromech_schemas::rescore::{Candidate, PairScores, RescoreMode, Scores, Weights, WeightsOverride};
+use astromech_schemas::rescore::{Candidate, CandidateFault, PairScores, RescoreMode, Scores, Weights, WeightsOverride};
 
-use super::fault::{Fault, invalid};
+use super::fault::invalid;
 use crate::config::WeightsConfig;
 
 /// Weights of a request: those it sets, else those configured. `prior` and `bid` enter in the mode `ads` only, unless the request sets
@@ -20,7 +20,7 @@ pub(super) fn weights(config: &WeightsConfig, mode: RescoreMode, set: Option<Wei
 
 /// `weights.prior × ln(prior) + weights.bid × ln(bid)` of one candidate; what is absent is 1 and adds nothing. The logarithm makes the
 /// order that of relevance times prior to a power: a doubled prior is worth the same wherever it starts.
-pub(super) fn extra(candidate: &Candidate, weights: &Weights) -> Result<f32, Fault> {
+pub(super) fn extra(candidate: &Candidate, weights: &Weights) -> Result<f32, CandidateFault> {
     let prior = candidate.prior.unwrap_or(1.0);
     if !(prior > 0.0 && prior <= 1.0) {
         return Err(invalid("prior", &format!("{prior} is no probability above 0"), "send more than 0 and at most 1"));
@@ -33,7 +33,7 @@ pub(super) fn extra(candidate: &Candidate, weights: &Weights) -> Result<f32, Fau
 }
 
 /// Scores of a candidate: means over its pairs, and the blend: `itm × match + itc × cosine + extra`. With both weights 1 that is the
-/// official evaluation's (r2d2.md §4). `pairs` is not empty.
+/// official evaluation's (docs/R2D2.md §4). `pairs` is not empty.
 pub(super) fn blend(pairs: &[PairScores], weights: &Weights, extra: f32) -> Scores {
     let count = pairs.len().max(1) as f32;
     let mean = |of: fn(&PairScores) -> f32| pairs.iter().map(of).sum::<f32>() / count;

@@ -16,9 +16,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::disk::DiskTier;
 use super::entry::{Entry, States};
+use super::metrics::{CacheTier, RescoreMetrics};
 use crate::config::{CacheConfig, StatesForm};
 use crate::media::ContentHash;
-use crate::telemetry::{CacheTier, Metrics};
+use crate::vitals::Meter;
 
 /// Parts that lock alone. Few, because each has its own share of the bytes, and one item must fit into it.
 const SHARDS: usize = 4;
@@ -30,11 +31,6 @@ const ITEM_BYTES_GUESS: u64 = 64 * 1024;
 pub struct StateKey([u8; 32]);
 
 impl StateKey {
-    /// A hash that was computed before.
-    pub(super) const fn from_bytes(hash: [u8; 32]) -> Self {
-        Self(hash)
-    }
-
     /// The hash itself.
     pub(super) const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -56,7 +52,7 @@ pub struct StateCache {
     form: StatesForm,
     entries: Cache<StateKey, Entry, ByBytes>,
     disk: Option<Arc<DiskTier>>,
-    metrics: Arc<Metrics>,
+    metrics: Meter<RescoreMetrics>,
 }
 
 impl StateCache {
@@ -65,7 +61,12 @@ impl StateCache {
     ///
     /// # Panics
     /// Never: the options are complete.
-    pub fn new(fingerprint: Fingerprint, config: &CacheConfig, disk: Option<Arc<DiskTier>>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        fingerprint: Fingerprint,
+        config: &CacheConfig,
+        disk: Option<Arc<DiskTier>>,
+        metrics: Meter<RescoreMetrics>,
+    ) -> Self {
         let items = (config.bytes_max / ITEM_BYTES_GUESS).max(1) as usize;
         let options = OptionsBuilder::new()
             .shards(SHARDS)
@@ -176,7 +177,7 @@ impl StateCache {
     }
 
     fn looked<S: States>(&self, tier: CacheTier, hit: bool) {
-        self.metrics.rescore.cache_looked(S::SIDE, tier, hit);
+        self.metrics.cache_looked(S::SIDE, tier, hit);
     }
 
     /// Entries held.
@@ -190,7 +191,7 @@ impl StateCache {
     }
 
     fn report(&self) {
-        self.metrics.rescore.set_cache(self.items(), self.bytes());
+        self.metrics.set_cache(self.items(), self.bytes());
     }
 }
 
@@ -199,11 +200,12 @@ mod tests {
     use astromech_towers::ImageStates;
 
     use super::*;
+    use crate::vitals::Metrics;
 
     fn cache(bytes_max: u64, states: StatesForm) -> StateCache {
         let fingerprint = Fingerprint::try_from("a".repeat(64)).unwrap();
         let config = CacheConfig { bytes_max, states, warm: false, disk: None };
-        StateCache::new(fingerprint, &config, None, Arc::new(Metrics::new()))
+        StateCache::new(fingerprint, &config, None, Metrics::new().of())
     }
 
     fn encoded(numbers: &[f32]) -> EmbeddedStates<ImageStates> {

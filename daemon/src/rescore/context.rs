@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use astromech_schemas::rescore::{Candidate, ItemRef, ProblemKind, RescoreContext, RescoreMode};
+use astromech_schemas::rescore::{Candidate, CandidateFault, ItemRef, ProblemKind, RescoreContext, RescoreMode};
 use astromech_schemas::{FrameRef, Kind, frame_point_id, point_id};
 use futures::future::try_join_all;
 use serde_json::{Map, Value};
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::encode::Encoder;
 use super::error::RescoreError;
-use super::fault::{Fault, fault};
+use super::fault::fault;
 use super::job::Encoded;
 use super::source::{Picture, Source, check_text};
 use crate::index::payload::{FIELD_VIDEO, frame_of, is_tombstone};
@@ -20,7 +20,7 @@ use crate::index::{Index, IndexError, Query, SearchFilter, Stored, VECTOR_IMAGE,
 pub(super) struct Context {
     pub(super) encoded: Encoded,
     /// Why its picture was left out, where its text is enough.
-    pub(super) problem: Option<Fault>,
+    pub(super) problem: Option<CandidateFault>,
 }
 
 /// Payloads of the items that a request names.
@@ -61,7 +61,7 @@ impl Found {
     }
 
     /// What a candidate is made of.
-    pub(super) fn of_candidate(&self, candidate: Candidate) -> Result<Source, Fault> {
+    pub(super) fn of_candidate(&self, candidate: Candidate) -> Result<Source, CandidateFault> {
         let Some(item) = &candidate.item else { return Source::of_candidate(candidate) };
         if candidate.image.is_some() || candidate.url.is_some() || candidate.text.is_some() {
             let detail = "item: an item and a picture or text too; fix: send the item alone, or its parts";

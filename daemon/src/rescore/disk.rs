@@ -1,121 +1,119 @@
-//! The feature cache's tier on disk: foyer's block engine over one folder, shared by all generations of a daemon.
+//! The feature cache's tier on disk: one table of an SQLite file, shared by all generations of a daemon.
 //!
-//! An entry is written beside its whole key, under a checksum; one that does not agree is a miss. The folder's bytes are taken at the
-//! start, so that a disk that fills later costs nothing but others' files. What can't be had (a full disk, a folder that another process
-//! uses) leaves the cache in memory only, and says so.
+//! An entry lies beside its whole key, under a checksum of both; one that does not agree is a miss, and goes. The file's bytes are
+//! taken at the start, so that a disk that fills later costs nothing but others' files; when all are used the oldest entries fall out.
+//! What can't be had (a full disk, a folder that another process uses) leaves the cache in memory only, and says so.
 
 use std::fs::{File, TryLockError};
-use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use foyer::{
-    BlockEngineConfig, Code, DeviceBuilder as _, Error as FoyerError, FsDeviceBuilder, HybridCache, HybridCacheBuilder, Load,
-    PsyncIoEngineConfig, RecoverMode,
-};
-use fs4::fs_std::FileExt as _;
+use rusqlite::Connection;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{info, warn};
 
 use super::cache::StateKey;
 use super::entry::Entry;
+use super::metrics::RescoreMetrics;
+use super::table::{self, DiskError};
 use crate::config::DiskConfig;
-use crate::telemetry::Metrics;
+use crate::vitals::Metrics;
 
-/// Bytes of one block, which is thrown away as a whole when room is needed; no entry is larger.
-const BLOCK_BYTES: usize = 4 * 1024 * 1024;
 /// Most bytes waiting to be written; beyond them an entry stays in memory only.
-const WRITES_BYTES_MAX: usize = 16 * 1024 * 1024;
+const WRITES_BYTES_MAX: u32 = 16 * 1024 * 1024;
 /// Folder of this form of entries below the configured one: another form never reads them.
-const FORM: &str = "states-v1";
+const FORM: &str = "states-v2";
+/// The form before this one, which nothing reads any more.
+const FORM_BEFORE: &str = "states-v1";
 /// Held by the process that uses the folder.
 const LOCK_FILE: &str = "lock";
 /// Longest wait for a read: encoding anew is not much slower.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// An entry's bytes.
-#[derive(Debug)]
-struct Bytes(Vec<u8>);
-
-impl Code for Bytes {
-    fn encode(&self, writer: &mut impl io::Write) -> Result<(), FoyerError> {
-        writer.write_all(&self.0).map_err(FoyerError::io_error)
-    }
-
-    fn decode(reader: &mut impl io::Read) -> Result<Self, FoyerError> {
-        let mut bytes = Vec::new();
-        // The reader ends with the entry, whose length is under its block's.
-        reader.read_to_end(&mut bytes).map_err(FoyerError::io_error)?;
-        Ok(Self(bytes))
-    }
-
-    fn estimated_size(&self) -> usize {
-        self.0.len()
-    }
-}
-
-impl Code for StateKey {
-    fn encode(&self, writer: &mut impl io::Write) -> Result<(), FoyerError> {
-        writer.write_all(self.as_bytes()).map_err(FoyerError::io_error)
-    }
-
-    fn decode(reader: &mut impl io::Read) -> Result<Self, FoyerError> {
-        let mut hash = [0; 32];
-        reader.read_exact(&mut hash).map_err(FoyerError::io_error)?;
-        Ok(Self::from_bytes(hash))
-    }
-
-    fn estimated_size(&self) -> usize {
-        self.as_bytes().len()
-    }
-}
-
-/// Why there is no tier on disk.
-#[derive(Debug, thiserror::Error)]
-enum DiskError {
-    #[error(
-        "{available} bytes are free there and it needs {needed} more; fix: free the disk, or lower rescore.cache.disk_bytes_max"
-    )]
-    Full { available: u64, needed: u64 },
-    #[error("another process uses it; fix: give each its own rescore.cache.disk_path")]
-    Used,
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    #[error(transparent)]
-    Engine(#[from] FoyerError),
-}
-
 /// States of items on disk.
+#[derive(Debug)]
 pub struct DiskTier {
-    store: HybridCache<StateKey, Bytes>,
-    // Held as long as the folder is used.
-    _lock: File,
-}
-
-impl std::fmt::Debug for DiskTier {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DiskTier").finish_non_exhaustive()
-    }
+    store: Arc<Mutex<Store>>,
+    writes: mpsc::UnboundedSender<(StateKey, Vec<u8>, OwnedSemaphorePermit)>,
+    /// A permit for each byte that may wait.
+    room: Arc<Semaphore>,
 }
 
 impl DiskTier {
-    /// Opens the folder with what it holds; `None`, said in log and metrics, where it can't be used. On the runtime that it lives on.
+    /// Opens the folder with what it holds; `None`, said in log and metrics, where it can't be used.
     pub async fn open(config: &DiskConfig, metrics: &Metrics) -> Option<Arc<Self>> {
-        match Self::try_open(&config.path, config.bytes_max).await {
+        let (path, bytes_max) = (config.path.clone(), config.bytes_max);
+        let opened = tokio::task::spawn_blocking(move || Self::try_open(&path, bytes_max)).await;
+        match opened.unwrap_or_else(|error| Err(DiskError::Io(error.into()))) {
             Ok(tier) => {
-                metrics.rescore.set_disk(true, config.bytes_max);
+                metrics.of::<RescoreMetrics>().set_disk(true, config.bytes_max);
                 info!(path = %config.path.display(), bytes_max = config.bytes_max, "the feature cache has a tier on disk");
                 Some(Arc::new(tier))
             }
             Err(problem) => {
-                metrics.rescore.set_disk(false, 0);
+                metrics.of::<RescoreMetrics>().set_disk(false, 0);
                 warn!(path = %config.path.display(), %problem, "the feature cache is in memory only: rescore.cache.disk_path");
                 None
             }
         }
     }
 
-    async fn try_open(path: &Path, bytes_max: u64) -> Result<Self, DiskError> {
+    fn try_open(path: &Path, bytes_max: u64) -> Result<Self, DiskError> {
+        let store = Arc::new(Mutex::new(Store::open(path, bytes_max)?));
+        let (writes, mut queue) = mpsc::unbounded_channel::<(StateKey, Vec<u8>, OwnedSemaphorePermit)>();
+        let written = Arc::clone(&store);
+        // It ends with the tier, which holds the other side of the queue.
+        std::thread::Builder::new().name("rescore-disk".into()).spawn(move || {
+            while let Some((key, bytes, _permit)) = queue.blocking_recv() {
+                written.blocking_lock().with(|db, bytes_max| table::put(db, bytes_max, &key, &bytes));
+            }
+        })?;
+        Ok(Self { store, writes, room: Arc::new(Semaphore::new(WRITES_BYTES_MAX as usize)) })
+    }
+
+    /// The entry of `key`; `None` where it is not there, damaged, or not read in time.
+    pub(super) async fn get(&self, key: &StateKey) -> Option<Entry> {
+        let (store, key) = (Arc::clone(&self.store), key.clone());
+        let read = async {
+            let mut store = store.lock_owned().await;
+            tokio::task::spawn_blocking(move || store.with(|db, _| table::get(db, &key)).flatten()).await
+        };
+        tokio::time::timeout(READ_TIMEOUT, read).await.ok()?.ok()?
+    }
+
+    /// Queues `entry` to be written, unless it is there. Where too much waits it is left out.
+    pub(super) fn put(&self, key: &StateKey, entry: &Entry) {
+        let bytes = entry.to_bytes();
+        let permits = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        if let Ok(permit) = Arc::clone(&self.room).try_acquire_many_owned(permits) {
+            let _ = self.writes.send((key.clone(), bytes, permit));
+        }
+    }
+
+    /// Waits until everything that was queued is written.
+    pub async fn flushed(&self) {
+        let _ = self.room.acquire_many(WRITES_BYTES_MAX).await;
+    }
+
+    /// Writes what is queued; afterwards nothing more is.
+    pub async fn close(&self) {
+        self.flushed().await;
+        self.room.close();
+        self.store.lock().await.open = None;
+    }
+}
+
+/// The folder, and while it is used its database and lock.
+#[derive(Debug)]
+struct Store {
+    folder: PathBuf,
+    bytes_max: u64,
+    open: Option<(Connection, File)>,
+}
+
+impl Store {
+    fn open(path: &Path, bytes_max: u64) -> Result<Self, DiskError> {
         let folder = path.join(FORM);
         std::fs::create_dir_all(&folder)?;
         let lock = File::options().create(true).truncate(false).write(true).open(path.join(LOCK_FILE))?;
@@ -123,86 +121,36 @@ impl DiskTier {
             TryLockError::WouldBlock => DiskError::Used,
             TryLockError::Error(error) => error.into(),
         })?;
-        let blocks = usize::try_from(bytes_max).unwrap_or(usize::MAX) / BLOCK_BYTES;
-        drop_surplus(&folder, blocks)?;
-        let needed = (blocks as u64 * BLOCK_BYTES as u64).saturating_sub(taken(&folder)?);
-        let available = fs4::available_space(&folder)?;
-        if needed > available {
-            return Err(DiskError::Full { available, needed });
+        if path.join(FORM_BEFORE).is_dir() {
+            info!(path = %path.join(FORM_BEFORE).display(), "the feature cache of an older version is removed");
+            std::fs::remove_dir_all(path.join(FORM_BEFORE))?;
         }
-        let device = FsDeviceBuilder::new(&folder).with_capacity(blocks * BLOCK_BYTES).build()?;
-        let engine =
-            BlockEngineConfig::new(device).with_block_size(BLOCK_BYTES).with_submit_queue_size_threshold(WRITES_BYTES_MAX);
-        // Nothing stays in its memory: that tier is the caller's.
-        let builder = HybridCacheBuilder::new().with_name("rescore").with_flush_on_close(false).memory(1).storage();
-        let builder = builder.with_io_engine_config(PsyncIoEngineConfig::new()).with_engine_config(engine);
-        let store = builder.with_recover_mode(RecoverMode::Quiet).build().await?;
-        let tier = Self { store, _lock: lock };
-        if let Err(error) = take_all(&folder) {
-            tier.close().await;
-            return Err(error.into());
-        }
-        Ok(tier)
+        let db = match table::connect(&folder, bytes_max) {
+            Err(DiskError::Sqlite(error)) if table::is_damage(&error) => table::make_anew(&folder, bytes_max, &error)?,
+            db => db?,
+        };
+        Ok(Self { folder, bytes_max, open: Some((db, lock)) })
     }
 
-    /// The entry of `key`; `None` where it is not there, damaged, or not read in time.
-    pub(super) async fn get(&self, key: &StateKey) -> Option<Entry> {
-        let load = tokio::time::timeout(READ_TIMEOUT, self.store.storage().load(key)).await.ok()?;
-        match load.ok()? {
-            Load::Entry { value, .. } => Entry::from_bytes(&value.0),
-            Load::Piece { piece, .. } => Entry::from_bytes(&piece.value().0),
-            Load::Throttled | Load::Miss => None,
-        }
+    /// What `act` gives, of the database and its most bytes. A file that turns out to be damaged is made anew.
+    fn with<T>(&mut self, act: impl FnOnce(&Connection, u64) -> rusqlite::Result<T>) -> Option<T> {
+        let (db, lock) = self.open.take()?;
+        let (db, found) = match act(&db, self.bytes_max) {
+            Ok(found) => (db, Some(found)),
+            Err(error) if table::is_damage(&error) => {
+                drop(db);
+                let anew = table::make_anew(&self.folder, self.bytes_max, &error);
+                let lost = |error| warn!(%error, "the feature cache's tier on disk is lost until the next start");
+                (anew.map_err(lost).ok()?, None)
+            }
+            Err(error) => {
+                warn!(%error, "the feature cache's tier on disk leaves out an entry");
+                (db, None)
+            }
+        };
+        self.open = Some((db, lock));
+        found
     }
-
-    /// Queues `entry` to be written, unless it is there. Where too much waits it is left out.
-    pub(super) fn put(&self, key: &StateKey, entry: &Entry) {
-        if !self.store.storage().may_contains(key) {
-            let _ = self.store.storage_writer(key.clone()).force().insert(Bytes(entry.to_bytes()));
-        }
-    }
-
-    /// Waits until everything that was queued is written.
-    pub async fn flushed(&self) {
-        self.store.storage().wait().await;
-    }
-
-    /// Writes what is queued; afterwards nothing more is.
-    pub async fn close(&self) {
-        if let Err(error) = self.store.close().await {
-            warn!(%error, "the feature cache's tier on disk was not closed cleanly");
-        }
-    }
-}
-
-/// Blocks of a folder: foyer's files, one a block, in their order.
-fn blocks(folder: &Path) -> io::Result<Vec<std::path::PathBuf>> {
-    let files: io::Result<Vec<_>> = std::fs::read_dir(folder)?.map(|file| Ok(file?.path())).collect();
-    let mut files = files?;
-    files.sort();
-    Ok(files)
-}
-
-/// Removes blocks beyond the limit, which was larger once.
-fn drop_surplus(folder: &Path, most: usize) -> io::Result<()> {
-    blocks(folder)?.iter().skip(most).try_for_each(std::fs::remove_file)
-}
-
-/// Bytes that a folder's files take of the disk.
-fn taken(folder: &Path) -> io::Result<u64> {
-    blocks(folder)?.iter().map(|path| File::open(path)?.allocated_size()).sum()
-}
-
-/// Takes each block's bytes of the disk, where the file system can.
-fn take_all(folder: &Path) -> io::Result<()> {
-    for path in blocks(folder)? {
-        let file = File::options().write(true).open(path)?;
-        match file.allocate(BLOCK_BYTES as u64) {
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(()),
-            result => result?,
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -216,6 +164,7 @@ mod tests {
     use crate::config::{CacheConfig, StatesForm};
     use crate::media::ContentHash;
     use crate::rescore::StateCache;
+    use crate::rescore::table::{files, taken};
 
     const BYTES_MAX: u64 = 64 * 1024 * 1024;
     /// Found again in the files.
@@ -231,7 +180,7 @@ mod tests {
     fn cache(tier: &Arc<DiskTier>, letter: &str) -> StateCache {
         let config = CacheConfig { bytes_max: 0, states: StatesForm::F16, warm: false, disk: None };
         let fingerprint = Fingerprint::try_from(letter.repeat(64)).unwrap();
-        StateCache::new(fingerprint, &config, Some(Arc::clone(tier)), Arc::new(Metrics::new()))
+        StateCache::new(fingerprint, &config, Some(Arc::clone(tier)), Metrics::new().of())
     }
 
     fn encoded(number: f32, count: usize) -> EmbeddedStates<ImageStates> {
@@ -259,7 +208,7 @@ mod tests {
     /// The file that holds the entry, and where.
     fn entry_of(folder: &Path) -> (std::path::PathBuf, u64) {
         let mark = MARK.to_le_bytes();
-        let files = blocks(&folder.join(FORM)).unwrap().into_iter();
+        let files = files(&folder.join(FORM)).unwrap().into_iter();
         let mut places = files.filter_map(|path| {
             let at = std::fs::read(&path).unwrap().windows(4).position(|bytes| bytes == mark)?;
             Some((path, at as u64))
@@ -347,5 +296,41 @@ mod tests {
         assert!(first.is_some());
         assert!(metrics.encode().lines().any(|line| line == "astromech_rescore_cache_disk_up 1"));
         assert!(open(folder.path(), BYTES_MAX).await.0.is_none(), "two would write over each other");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_folder_of_an_older_version_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join(FORM_BEFORE)).unwrap();
+        std::fs::write(folder.path().join(FORM_BEFORE).join("foyer-storage-direct-fs-00000000"), "block").unwrap();
+        assert!(open(folder.path(), BYTES_MAX).await.0.is_some());
+        assert!(!folder.path().join(FORM_BEFORE).exists());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_file_that_is_damaged_while_it_is_used_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let tier = open(folder.path(), BYTES_MAX).await.0.unwrap();
+        let cache = cache(&tier, "a");
+        put(&cache, b"a", &encoded(0.5, 1_000_000));
+        tier.flushed().await;
+        let [path] = &files(&folder.path().join(FORM))
+            .unwrap()
+            .into_iter()
+            .filter(|path| path.extension().unwrap() == "sqlite3")
+            .collect::<Vec<_>>()[..]
+        else {
+            panic!("one database")
+        };
+        let file = File::options().write(true).open(path).unwrap();
+        // All but the first page, which the connection knows by heart.
+        file.write_all_at(&vec![0xff; 3_000_000], 16 * 1024).unwrap();
+        assert!(found(&cache, b"a").await.is_none());
+        for content in 0..3_u32 {
+            put(&cache, &content.to_le_bytes(), &encoded(0.25, 1_000_000));
+            tier.flushed().await;
+        }
+        assert!(found(&cache, &2_u32.to_le_bytes()).await.is_some());
+        assert!(open(folder.path(), BYTES_MAX).await.0.is_none(), "and it is still of one process");
     }
 }

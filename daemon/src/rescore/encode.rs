@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use astromech_schemas::ImageSource;
-use astromech_schemas::rescore::{CacheUse, ProblemKind};
+use astromech_schemas::rescore::{CacheUse, CandidateFault, ProblemKind};
 use astromech_towers::{EmbeddedStates, ImageStates, TextStates, Towers};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,10 +12,10 @@ use tokio::sync::Semaphore;
 
 use super::cache::{StateCache, StateKey};
 use super::entry::States;
-use super::fault::{Fault, failed, fault, of_media, of_preparing, of_towers};
+use super::fault::{failed, fault, of_media, of_preparing, of_towers};
 use super::source::Picture;
 use crate::media::{ContentHash, Media};
-use crate::pipeline::Preparer;
+use crate::prepare::Preparer;
 
 /// Bytes up to here are hashed on the spot: faster than handing them to another thread.
 const INLINE_HASH_BYTES_MAX: usize = 64 * 1024;
@@ -34,14 +34,14 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    pub(super) async fn text(&self, text: String) -> Result<EmbeddedStates<TextStates>, Fault> {
+    pub(super) async fn text(&self, text: String) -> Result<EmbeddedStates<TextStates>, CandidateFault> {
         let prepared = self.preparer.text(text).await.map_err(of_preparing)?;
         let key = self.cache.text_key(prepared.ids());
         let encode = async { self.towers.embed_text_states(prepared).await.map_err(|error| of_towers(&error)) };
         self.through_cache(&key, encode).await
     }
 
-    pub(super) async fn picture(&self, picture: Picture) -> Result<EmbeddedStates<ImageStates>, Fault> {
+    pub(super) async fn picture(&self, picture: Picture) -> Result<EmbeddedStates<ImageStates>, CandidateFault> {
         match picture {
             Picture::Base64(text) => {
                 let bytes = STANDARD.decode(text);
@@ -55,7 +55,11 @@ impl Encoder {
     }
 
     /// An item's picture: with the hash that its point carries nothing is fetched where the cache has it.
-    async fn stored(&self, url: Option<String>, content: Option<ContentHash>) -> Result<EmbeddedStates<ImageStates>, Fault> {
+    async fn stored(
+        &self,
+        url: Option<String>,
+        content: Option<ContentHash>,
+    ) -> Result<EmbeddedStates<ImageStates>, CandidateFault> {
         if let Some(content) = content
             && let Some(found) = self.cache.get(&self.cache.image_key(&content)).await
         {
@@ -71,13 +75,13 @@ impl Encoder {
         self.bytes(self.fetch(url).await?).await
     }
 
-    async fn fetch(&self, url: String) -> Result<Vec<u8>, Fault> {
+    async fn fetch(&self, url: String) -> Result<Vec<u8>, CandidateFault> {
         let place = Arc::clone(&self.fetches).acquire_owned().await;
         let _place = place.map_err(|error| failed(&error))?;
         self.media.fetch(ImageSource::from_url(url)).await.map_err(|error| of_media(&error))
     }
 
-    async fn bytes(&self, bytes: Vec<u8>) -> Result<EmbeddedStates<ImageStates>, Fault> {
+    async fn bytes(&self, bytes: Vec<u8>) -> Result<EmbeddedStates<ImageStates>, CandidateFault> {
         let (bytes, content) = self.hashed(bytes).await?;
         let key = self.cache.image_key(&content);
         let encode = async {
@@ -87,7 +91,7 @@ impl Encoder {
         self.through_cache(&key, encode).await
     }
 
-    async fn hashed(&self, bytes: Vec<u8>) -> Result<(Vec<u8>, ContentHash), Fault> {
+    async fn hashed(&self, bytes: Vec<u8>) -> Result<(Vec<u8>, ContentHash), CandidateFault> {
         let short = bytes.len() <= INLINE_HASH_BYTES_MAX;
         let hash = move || {
             let content = ContentHash::of(&bytes);
@@ -102,8 +106,8 @@ impl Encoder {
     async fn through_cache<S: States>(
         &self,
         key: &StateKey,
-        encode: impl Future<Output = Result<EmbeddedStates<S>, Fault>>,
-    ) -> Result<EmbeddedStates<S>, Fault> {
+        encode: impl Future<Output = Result<EmbeddedStates<S>, CandidateFault>>,
+    ) -> Result<EmbeddedStates<S>, CandidateFault> {
         let (encoded, hit) = self.cache.get_or_encode(key, encode).await?;
         let counter = if hit { &self.hits } else { &self.misses };
         counter.fetch_add(1, Ordering::Relaxed);

@@ -5,20 +5,20 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use astromech_schemas::rescore::{PairScores, RescoreMode, Side};
+use astromech_schemas::rescore::{CandidateFault, PairScores, RescoreMode, Side};
 use astromech_towers::{EmbeddedStates, ImageStates, TextStates, similarity};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 
 use super::encode::Encoder;
-use super::fault::{Fault, deadline as past_deadline, of_towers};
+use super::fault::{deadline as past_deadline, of_towers};
 use super::source::Source;
 
 /// Calls of the cross tower under way at once for one request.
 const CROSS_CALLS_MAX: usize = 4;
 
 /// Scores of one candidate's pairs, at least one, or why there are none.
-pub(super) type Outcome = Result<Vec<PairScores>, Fault>;
+pub(super) type Outcome = Result<Vec<PairScores>, CandidateFault>;
 
 /// What is encoded of a context or a candidate.
 #[derive(Default)]
@@ -44,7 +44,7 @@ struct Planned {
 
 impl Job {
     /// Outcomes of `sources`, in their order; those that are not there by `deadline` are its problem.
-    pub(super) async fn run(self: &Arc<Self>, sources: Vec<Result<Source, Fault>>, deadline: Instant) -> Vec<Outcome> {
+    pub(super) async fn run(self: &Arc<Self>, sources: Vec<Result<Source, CandidateFault>>, deadline: Instant) -> Vec<Outcome> {
         let mut outcomes: Vec<Option<Outcome>> = Vec::new();
         outcomes.resize_with(sources.len(), || None);
         let encoding: FuturesUnordered<_> = sources
@@ -69,7 +69,7 @@ impl Job {
     }
 
     /// The sides of a candidate that pair with the context.
-    async fn encode(&self, source: Result<Source, Fault>) -> Result<Encoded, Fault> {
+    async fn encode(&self, source: Result<Source, CandidateFault>) -> Result<Encoded, CandidateFault> {
         let source = source?;
         let wanted = source.wanted(self.context.text.is_some(), self.context.image.is_some(), self.mode)?;
         let Source { picture, text } = source;
@@ -89,7 +89,7 @@ impl Job {
         Ok(Encoded { text, image })
     }
 
-    async fn match_batch(&self, batch: Vec<(usize, Result<Encoded, Fault>)>) -> Vec<(usize, Outcome)> {
+    async fn match_batch(&self, batch: Vec<(usize, Result<Encoded, CandidateFault>)>) -> Vec<(usize, Outcome)> {
         // The context's states come first, where it has them.
         let mut images: Vec<Arc<ImageStates>> = self.context.image.iter().map(|image| Arc::clone(&image.states)).collect();
         let mut texts: Vec<Arc<TextStates>> = self.context.text.iter().map(|text| Arc::clone(&text.states)).collect();

@@ -19,8 +19,10 @@ mod entry;
 mod error;
 mod fault;
 mod job;
+mod metrics;
 mod query;
 mod source;
+mod table;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -37,14 +39,15 @@ pub use cache::{StateCache, StateKey};
 pub use disk::DiskTier;
 pub use entry::States;
 pub use error::RescoreError;
-pub use query::Query;
+pub use metrics::RescoreMetrics;
+pub use query::RescoreQuery;
 pub use source::TEXT_BYTES_MAX;
 
 use crate::config::{Config, RescoreConfig};
 use crate::index::Index;
 use crate::media::Media;
-use crate::pipeline::Preparer;
-use crate::telemetry::Metrics;
+use crate::prepare::Preparer;
+use crate::vitals::Meter;
 use blend::{blend, extra, weights};
 use encode::Encoder;
 use job::{Job, Outcome};
@@ -60,7 +63,7 @@ pub struct RescoreParts {
     /// States that were encoded before.
     pub cache: Arc<StateCache>,
     /// Counters.
-    pub metrics: Arc<Metrics>,
+    pub metrics: Meter<RescoreMetrics>,
 }
 
 /// The re-scoring service.
@@ -75,14 +78,14 @@ pub struct Rescorer {
 
 /// A request's place among those under way.
 struct Place {
-    metrics: Arc<Metrics>,
+    metrics: Meter<RescoreMetrics>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         drop(self.permit.take());
-        self.metrics.rescore.left();
+        self.metrics.left();
     }
 }
 
@@ -158,7 +161,7 @@ impl Rescorer {
     pub async fn rescore_until(&self, request: RescoreRequest, deadline: Instant) -> Result<RescoreResponse, RescoreError> {
         let started = Instant::now();
         let answered = self.answer(request, started, deadline).await;
-        self.parts.metrics.rescore.answered(answered.is_ok(), started.elapsed());
+        self.parts.metrics.answered(answered.is_ok(), started.elapsed());
         answered
     }
 
@@ -243,8 +246,8 @@ impl Rescorer {
     fn enter(&self) -> Result<Place, RescoreError> {
         let overloaded = |_| RescoreError::Overloaded { requests_in_flight_max: self.config.requests_in_flight_max };
         let permit = Arc::clone(&self.requests).try_acquire_owned().map_err(overloaded)?;
-        self.parts.metrics.rescore.entered();
-        Ok(Place { metrics: Arc::clone(&self.parts.metrics), permit: Some(permit) })
+        self.parts.metrics.entered();
+        Ok(Place { metrics: self.parts.metrics.clone(), permit: Some(permit) })
     }
 
     fn encoder(&self, deadline: Instant) -> Encoder {
@@ -302,9 +305,9 @@ impl Rescorer {
                 Err(CandidateFault { kind, detail }) => problems.push(CandidateProblem { index: place, item, kind, detail }),
             }
         }
-        self.parts.metrics.rescore.scored(results.len());
+        self.parts.metrics.scored(results.len());
         for problem in &problems {
-            self.parts.metrics.rescore.problem(problem.kind);
+            self.parts.metrics.problem(problem.kind);
         }
         best_first(&mut results, |result: &Rescored| result.scores.score);
         for (result, rank) in results.iter_mut().zip(1..) {

@@ -12,17 +12,18 @@ use super::blend::{blend, weights};
 use super::context::{Found, check, encode};
 use super::error::RescoreError;
 use super::job::Job;
+use super::metrics::RescoreMetrics;
 use super::source::Source;
 use super::{Place, Rescorer};
-use crate::telemetry::Metrics;
+use crate::vitals::Meter;
 
 /// A query on its way through both stages.
-pub struct Query {
+pub struct RescoreQuery {
     job: Arc<Job>,
     weights: Weights,
     started: Instant,
     deadline: Instant,
-    metrics: Arc<Metrics>,
+    metrics: Meter<RescoreMetrics>,
     _place: Place,
 }
 
@@ -32,7 +33,7 @@ impl Rescorer {
     ///
     /// # Errors
     /// The context is wrong or can't be encoded in time, or too many requests are under way.
-    pub async fn query(&self, context: RescoreContext) -> Result<Query, RescoreError> {
+    pub async fn query(&self, context: RescoreContext) -> Result<RescoreQuery, RescoreError> {
         let mode = RescoreMode::Plain;
         check(&context, mode)?;
         let place = self.enter()?;
@@ -43,11 +44,11 @@ impl Rescorer {
         let context = self.in_time(started, deadline, encode(&encoder, context, &found, mode)).await?;
         let job = Arc::new(Job { encoder, context: context.encoded, mode, batch_max: self.batch_max });
         let weights = weights(&self.config.weights, mode, None);
-        Ok(Query { job, weights, started, deadline, metrics: Arc::clone(&self.parts.metrics), _place: place })
+        Ok(RescoreQuery { job, weights, started, deadline, metrics: self.parts.metrics.clone(), _place: place })
     }
 }
 
-impl Query {
+impl RescoreQuery {
     /// What to search by: the unit vector, or those of the tokens.
     pub fn vector(&self) -> &[f32] {
         let text = self.job.context.text.as_ref().map(EmbeddedStates::vectors);
@@ -64,9 +65,9 @@ impl Query {
         let sources = payloads.map(|payload| Ok(Source::of_payload(payload))).collect();
         let outcomes = self.job.run(sources, self.deadline).await;
         let scored: Vec<_> = outcomes.into_iter().map(|outcome| outcome.map(|pairs| blend(&pairs, &self.weights, 0.0))).collect();
-        self.metrics.rescore.scored(scored.iter().filter(|outcome| outcome.is_ok()).count());
-        scored.iter().filter_map(|outcome| outcome.as_ref().err()).for_each(|fault| self.metrics.rescore.problem(fault.kind));
-        self.metrics.rescore.answered(true, self.started.elapsed());
+        self.metrics.scored(scored.iter().filter(|outcome| outcome.is_ok()).count());
+        scored.iter().filter_map(|outcome| outcome.as_ref().err()).for_each(|fault| self.metrics.problem(fault.kind));
+        self.metrics.answered(true, self.started.elapsed());
         scored
     }
 }

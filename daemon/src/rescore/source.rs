@@ -1,14 +1,14 @@
 //! What a candidate or a context is made of, before it is encoded.
 
 use astromech_schemas::item_text;
-use astromech_schemas::rescore::{Candidate, ProblemKind, RescoreMode};
+use astromech_schemas::rescore::{Candidate, CandidateFault, ProblemKind, RescoreMode};
 use serde_json::{Map, Value};
 
-use super::fault::{Fault, fault, invalid};
+use super::fault::{fault, invalid};
 use crate::index::VECTOR_IMAGE;
 use crate::index::payload::FIELD_VECTORS;
 use crate::media::ContentHash;
-use crate::pipeline::FIELD_IMAGE_SHA256;
+use crate::prepare::FIELD_IMAGE_SHA256;
 
 /// Longest text of a context or candidate, bytes of UTF-8.
 pub const TEXT_BYTES_MAX: usize = 64 * 1024;
@@ -54,7 +54,7 @@ impl Source {
     }
 
     /// Of a candidate that names no item.
-    pub(super) fn of_candidate(candidate: Candidate) -> Result<Self, Fault> {
+    pub(super) fn of_candidate(candidate: Candidate) -> Result<Self, CandidateFault> {
         let picture = match (candidate.image, candidate.url) {
             (Some(_), Some(_)) => return Err(invalid("image", "both image and url", "send one picture a candidate")),
             (Some(image), None) => Some(Picture::Base64(image)),
@@ -71,7 +71,7 @@ impl Source {
     }
 
     /// Which sides pair with a context that has these; at least one.
-    pub(super) fn wanted(&self, context_text: bool, context_image: bool, mode: RescoreMode) -> Result<Wanted, Fault> {
+    pub(super) fn wanted(&self, context_text: bool, context_image: bool, mode: RescoreMode) -> Result<Wanted, CandidateFault> {
         let picture = context_text && self.picture.is_some();
         let text = context_image && self.text.is_some() && (mode == RescoreMode::Ads || !picture);
         if picture || text {
@@ -87,7 +87,7 @@ impl Source {
 }
 
 /// A client may name pictures on the web only: files are for items that were indexed.
-fn web_picture(url: String) -> Result<Picture, Fault> {
+fn web_picture(url: String) -> Result<Picture, CandidateFault> {
     let scheme = url.split(':').next().unwrap_or_default();
     if ["http", "https"].iter().any(|web| scheme.eq_ignore_ascii_case(web)) {
         return Ok(Picture::Url(url));

@@ -2,27 +2,16 @@
 
 use std::io::IsTerminal as _;
 
-use serde::Deserialize;
 use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use super::json::JsonLines;
+use crate::config::LogFormat;
 
 /// A layer above the registry.
 pub(super) type Boxed = Box<dyn Layer<Registry> + Send + Sync>;
-
-/// Form of the logs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people; coloured on a terminal.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
-}
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]

@@ -2,8 +2,10 @@
 //!
 //! A span that ends goes into a queue of [`QUEUE_MAX`]; a thread of its own sends batches. Where the collector is down or slow the queue
 //! fills and further spans are dropped: nothing else waits for it. What ended, what was sent and what was not taken is counted.
+//!
+//! The batch processor's thread is outside of tokio; the gRPC channel must be made inside. The SDK reads much from `OTEL_*`: resource, address,
+//! time-outs, queue and sampler are set, so that the configuration decides; headers (a collector's token) are left to the environment.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider as _;
@@ -13,16 +15,16 @@ use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithTonicConfig as
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, SpanData, SpanProcessor};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use tracing::{Level, Metadata, warn};
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::filter_fn;
 
 use super::log::{Boxed, LogError, init};
-use super::metrics::Metrics;
-use super::quiet::Quiet;
-use super::stage::SpanOutcome;
-use super::trace::{self, STAGE_TARGET};
 use crate::config::{LogConfig, TelemetryConfig};
+use crate::vitals::trace::{self, STAGE_TARGET};
+use crate::vitals::{Meter, MetricSet, Metrics, Registrar, WarnLimiter, labels};
 
 /// Most spans that wait for the collector; further ones are dropped.
 const QUEUE_MAX: usize = 4096;
@@ -35,6 +37,54 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Longest wait at the end for what is in the queue.
 const END_MAX: Duration = Duration::from_secs(5);
 
+/// What became of a span that is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SpanOutcome {
+    /// It ended, and goes into the queue where there is room.
+    Ended,
+    /// The collector took it.
+    Exported,
+    /// The collector did not take it.
+    Failed,
+}
+
+impl SpanOutcome {
+    /// The word in labels.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ended => "ended",
+            Self::Exported => "exported",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+labels! {
+    OutcomeLabel { outcome: &'static str }
+}
+
+/// Of the spans that are exported.
+#[derive(Debug)]
+pub struct SpanMetrics {
+    spans: Family<OutcomeLabel, Counter>,
+}
+
+impl MetricSet for SpanMetrics {
+    fn register(r: &mut Registrar<'_>) -> Self {
+        let metrics = Self { spans: r.add("trace_spans", "Spans that ended, that the collector took, and that it did not take") };
+        for outcome in [SpanOutcome::Ended, SpanOutcome::Exported, SpanOutcome::Failed] {
+            metrics.count(outcome, 0);
+        }
+        metrics
+    }
+}
+
+impl SpanMetrics {
+    fn count(&self, outcome: SpanOutcome, spans: usize) {
+        self.spans.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc_by(spans as u64);
+    }
+}
+
 /// The exporter, where one is configured.
 pub struct Traces(Option<SdkTracerProvider>);
 
@@ -43,7 +93,7 @@ impl Traces {
     ///
     /// # Errors
     /// Logging was set up before, or the address is none.
-    pub fn init(log: &LogConfig, telemetry: Option<&TelemetryConfig>, metrics: &Arc<Metrics>) -> Result<Self, LogError> {
+    pub fn init(log: &LogConfig, telemetry: Option<&TelemetryConfig>, metrics: &Metrics) -> Result<Self, LogError> {
         let provider = telemetry.map(|telemetry| provider(telemetry, metrics)).transpose()?;
         let layer = provider.as_ref().map(layer);
         let exporting = layer.is_some();
@@ -62,7 +112,7 @@ impl Traces {
     }
 }
 
-fn provider(telemetry: &TelemetryConfig, metrics: &Arc<Metrics>) -> Result<SdkTracerProvider, LogError> {
+fn provider(telemetry: &TelemetryConfig, metrics: &Metrics) -> Result<SdkTracerProvider, LogError> {
     let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(&telemetry.otlp_endpoint).with_timeout(ANSWER_MAX);
     if telemetry.otlp_endpoint.starts_with("https") {
         exporter = exporter.with_tls_config(ClientTlsConfig::new().with_native_roots());
@@ -70,9 +120,9 @@ fn provider(telemetry: &TelemetryConfig, metrics: &Arc<Metrics>) -> Result<SdkTr
     let exporter = exporter.build().map_err(|error| LogError::Exporter(error.to_string()))?;
     let queue = BatchConfigBuilder::default().with_max_queue_size(QUEUE_MAX).with_max_export_batch_size(BATCH_MAX);
     let queue = queue.with_scheduled_delay(BATCH_WAIT).build();
-    let watched = Watched { exporter, metrics: Arc::clone(metrics), quiet: Quiet::new() };
-    let processor =
-        Counted { queue: BatchSpanProcessor::builder(watched).with_batch_config(queue).build(), metrics: Arc::clone(metrics) };
+    let metrics = metrics.of::<SpanMetrics>();
+    let watched = Watched { exporter, metrics: metrics.clone(), warnings: WarnLimiter::new() };
+    let processor = Counted { queue: BatchSpanProcessor::builder(watched).with_batch_config(queue).build(), metrics };
     // Not out of the environment, as the default is: the configuration alone says who sends.
     let resource = Resource::builder_empty().with_attributes([
         KeyValue::new("service.name", env!("CARGO_PKG_NAME")),
@@ -103,7 +153,7 @@ fn is_exported(metadata: &Metadata<'_>) -> bool {
 #[derive(Debug)]
 struct Counted {
     queue: BatchSpanProcessor,
-    metrics: Arc<Metrics>,
+    metrics: Meter<SpanMetrics>,
 }
 
 impl SpanProcessor for Counted {
@@ -112,7 +162,7 @@ impl SpanProcessor for Counted {
     }
 
     fn on_end(&self, span: SpanData) {
-        self.metrics.spans(SpanOutcome::Ended, 1);
+        self.metrics.count(SpanOutcome::Ended, 1);
         self.queue.on_end(span);
     }
 
@@ -133,17 +183,17 @@ impl SpanProcessor for Counted {
 #[derive(Debug)]
 struct Watched {
     exporter: SpanExporter,
-    metrics: Arc<Metrics>,
-    quiet: Quiet,
+    metrics: Meter<SpanMetrics>,
+    warnings: WarnLimiter,
 }
 
 impl opentelemetry_sdk::trace::SpanExporter for Watched {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         let sent = self.exporter.export(batch).await;
-        self.metrics.spans(if sent.is_ok() { SpanOutcome::Exported } else { SpanOutcome::Failed }, spans);
+        self.metrics.count(if sent.is_ok() { SpanOutcome::Exported } else { SpanOutcome::Failed }, spans);
         if let Err(error) = &sent
-            && let Some(repeated) = self.quiet.due("")
+            && let Some(repeated) = self.warnings.due("")
         {
             warn!(%error, spans, repeated, "spans were not taken by the collector and are lost; nothing else waits for it");
         }

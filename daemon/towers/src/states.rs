@@ -68,7 +68,7 @@ pub struct TextStates {
     pub data: Box<[f32]>,
 }
 
-/// Probabilities that a picture and a text belong together, of both cross encoders (r2d2.md §4.1).
+/// Probabilities that a picture and a text belong together, of both cross encoders (docs/R2D2.md §4.1).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MatchScore {
     /// Of the text-image encoder (text queries).

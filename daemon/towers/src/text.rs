@@ -1,4 +1,4 @@
-//! Text to the token ids of BERT's WordPiece, equal to the official tokenizer's (r2d2.md §1.3).
+//! Text to the token ids of BERT's WordPiece, equal to the official tokenizer's (docs/R2D2.md §1.3).
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use tokenizers::{AddedToken, DecoderWrapper, PostProcessorWrapper, TokenizerImpl
 
 use crate::TowersError;
 
-/// Words longer than this are `[UNK]` (r2d2.md §1.3).
+/// Words longer than this are `[UNK]` (docs/R2D2.md §1.3).
 const WORD_CHARS_MAX: usize = 100;
 /// First guess, in bytes for each token wanted, of how much of a long text is needed.
 const FIRST_BYTES_PER_TOKEN: usize = 16;

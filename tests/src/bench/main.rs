@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod decode;
+mod index;
 mod pipeline;
 mod rescore;
 mod rollout;
@@ -40,12 +41,13 @@ impl Setting {
 
 type Part = (&'static str, fn(&Setting) -> Result<String, String>);
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     ("end-to-end", pipeline::run),
     ("decode", decode::run),
     ("text-length", text_length::run),
     ("rescore", rescore::run),
     ("rollout", rollout::run),
+    ("index", index::run),
 ];
 
 fn main() -> ExitCode {

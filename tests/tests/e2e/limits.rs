@@ -1,4 +1,4 @@
-//! The table of limits in ARCHITECTURE.md is true: each row names a limit that a test drives to its end. `tests/limits.tsv` says which;
+//! The tables of docs/LIMITS.md are true: each row names a limit that a test drives to its end. `tests/limits.tsv` says which;
 //! a row that is in neither list fails, and so does a test that is gone.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,12 +67,10 @@ const OPEN: &[&str] = &[
     "points filled at a time",
 ];
 
-/// The first name of each row of the table, without its back ticks.
+/// The first name of each row of the tables, without its back ticks.
 fn rows() -> Vec<String> {
-    let text = std::fs::read_to_string(repository().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
-    let table = text.split_once("\n## Table of limits\n").expect("its heading").1;
-    let table = table.split("\n## ").next().expect("a section");
-    let cells = table
+    let text = std::fs::read_to_string(repository().join("docs/LIMITS.md")).expect("docs/LIMITS.md");
+    let cells = text
         .lines()
         .filter(|line| line.starts_with("| ") && !line.starts_with("| name"))
         .filter_map(|line| line.split('|').nth(1));

@@ -5,6 +5,8 @@ mod avro;
 mod command_line;
 mod configuration;
 mod dead_letters;
+mod documents;
+mod examples;
 mod harness;
 mod hostile_pictures;
 mod late_interaction;

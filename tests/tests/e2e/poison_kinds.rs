@@ -19,7 +19,7 @@ use crate::hostile_pictures as pictures;
 use crate::poison::{Bad, assert_dead_letters, bad, image, inline};
 use crate::scenario::Scenario;
 
-/// The daemon's memory at most, poison included: README.md's 512 MiB of a daemon that indexes at full speed, and no more.
+/// The daemon's memory at most, poison included: BENCHMARKS.md's 512 MiB of a daemon that indexes at full speed, and no more.
 const RSS_MAX_BYTES: u64 = 512 * 1024 * 1024;
 /// Kinds that the issue asks for.
 const KINDS_MIN: usize = 40;

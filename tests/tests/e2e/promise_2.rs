@@ -5,27 +5,12 @@ use std::collections::BTreeMap;
 use astromech_e2e::checks::{assert_same, assert_stored};
 use astromech_e2e::items::Expected;
 use astromech_e2e::kafka::PARTITIONS;
+use astromech_e2e::random::Random;
 use astromech_e2e::{Daemon, Record, bundle, wait_until, world};
 
 use crate::scenario::{STREAM_DEADLINE, Scenario};
 
 const VERSIONS: u64 = 8;
-
-/// A small generator, so that every run shuffles alike (Knuth's MMIX constants).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % end
-    }
-
-    fn shuffle<T>(&mut self, items: &mut [T]) {
-        for i in (1..items.len()).rev() {
-            items.swap(i, self.below(i + 1));
-        }
-    }
-}
 
 #[test]
 fn promise_2_the_highest_version_wins_whatever_the_order_and_the_partition() {

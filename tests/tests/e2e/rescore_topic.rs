@@ -15,7 +15,7 @@ const ITEMS: usize = 40;
 const CANDIDATES: usize = 8;
 /// Requests of the test that kills the daemon.
 const MANY: usize = 120;
-/// int8 scores depend a little on what else is in a batch (ARCHITECTURE.md, "Dynamic int8").
+/// int8 scores depend a little on what else is in a batch (daemon/towers/src/golden.rs says why).
 const SCORE_TOLERANCE: f64 = 0.05;
 
 /// A daemon with a request topic (`changes`), a reply topic (`results`) and a topic that requests may name (`dead_letters`).

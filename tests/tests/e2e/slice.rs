@@ -21,7 +21,7 @@ const ITEMS: usize = 2000;
 const AMONG: u64 = 32;
 /// Every so many items is also searched through the daemon.
 const SAMPLE: usize = 40;
-/// The figure of README.md ("memory"): the daemon with the demo bundle, indexing at full speed.
+/// The figure of BENCHMARKS.md ("Memory"): the daemon with the demo bundle, indexing at full speed.
 const RSS_MAX_BYTES: u64 = 512 * 1024 * 1024;
 
 #[test]

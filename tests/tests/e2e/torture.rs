@@ -11,6 +11,7 @@ use astromech_e2e::corpus::corpus;
 use astromech_e2e::items::{Expected, Item, article, image};
 use astromech_e2e::kafka::{KafkaClient, PARTITIONS};
 use astromech_e2e::paths::message;
+use astromech_e2e::random::Random;
 use astromech_e2e::tally::Tally;
 use astromech_e2e::world::scratch;
 use astromech_e2e::{Daemon, DaemonConfig, Record, Sent, Topics, World, bundle, world};
@@ -29,16 +30,6 @@ const SHORT_SEED: u64 = 20_261_126;
 const SETTLE_DEADLINE: Duration = Duration::from_mins(4);
 /// For a new leader of a partition to show all that was acknowledged.
 const ELECTION_MAX: Duration = Duration::from_secs(30);
-
-/// A small generator, so that a seed repeats a schedule (Knuth's MMIX constants).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % end
-    }
-}
 
 /// One fault of the schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

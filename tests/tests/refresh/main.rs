@@ -1,9 +1,10 @@
-//! Snapshots of real topics and the job that refreshes a model from them, through the trainer's own command. One binary, so that its
-//! tests share one broker.
+//! Snapshots of real topics, the job that refreshes a model from them through the trainer's own command, and the registry on a real S3
+//! server that it publishes to. One binary, so that its tests share one broker and one server.
 
 mod collect;
 mod job;
 mod readme;
+mod registry_s3;
 mod signed;
 
 use std::io::{BufRead as _, BufReader};

@@ -1,4 +1,4 @@
-//! Every command of README.md's "Refresh models on a schedule", as it stands there, with the shipped configuration at tiny size.
+//! Every command of trainer/README.md's "Refresh models on a schedule", as it stands there, with the shipped configuration at tiny size.
 
 use std::path::Path;
 use std::process::Command;
@@ -20,7 +20,7 @@ const GATE: &str = "[[set]]\nname = \"newest\"\ncorpus = \"held-out\"\nnewest = 
 
 /// Commands of the section's blocks that begin with `trainer`.
 fn commands() -> Vec<String> {
-    let readme = std::fs::read_to_string(repository().join("README.md")).expect("README.md");
+    let readme = std::fs::read_to_string(repository().join("trainer/README.md")).expect("trainer/README.md");
     let section = readme.split("\n## ").find(|section| section.starts_with("Refresh models on a schedule\n"));
     let section = section.expect("the section is there");
     let blocks = section.split("```sh\n").skip(1).filter_map(|block| block.split("```").next());

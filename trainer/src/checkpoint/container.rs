@@ -1,4 +1,4 @@
-//! The official `.pth` container: a zip with a pickle and one entry a storage (reference/r2d2.md §5.2).
+//! The official `.pth` container: a zip with a pickle and one entry a storage (docs/R2D2.md §5.2).
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -9,6 +9,7 @@ use zip::ZipArchive;
 
 use super::error::CheckpointError;
 use super::pickle::{Arena, Ref, TensorRef, Value, interpret};
+use crate::files::file_error;
 
 /// Largest pickle; a state dict's is far below a megabyte a thousand keys.
 const PICKLE_BYTES_MAX: u64 = 256 << 20;
@@ -29,7 +30,7 @@ pub(super) struct Container {
 impl Container {
     /// Opens a file and reads its index.
     pub(super) fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let file = File::open(path).map_err(|source| CheckpointError::Io { path: path.to_path_buf(), source })?;
+        let file = File::open(path).map_err(file_error(path))?;
         let fail = |message: String| CheckpointError::Format { path: path.to_path_buf(), message };
         let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| fail(error.to_string()))?;
         let index = archive

@@ -3,18 +3,14 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::report::{KeyReport, TowerReport};
+use crate::files::FileError;
 
 /// A checkpoint that cannot be read or written.
 #[derive(Debug, Error)]
 pub enum CheckpointError {
     /// The file system refused.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// The file is damaged or of another format.
     #[error("{path}: {message}")]
     Format {

@@ -1,4 +1,4 @@
-//! Keys of Hugging Face's and timm's towers → official keys (r2d2.md §5.3).
+//! Keys of Hugging Face's and timm's towers → official keys (docs/R2D2.md §5.3).
 
 /// Beginning of the image tower's keys.
 pub(super) const VISION: &str = "visual_encoder.";

@@ -10,10 +10,9 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
 use tch::{Kind, Tensor};
 
-use super::atomic::write_atomically;
 use super::error::CheckpointError;
-use super::import::fill;
-use super::report::KeyReport;
+use super::loaded::{LoadedModel, fill};
+use crate::files::{file_error, write_atomically};
 use crate::model::{ModelConfig, R2d2};
 use crate::nn::Params;
 
@@ -21,18 +20,10 @@ use crate::nn::Params;
 pub const MODEL_FILE: &str = "model.safetensors";
 /// File name of the resumable state inside a run's folder.
 pub const STATE_FILE: &str = "state.safetensors";
+/// File name of the metrics inside a run's folder, JSON Lines.
+pub const METRICS_FILE: &str = "metrics.jsonl";
 const CONFIG_KEY: &str = "config";
 const STATE_KEY: &str = "state";
-
-/// A model with its weights.
-pub struct LoadedModel {
-    /// Architecture.
-    pub model: R2d2,
-    /// Weights.
-    pub params: Params,
-    /// Keys that the file holds beyond the model's.
-    pub report: KeyReport,
-}
 
 struct Stored {
     tensor: Tensor,
@@ -66,11 +57,6 @@ impl View for &Stored {
     }
 }
 
-fn io(path: &Path) -> impl FnOnce(std::io::Error) -> CheckpointError {
-    let path = path.to_path_buf();
-    move |source| CheckpointError::Io { path, source }
-}
-
 fn format_error(path: &Path, message: impl std::fmt::Display) -> CheckpointError {
     CheckpointError::Format { path: path.to_path_buf(), message: format!("{message}") }
 }
@@ -79,7 +65,7 @@ fn write(path: &Path, tensors: &[(String, Stored)], metadata: (&str, String)) ->
     let metadata = HashMap::from([(metadata.0.to_owned(), metadata.1)]);
     let views = tensors.iter().map(|(name, stored)| (name.as_str(), stored));
     let save = |at: &Path| safetensors::serialize_to_file(views, Some(metadata), at).map_err(std::io::Error::other);
-    write_atomically(path, save).map_err(io(path))
+    Ok(write_atomically(path, save).map_err(file_error(path))?)
 }
 
 /// Writes weights (`flat` has the layout of `params`: the masters or their moving average) under their official names.
@@ -123,7 +109,7 @@ pub(super) fn tensor_of(path: &Path, view: &TensorView<'_>) -> Result<Tensor, Ch
 /// # Errors
 /// The file cannot be read or was not written by this trainer.
 pub fn read_model_config(path: &Path) -> Result<ModelConfig, CheckpointError> {
-    let bytes = std::fs::read(path).map_err(io(path))?;
+    let bytes = std::fs::read(path).map_err(file_error(path))?;
     config_of(path, &bytes)
 }
 
@@ -136,7 +122,7 @@ fn config_of(path: &Path, bytes: &[u8]) -> Result<ModelConfig, CheckpointError> 
 /// # Errors
 /// The file cannot be read, or keys are missing or mis-shaped.
 pub fn load_model(path: &Path) -> Result<LoadedModel, CheckpointError> {
-    let bytes = std::fs::read(path).map_err(io(path))?;
+    let bytes = std::fs::read(path).map_err(file_error(path))?;
     let config = config_of(path, &bytes)?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| format_error(path, error))?;
     let (model, params) = R2d2::new(&config).map_err(|source| CheckpointError::Config { path: path.to_path_buf(), source })?;
@@ -198,7 +184,7 @@ pub fn write_state(path: &Path, state: &TrainingState) -> Result<(), CheckpointE
 /// # Errors
 /// The file cannot be read, or belongs to a model of another size.
 pub fn read_state(path: &Path, numel: i64) -> Result<TrainingState, CheckpointError> {
-    let bytes = std::fs::read(path).map_err(io(path))?;
+    let bytes = std::fs::read(path).map_err(file_error(path))?;
     let progress = serde_json::from_str(&read_metadata(path, &bytes, STATE_KEY)?).map_err(|error| format_error(path, error))?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| format_error(path, error))?;
     let flat = |name: &str| {

@@ -21,7 +21,7 @@ pub struct Start {
     /// Seed of the random values.
     pub seed: i64,
     /// Start the cross encoders' self-attention and feed-forward parts from the last layers of the text tower, as ALBEF's fusion
-    /// encoder does; how R2D2's started is not known (r2d2.md §1.4), so this is our choice. Cross-attention starts from random values.
+    /// encoder does; how R2D2's started is not known (docs/R2D2.md §1.4), so this is our choice. Cross-attention starts from random values.
     pub cross_from_text: bool,
     /// Go on when a file lacks keys or holds them in other shapes: they keep their initial values.
     pub partial: bool,
@@ -87,7 +87,7 @@ pub fn import_pretrained(from: Pretrained<'_>, config: &ModelConfig, start: Star
     Ok(imported)
 }
 
-/// Loads the official dual tower PRD2 (r2d2.md §1.8): both towers, both projections and the temperature under their official names. The
+/// Loads the official dual tower PRD2 (docs/R2D2.md §1.8): both towers, both projections and the temperature under their official names. The
 /// single tower is not in it and starts at random or from the text tower, so it has to be trained before its scores mean anything.
 ///
 /// # Errors
@@ -114,12 +114,12 @@ fn fresh(path: &Path, config: &ModelConfig, start: Start) -> Result<PretrainedMo
     Ok(PretrainedModel { model, params, report: PretrainedReport { initial, ..PretrainedReport::default() } })
 }
 
-/// Parameters of the dual tower (r2d2.md §1.8).
+/// Parameters of the dual tower (docs/R2D2.md §1.8).
 fn is_dual(name: &str) -> bool {
     name == TEMPERATURE_KEY || [VISION, TEXT, "vision_proj.", "text_proj."].iter().any(|start| name.starts_with(start))
 }
 
-/// Weights that no forward pass reads (r2d2.md §1.2, §1.4).
+/// Weights that no forward pass reads (docs/R2D2.md §1.2, §1.4).
 fn is_dead(name: &str) -> bool {
     name.contains(".pooler.") || name.contains(".post_layernorm.")
 }

@@ -10,6 +10,7 @@ use super::container::Container;
 use super::error::CheckpointError;
 use super::native::tensor_of;
 use super::pickle::TensorRef;
+use crate::files::file_error;
 
 /// First bytes of a zip, and so of a PyTorch container (`.pth`, `.bin`).
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
@@ -33,16 +34,15 @@ enum Content {
 impl Source {
     /// Opens a PyTorch zip container or a safetensors file.
     pub(super) fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let io = |source| CheckpointError::Io { path: path.to_path_buf(), source };
         let mut magic = [0u8; 4];
-        let read = std::fs::File::open(path).and_then(|mut file| file.read(&mut magic)).map_err(io)?;
+        let read = std::fs::File::open(path).and_then(|mut file| file.read(&mut magic)).map_err(file_error(path))?;
         if &magic[..read] == ZIP_MAGIC {
             let mut container = Container::open(path)?;
             let (names, views): (Vec<String>, Vec<TensorRef>) = std::mem::take(&mut container.tensors).into_iter().unzip();
             let keys = names.into_iter().zip(&views).map(|(name, view)| (name, view.shape.clone())).collect();
             return Ok(Self { path: path.to_path_buf(), keys, content: Content::Container(container, views) });
         }
-        let bytes = std::fs::read(path).map_err(io)?;
+        let bytes = std::fs::read(path).map_err(file_error(path))?;
         let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| CheckpointError::Format {
             path: path.to_path_buf(),
             message: format!("it is neither a PyTorch zip container nor safetensors ({error})"),

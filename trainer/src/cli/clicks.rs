@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use astromech_settings::load;
 use astromech_trainer::zero::clicks::{ClickConfig, STATS_FILE, run as make_records};
 
 /// Makes training records of a click log: pairs of query and picture summed, filtered by click-through rate, ranked, freed of duplicates,
@@ -37,10 +37,7 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut config = match &args.config {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            toml::from_str(&text).with_context(|| path.display().to_string())?
-        }
+        Some(path) => load(path, "trainer/DATA.md", |_, _, _| {})?,
         None => ClickConfig::default(),
     };
     if !args.impressions.is_empty() {

@@ -2,9 +2,9 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use astromech_schemas::Kind;
+use astromech_settings::{Document, SettingErrors, checked, settings};
 use astromech_trainer::collect::{Bound, BrokerConfig, ClickTopic, CollectConfig, ItemTopic, VersionSource, collect};
-use astromech_trainer::train::StopFlag;
-use serde::Deserialize;
+use astromech_trainer::stop::StopFlag;
 
 /// Makes a snapshot of topics to train on: items with pictures, their newest versions, without the deleted ones, filtered and freed of
 /// duplicates by the click log; webdataset shards and a manifest with offsets, counts, rejects and hashes. Killed or stopped, the same
@@ -52,11 +52,14 @@ pub struct Args {
     out: PathBuf,
 }
 
-/// The sections of a file that are of use here.
-#[derive(Deserialize)]
-struct File {
-    kafka: BrokerConfig,
-    collect: CollectConfig,
+settings! {
+    /// The sections of a file that are of use here; the others are the refresh job's.
+    struct File {
+        /// The broker.
+        kafka: BrokerConfig;
+        /// The snapshot.
+        collect: CollectConfig;
+    }
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -78,7 +81,10 @@ impl Args {
         let mut config = match &self.config {
             Some(path) => {
                 let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-                let file: File = toml::from_str(&text).with_context(|| path.display().to_string())?;
+                let (mut document, errors) = Document::parse(&text);
+                document.keep(&["kafka", "collect"]);
+                let file: File = checked(&document, errors, "configs/refresh.toml", |_, _, _| {})
+                    .map_err(|errors| SettingErrors { file: path.clone(), errors })?;
                 CollectConfig { broker: file.kafka, ..file.collect }
             }
             None => CollectConfig::new(BrokerConfig::default(), Vec::new()),

@@ -2,7 +2,8 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use astromech_trainer::compare::{Arms, Plan, compare, draw, markdown, summarise};
-use astromech_trainer::train::{StopFlag, TrainConfig};
+use astromech_trainer::stop::StopFlag;
+use astromech_trainer::train::TrainConfig;
 
 /// Trains several objectives on the same data and budget over several seeds, and writes a table with means and spreads and a figure.
 /// Runs that are already measured are not repeated.

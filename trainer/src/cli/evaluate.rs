@@ -94,14 +94,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let towers = Towers::start(&bundle, &config)?;
     let with_floor = !args.no_floor && tasks.iter().any(|task| matches!(task, Task::CorpusRetrieval(_)));
     let floor = if with_floor { Some(PixelFloor::load(args.corpus()?)?) } else { None };
-    let mut report = Report {
-        bundle: bundle.manifest.name.clone(),
-        fingerprint: bundle.manifest.fingerprint.to_string(),
-        precision: towers.precision().as_str().to_owned(),
-        provider: towers.provider_in_use().to_owned(),
-        tasks: Vec::new(),
-        matching: Vec::new(),
-    };
+    let mut report = Report::of(&bundle, &towers);
     let bar = ProgressBar::new(args.tasks.len() as u64);
     for (task, name) in tasks.iter().zip(&args.tasks) {
         bar.set_message(name.clone());

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use astromech_schemas::Fingerprint;
 use astromech_schemas::manifest::Precision;
+use astromech_settings::load;
 use astromech_towers::Tokenizer;
 use astromech_trainer::checkpoint::load_model;
 use astromech_trainer::corpus::RecordFilter;
@@ -82,10 +83,7 @@ fn fingerprint(text: &str) -> Result<Fingerprint, String> {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut facts: CardFacts = match &args.facts {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            toml::from_str(&text).with_context(|| path.display().to_string())?
-        }
+        Some(path) => load(path, "configs/demo/bundle-facts.toml", |_, _, _| {})?,
         None => CardFacts::default(),
     };
     if facts.steps == 0 {

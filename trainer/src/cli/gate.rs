@@ -28,7 +28,7 @@ pub fn run(args: &Args) -> ExitCode {
         name.push(".gate");
         PathBuf::from(name)
     });
-    let verdict = GateConfig::read(&args.config).and_then(|config| {
+    let verdict = GateConfig::read(&args.config).map_err(anyhow::Error::from).and_then(|config| {
         let verdict = run_gate(&config, &args.candidate, args.live.as_deref())?;
         verdict.write(&out)?;
         Ok(verdict)
@@ -46,7 +46,7 @@ pub fn run(args: &Args) -> ExitCode {
             if verdict.passed { ExitCode::SUCCESS } else { ExitCode::from(EXIT_REFUSED) }
         }
         Err(error) => {
-            tracing::error!("the gate could not decide: {error}");
+            tracing::error!("the gate could not decide: {error:#}");
             ExitCode::from(EXIT_BROKEN_INPUT)
         }
     }

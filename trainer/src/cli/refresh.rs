@@ -3,7 +3,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use astromech_trainer::refresh::{Exit, Halt, Options, Progress, RefreshConfig, RefreshError, refresh};
-use astromech_trainer::train::{StopFlag, TrainConfig};
+use astromech_trainer::stop::StopFlag;
+use astromech_trainer::train::TrainConfig;
 use serde_json::json;
 
 /// Refreshes the live model: collects, trains from where it is, distils, exports, evaluates, gates, publishes, announces. Killed or

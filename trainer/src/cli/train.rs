@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use astromech_trainer::nn::Device;
-use astromech_trainer::train::{StopFlag, TrainConfig, train};
+use astromech_trainer::stop::StopFlag;
+use astromech_trainer::train::{TrainConfig, train};
 
 /// Trains by a TOML configuration. Ctrl-C or SIGTERM saves and exits 0; `--resume` goes on.
 #[derive(Debug, clap::Args)]

@@ -1,7 +1,5 @@
 //! The broker: properties, clients, and where the partitions of a topic begin and end.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -9,11 +7,10 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use serde::Deserialize;
 
-use super::config::Bound;
+use super::config::{Bound, BrokerConfig};
 use super::error::CollectError;
-use super::plan::TopicWindow;
+use super::window::TopicWindow;
 
 /// For one answer of the broker.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -23,35 +20,6 @@ const ELECTION_WAIT: Duration = Duration::from_millis(100);
 const PREFETCH_KIB_MAX: u32 = 65_536;
 /// Name of the client, and of the group, which never commits: positions are in the snapshot's own files.
 const GROUP: &str = "astromech-trainer";
-
-/// How the broker is reached.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BrokerConfig {
-    /// `host:port`, several with commas.
-    pub brokers: String,
-    /// Properties of librdkafka, such as `security.protocol`.
-    #[serde(default)]
-    pub properties: BTreeMap<String, String>,
-    /// Properties whose values are in files, such as `sasl.password`: secrets belong on no command line.
-    #[serde(default)]
-    pub property_files: BTreeMap<String, PathBuf>,
-}
-
-impl BrokerConfig {
-    /// All properties but the brokers, those in files read.
-    ///
-    /// # Errors
-    /// A file can't be read.
-    pub fn all_properties(&self) -> Result<Vec<(String, String)>, CollectError> {
-        let mut all: Vec<_> = self.properties.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        for (name, path) in &self.property_files {
-            let value = std::fs::read_to_string(path).map_err(CollectError::io(path))?;
-            all.push((name.clone(), value.trim_end_matches(['\r', '\n']).to_owned()));
-        }
-        Ok(all)
-    }
-}
 
 /// A consumer that is given partitions and commits nothing.
 ///

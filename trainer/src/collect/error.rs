@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use rdkafka::error::KafkaError;
 use thiserror::Error;
 
+use crate::files::FileError;
 use crate::zero::ZeroError;
 
 /// A snapshot that could not be made.
@@ -21,13 +22,8 @@ pub enum CollectError {
         limit: &'static str,
     },
     /// A file.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// A file that is not what it should be.
     #[error("{path}: {message}; {fix}")]
     Damaged {
@@ -103,12 +99,6 @@ pub enum CollectError {
 }
 
 impl CollectError {
-    /// Wraps an I/O error with its file.
-    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Io { path, source }
-    }
-
     /// True where trying again can't help: a setting, a topic or its records have to change first.
     pub const fn is_input(&self) -> bool {
         match self {
@@ -117,8 +107,8 @@ impl CollectError {
             | Self::Topic { .. }
             | Self::TooManyRejects { .. }
             | Self::OtherWork { .. } => true,
-            Self::Zero(error) => !matches!(error, ZeroError::Io { .. }),
-            Self::Io { .. } | Self::Kafka { .. } | Self::Silent { .. } | Self::Busy { .. } | Self::Stopped => false,
+            Self::Zero(error) => !matches!(error, ZeroError::Io(_)),
+            Self::Io(_) | Self::Kafka { .. } | Self::Silent { .. } | Self::Busy { .. } | Self::Stopped => false,
         }
     }
 }

@@ -8,14 +8,13 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::REJECTS_FILE;
 use super::config::CollectConfig;
 use super::error::CollectError;
-use super::manifest::Counts;
+use super::manifest::{Counts, REJECTS_FILE};
 use super::pictures::{PictureRef, PictureStore, Refusal};
 use super::plan::Plan;
 use super::spool::{Body, Line, Texts, spool_path};
-use crate::zero::ZeroError;
+use crate::files::file_error;
 use crate::zero::clicks::process_mib;
 use crate::zero::clicks::spill::{Grouping, MIB, Parts, TABLE_PART, items, parts_for};
 
@@ -107,9 +106,9 @@ pub(super) fn join(config: &CollectConfig, plan: &Plan, work: &Path) -> Result<J
     let pictures = PictureStore::open(work, &config.file_roots)?;
     let folder = work.join("groups");
     if folder.exists() {
-        std::fs::remove_dir_all(&folder).map_err(CollectError::io(&folder))?;
+        std::fs::remove_dir_all(&folder).map_err(file_error(&folder))?;
     }
-    std::fs::create_dir(&folder).map_err(CollectError::io(&folder))?;
+    std::fs::create_dir(&folder).map_err(file_error(&folder))?;
     let free_mib = config.filter.memory_max_mib.saturating_sub(process_mib("VmRSS")).max(TABLES_MIN_MIB);
     let table_bytes = free_mib * MIB / TABLE_PART;
     let mut rejects = Rejects::create(plan, &work.join(REJECTS_FILE))?;
@@ -117,7 +116,7 @@ pub(super) fn join(config: &CollectConfig, plan: &Plan, work: &Path) -> Result<J
     let files = share_out(plan, work, &folder, table_bytes, &mut counts, &mut rejects)?;
     let log = work.join("log.jsonl");
     let unshown = config.unshown || config.clicks.is_none();
-    let file = File::create(&log).map_err(CollectError::io(&log))?;
+    let file = File::create(&log).map_err(file_error(&log))?;
     let mut writer =
         LogWriter { unshown, pictures: &pictures, log: &log, file: BufWriter::new(file), rows: 0, pending: Vec::new() };
     let key = |line: &Line| line.key().unwrap_or_default();
@@ -127,9 +126,9 @@ pub(super) fn join(config: &CollectConfig, plan: &Plan, work: &Path) -> Result<J
     let grouped = grouping.run(files, &mut |_, group| {
         let taken = writer.group(group, &mut counts, &mut rejects);
         taken.map_err(|error| {
-            let broken = ZeroError::io(&log)(std::io::Error::other(error.to_string()));
+            let broken = file_error(&log)(std::io::Error::other(error.to_string()));
             failed = Some(error);
-            broken
+            broken.into()
         })
     });
     if let Some(error) = failed {
@@ -236,14 +235,14 @@ impl LogWriter<'_> {
                 "query": query, "image": image, "impressions": impressions, "clicks": clicks,
                 "title": texts.title, "content": texts.content, "url": texts.link,
             });
-            writeln!(self.file, "{row}").map_err(CollectError::io(self.log))?;
+            writeln!(self.file, "{row}").map_err(file_error(self.log))?;
             self.rows += 1;
         }
         Ok(())
     }
 
     fn finish(mut self) -> Result<u64, CollectError> {
-        self.file.flush().map_err(CollectError::io(self.log))?;
+        self.file.flush().map_err(file_error(self.log))?;
         Ok(self.rows)
     }
 }
@@ -259,7 +258,7 @@ struct Rejects<'a> {
 
 impl<'a> Rejects<'a> {
     fn create(plan: &'a Plan, path: &Path) -> Result<Self, CollectError> {
-        let file = File::create(path).map_err(CollectError::io(path))?;
+        let file = File::create(path).map_err(file_error(path))?;
         let sources = plan.sources().map(|source| (source.topic, source.window.partition)).collect();
         Ok(Self { sources, path: path.to_owned(), file: BufWriter::new(file), counts: BTreeMap::new(), total: 0 })
     }
@@ -272,11 +271,11 @@ impl<'a> Rejects<'a> {
         }
         let (topic, partition) = self.sources.get(source as usize).copied().unwrap_or_default();
         let row = json!({ "topic": topic, "partition": partition, "offset": offset, "reason": reason, "detail": detail });
-        writeln!(self.file, "{row}").map_err(CollectError::io(&self.path))
+        Ok(writeln!(self.file, "{row}").map_err(file_error(&self.path))?)
     }
 
     fn finish(mut self, config: &CollectConfig, counts: &Counts) -> Result<BTreeMap<String, u64>, CollectError> {
-        self.file.flush().map_err(CollectError::io(&self.path))?;
+        self.file.flush().map_err(file_error(&self.path))?;
         if self.total as f64 > config.reject_share_max * counts.records as f64 {
             let reasons: Vec<String> = self.counts.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
             return Err(CollectError::TooManyRejects {

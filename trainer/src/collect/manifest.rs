@@ -5,10 +5,16 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::SNAPSHOT_SCHEMA;
 use super::error::CollectError;
-use super::plan::TopicWindow;
+use super::window::TopicWindow;
+use crate::files::file_error;
 
+/// Name of a snapshot's manifest; it is written last, and its folder appears with it.
+pub const MANIFEST_FILE: &str = "manifest.json";
+/// Name of the list of what was refused, JSON Lines.
+pub const REJECTS_FILE: &str = "rejects.jsonl";
+/// Current [`SnapshotManifest::schema`].
+pub const SNAPSHOT_SCHEMA: u32 = 1;
 /// Pattern of the names of shards to train on.
 pub const SHARDS_TRAIN: &str = "train-*.tar";
 /// Pattern of the names of shards that are held out.
@@ -90,7 +96,7 @@ impl SnapshotManifest {
     /// # Errors
     /// The file can't be read, or is none.
     pub fn read(path: &Path) -> Result<Self, CollectError> {
-        let bytes = std::fs::read(path).map_err(CollectError::io(path))?;
+        let bytes = std::fs::read(path).map_err(file_error(path))?;
         let damaged = |message| CollectError::Damaged {
             path: path.to_owned(),
             message,

@@ -17,24 +17,21 @@ mod plan;
 mod read;
 mod spool;
 pub mod time;
+mod window;
 
 use std::path::{Path, PathBuf};
 
-pub use broker::BrokerConfig;
-pub use config::{Bound, ClickTopic, CollectConfig, ItemTopic, VersionSource};
+pub use config::{Bound, BrokerConfig, ClickTopic, CollectConfig, ItemTopic, VersionSource};
 pub use error::CollectError;
-pub use manifest::{Counts, Records, SHARDS_HELD_OUT, SHARDS_TRAIN, ShardFile, SnapshotManifest};
-pub use plan::{PartitionWindow, Role, TopicWindow, new_records};
+pub use manifest::{
+    Counts, MANIFEST_FILE, REJECTS_FILE, Records, SHARDS_HELD_OUT, SHARDS_TRAIN, SNAPSHOT_SCHEMA, ShardFile, SnapshotManifest,
+};
+pub use plan::new_records;
+pub use window::{PartitionWindow, Role, TopicWindow};
 
-use crate::train::StopFlag;
+use crate::files::file_error;
+use crate::stop::StopFlag;
 use plan::Plan;
-
-/// Name of a snapshot's manifest; it is written last, and its folder appears with it.
-pub const MANIFEST_FILE: &str = "manifest.json";
-/// Name of the list of what was refused, JSON Lines.
-pub const REJECTS_FILE: &str = "rejects.jsonl";
-/// Current [`SnapshotManifest::schema`].
-pub const SNAPSHOT_SCHEMA: u32 = 1;
 
 /// The folder that a snapshot is made in: beside it, so that it can be moved to its place in one step.
 fn work_folder(out: &Path) -> Result<PathBuf, CollectError> {
@@ -62,13 +59,13 @@ pub fn collect(config: &CollectConfig, out: &Path, stop: &StopFlag) -> Result<Sn
             return Err(CollectError::OtherWork { path: out.to_owned() });
         }
         if work.exists() {
-            std::fs::remove_dir_all(&work).map_err(CollectError::io(&work))?;
+            std::fs::remove_dir_all(&work).map_err(file_error(&work))?;
         }
         return Ok(manifest);
     }
-    std::fs::create_dir_all(&work).map_err(CollectError::io(&work))?;
+    std::fs::create_dir_all(&work).map_err(file_error(&work))?;
     let lock_path = work.join(".lock");
-    let lock = std::fs::File::create(&lock_path).map_err(CollectError::io(&lock_path))?;
+    let lock = std::fs::File::create(&lock_path).map_err(file_error(&lock_path))?;
     if lock.try_lock().is_err() {
         return Err(CollectError::Busy { path: work });
     }
@@ -84,7 +81,7 @@ pub fn collect(config: &CollectConfig, out: &Path, stop: &StopFlag) -> Result<Sn
     }
     let manifest = pack::pack(config, &plan, joined, &work, &digest)?;
     let whole = work.join(pack::SNAPSHOT_FOLDER);
-    std::fs::rename(&whole, out).map_err(CollectError::io(out))?;
-    std::fs::remove_dir_all(&work).map_err(CollectError::io(&work))?;
+    std::fs::rename(&whole, out).map_err(file_error(out))?;
+    std::fs::remove_dir_all(&work).map_err(file_error(&work))?;
     Ok(manifest)
 }

@@ -13,10 +13,9 @@ use sha2::{Digest as _, Sha256};
 use super::config::CollectConfig;
 use super::error::CollectError;
 use super::join::Joined;
-use super::manifest::{Records, ShardFile, SnapshotManifest};
+use super::manifest::{MANIFEST_FILE, REJECTS_FILE, Records, SNAPSHOT_SCHEMA, ShardFile, SnapshotManifest};
 use super::plan::Plan;
-use super::{MANIFEST_FILE, REJECTS_FILE, SNAPSHOT_SCHEMA};
-use crate::checkpoint::write_atomically;
+use crate::files::{file_error, write_atomically};
 use crate::zero::clicks::{ClickConfig, Stats, run};
 
 /// Folder of the snapshot inside the work folder, until it is whole.
@@ -74,10 +73,10 @@ pub(super) fn pack(
     let (filtered, out) = (work.join("filtered"), work.join(SNAPSHOT_FOLDER));
     for folder in [&filtered, &out] {
         if folder.exists() {
-            std::fs::remove_dir_all(folder).map_err(CollectError::io(folder))?;
+            std::fs::remove_dir_all(folder).map_err(file_error(folder))?;
         }
     }
-    std::fs::create_dir(&out).map_err(CollectError::io(&out))?;
+    std::fs::create_dir(&out).map_err(file_error(&out))?;
     let stats = if joined.rows == 0 { None } else { Some(filter(config, &joined, &filtered)?) };
     let names: Vec<PathBuf> = stats.iter().flat_map(|stats| &stats.shards).map(|name| filtered.join(name)).collect();
     let held_out = held_out(&names, config.held_out as u64, stats.as_ref().map_or(0, |stats| stats.records))?;
@@ -92,7 +91,7 @@ pub(super) fn pack(
     let count = |shards: &[ShardFile]| shards.iter().map(|shard| shard.records).sum();
     let records = Records { train: count(&train), held_out: count(&held) };
     let rejects = work.join(REJECTS_FILE);
-    std::fs::copy(&rejects, out.join(REJECTS_FILE)).map_err(CollectError::io(&rejects))?;
+    std::fs::copy(&rejects, out.join(REJECTS_FILE)).map_err(file_error(&rejects))?;
     let manifest = SnapshotManifest {
         schema: SNAPSHOT_SCHEMA,
         config_sha256: digest.to_owned(),
@@ -104,8 +103,8 @@ pub(super) fn pack(
         shards: train.into_iter().chain(held).collect(),
     };
     let path = out.join(MANIFEST_FILE);
-    let bytes = serde_json::to_vec_pretty(&manifest).map_err(std::io::Error::other).map_err(CollectError::io(&path))?;
-    write_atomically(&path, |at| std::fs::write(at, &bytes)).map_err(CollectError::io(&path))?;
+    let bytes = serde_json::to_vec_pretty(&manifest).map_err(std::io::Error::other).map_err(file_error(&path))?;
+    write_atomically(&path, |at| std::fs::write(at, &bytes)).map_err(file_error(&path))?;
     Ok(manifest)
 }
 
@@ -138,10 +137,10 @@ fn held_out(names: &[PathBuf], wanted: u64, records: u64) -> Result<BTreeSet<Str
 
 fn each(names: &[PathBuf], take: &mut dyn FnMut(Record) -> Result<(), CollectError>) -> Result<(), CollectError> {
     for path in names {
-        let file = File::open(path).map_err(CollectError::io(path))?;
+        let file = File::open(path).map_err(file_error(path))?;
         for line in BufReader::new(file).lines() {
-            let line = line.map_err(CollectError::io(path))?;
-            take(serde_json::from_str(&line).map_err(std::io::Error::other).map_err(CollectError::io(path))?)?;
+            let line = line.map_err(file_error(path))?;
+            take(serde_json::from_str(&line).map_err(std::io::Error::other).map_err(file_error(path))?)?;
         }
     }
     Ok(())
@@ -184,7 +183,7 @@ impl<'a> Shards<'a> {
 
     fn write(&mut self, record: &Record, pictures: &Path) -> Result<(), CollectError> {
         let path = pictures.join(&record.image);
-        let picture = std::fs::read(&path).map_err(CollectError::io(&path))?;
+        let picture = std::fs::read(&path).map_err(file_error(&path))?;
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or("jpg").to_owned();
         let json = record.json().to_string();
         let full = self.open.as_ref().is_some_and(|(_, records, tar)| {
@@ -199,14 +198,14 @@ impl<'a> Shards<'a> {
         };
         let at = self.out.join(&*name);
         *records += 1;
-        append(tar, &format!("{}.{ending}", record.id), &picture).map_err(CollectError::io(&at))?;
-        append(tar, &format!("{}.json", record.id), json.as_bytes()).map_err(CollectError::io(&at))
+        append(tar, &format!("{}.{ending}", record.id), &picture).map_err(file_error(&at))?;
+        Ok(append(tar, &format!("{}.json", record.id), json.as_bytes()).map_err(file_error(&at))?)
     }
 
     fn create(out: &Path, name: &str, number: usize) -> Result<(String, u64, tar::Builder<Hashing>), CollectError> {
         let name = format!("{name}-{number:06}.tar");
         let path = out.join(&name);
-        let file = File::create(&path).map_err(CollectError::io(&path))?;
+        let file = File::create(&path).map_err(file_error(&path))?;
         let hashing = Hashing { file: BufWriter::new(file), sha256: Sha256::new(), bytes: 0 };
         Ok((name, 0, tar::Builder::new(hashing)))
     }
@@ -220,7 +219,7 @@ impl<'a> Shards<'a> {
             hashing.file.get_ref().sync_all()?;
             Ok((hashing.bytes, hex(&hashing.sha256.finalize())))
         };
-        let (bytes, sha256) = finish().map_err(CollectError::io(&path))?;
+        let (bytes, sha256) = finish().map_err(file_error(&path))?;
         self.done.push(ShardFile { name, records, bytes, sha256 });
         Ok(())
     }

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use super::error::CollectError;
+use crate::files::file_error;
 
 /// Side that pictures are decoded at, only to know that they can be.
 const PROBE_PX: u32 = 16;
@@ -48,7 +49,7 @@ impl PictureStore {
     /// A folder of `roots` is not there, or the store can't be made.
     pub(super) fn open(work: &Path, roots: &[PathBuf]) -> Result<Self, CollectError> {
         let folder = work.join("pictures");
-        std::fs::create_dir_all(&folder).map_err(CollectError::io(&folder))?;
+        std::fs::create_dir_all(&folder).map_err(file_error(&folder))?;
         let resolve = |root: &PathBuf| {
             let resolved = std::path::absolute(root).and_then(|written| Ok((written.clone(), written.canonicalize()?)));
             resolved.map_err(|error| CollectError::Damaged {
@@ -73,12 +74,12 @@ impl PictureStore {
             return Ok(name);
         }
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(CollectError::io(parent))?;
+            std::fs::create_dir_all(parent).map_err(file_error(parent))?;
         }
         // Of threads that put the same picture each has a file of its own.
         let temporary = path.with_extension(format!("{:?}.tmp", std::thread::current().id()));
         let put = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, &path));
-        put.map_err(CollectError::io(&path))?;
+        put.map_err(file_error(&path))?;
         Ok(name)
     }
 
@@ -91,7 +92,7 @@ impl PictureStore {
         let (name, bytes) = match picture {
             PictureRef::Stored { name } => {
                 let path = self.folder.join(name);
-                let bytes = std::fs::read(&path).map_err(CollectError::io(&path))?;
+                let bytes = std::fs::read(&path).map_err(file_error(&path))?;
                 (Some(name.clone()), bytes)
             }
             PictureRef::At { url } => match self.read(url) {

@@ -5,46 +5,15 @@ use std::path::Path;
 use rdkafka::consumer::BaseConsumer;
 use serde::{Deserialize, Serialize};
 
-use super::broker::{BrokerConfig, consumer, partitions, resolve, watermarks};
-use super::config::{Bound, CollectConfig};
+use super::broker::{consumer, partitions, resolve, watermarks};
+use super::config::{Bound, BrokerConfig, CollectConfig};
 use super::error::CollectError;
 use super::manifest::SnapshotManifest;
-use crate::checkpoint::write_atomically;
-use crate::train::StopFlag;
+use super::window::{PartitionWindow, Role, TopicWindow};
+use crate::files::{file_error, write_atomically};
+use crate::stop::StopFlag;
 
 const PLAN_FILE: &str = "plan.json";
-
-/// What a topic holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Items.
-    Items,
-    /// The click log.
-    Clicks,
-}
-
-/// The part of a partition that is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PartitionWindow {
-    /// The partition.
-    pub partition: i32,
-    /// First offset.
-    pub from: i64,
-    /// The offset after the last.
-    pub to: i64,
-}
-
-/// The part of a topic that is read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TopicWindow {
-    /// Its name.
-    pub topic: String,
-    /// What it holds.
-    pub role: Role,
-    /// Its partitions.
-    pub partitions: Vec<PartitionWindow>,
-}
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Plan {
@@ -66,7 +35,7 @@ impl Plan {
     pub(super) fn open(config: &CollectConfig, digest: &str, work: &Path, stop: &StopFlag) -> Result<Self, CollectError> {
         let path = work.join(PLAN_FILE);
         if path.is_file() {
-            let bytes = std::fs::read(&path).map_err(CollectError::io(&path))?;
+            let bytes = std::fs::read(&path).map_err(file_error(&path))?;
             let plan: Self = serde_json::from_slice(&bytes).map_err(|error| CollectError::Damaged {
                 path: path.clone(),
                 message: error.to_string(),
@@ -79,8 +48,8 @@ impl Plan {
             return Ok(plan);
         }
         let plan = Self { config_sha256: digest.to_owned(), topics: windows(config, stop)? };
-        let bytes = serde_json::to_vec_pretty(&plan).map_err(std::io::Error::other).map_err(CollectError::io(&path))?;
-        write_atomically(&path, |at| std::fs::write(at, &bytes)).map_err(CollectError::io(&path))?;
+        let bytes = serde_json::to_vec_pretty(&plan).map_err(std::io::Error::other).map_err(file_error(&path))?;
+        write_atomically(&path, |at| std::fs::write(at, &bytes)).map_err(file_error(&path))?;
         Ok(plan)
     }
 

@@ -14,9 +14,11 @@ use super::config::CollectConfig;
 use super::decode;
 use super::error::CollectError;
 use super::pictures::PictureStore;
-use super::plan::{Plan, Role, Source};
+use super::plan::{Plan, Source};
 use super::spool::{Line, Spool};
-use crate::train::StopFlag;
+use super::window::Role;
+use crate::files::file_error;
+use crate::stop::StopFlag;
 
 /// Between two looks at the stop flag.
 const POLL: Duration = Duration::from_millis(100);
@@ -32,7 +34,7 @@ struct Open<'a> {
 /// Reads what the spools in `work` do not have yet.
 pub(super) fn read(config: &CollectConfig, plan: &Plan, work: &Path, stop: &StopFlag) -> Result<(), CollectError> {
     let folder = work.join("spool");
-    std::fs::create_dir_all(&folder).map_err(CollectError::io(&folder))?;
+    std::fs::create_dir_all(&folder).map_err(file_error(&folder))?;
     let pictures = PictureStore::open(work, &config.file_roots)?;
     let mut reader = Reader { config, pictures, records: 0 };
     for topic in &plan.topics {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::error::CollectError;
 use super::pictures::PictureRef;
 use super::plan::Source;
+use crate::files::file_error;
 
 const BUFFER_BYTES: usize = 256 * 1024;
 
@@ -70,23 +71,23 @@ impl Spool {
     /// Opens the file at its end; a line that was not written to its end is cut off.
     pub(super) fn open(work: &Path, source: &Source<'_>) -> Result<Self, CollectError> {
         let path = spool_path(work, source.number);
-        let file = OpenOptions::new().create(true).read(true).append(true).open(&path).map_err(CollectError::io(&path))?;
-        let (whole, last) = whole_lines(&file).map_err(CollectError::io(&path))?;
-        file.set_len(whole).map_err(CollectError::io(&path))?;
+        let file = OpenOptions::new().create(true).read(true).append(true).open(&path).map_err(file_error(&path))?;
+        let (whole, last) = whole_lines(&file).map_err(file_error(&path))?;
+        file.set_len(whole).map_err(file_error(&path))?;
         let next = last.map_or(source.window.from, |offset| offset + 1);
         Ok(Self { path, file: BufWriter::with_capacity(BUFFER_BYTES, file), line: Vec::new(), next })
     }
 
     pub(super) fn write(&mut self, line: &Line) -> Result<(), CollectError> {
         self.line.clear();
-        serde_json::to_writer(&mut self.line, line).map_err(std::io::Error::other).map_err(CollectError::io(&self.path))?;
+        serde_json::to_writer(&mut self.line, line).map_err(std::io::Error::other).map_err(file_error(&self.path))?;
         self.line.push(b'\n');
         self.next = line.offset + 1;
-        self.file.write_all(&self.line).map_err(CollectError::io(&self.path))
+        Ok(self.file.write_all(&self.line).map_err(file_error(&self.path))?)
     }
 
     pub(super) fn flush(&mut self) -> Result<(), CollectError> {
-        self.file.flush().map_err(CollectError::io(&self.path))
+        Ok(self.file.flush().map_err(file_error(&self.path))?)
     }
 }
 
@@ -111,7 +112,7 @@ fn whole_lines(file: &File) -> std::io::Result<(u64, Option<i64>)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::{PartitionWindow, Role};
+    use super::super::window::{PartitionWindow, Role};
     use super::*;
 
     #[test]

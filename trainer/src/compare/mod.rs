@@ -8,45 +8,46 @@ mod table;
 
 use std::path::{Path, PathBuf};
 
+use astromech_settings::kinds::{flag, list, text};
+use astromech_settings::{SettingErrors, load, settings};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use figure::draw;
 pub use table::{Summary, markdown, summarise};
 
-use crate::checkpoint::{CheckpointError, MODEL_FILE, load_model, write_atomically};
+use crate::checkpoint::{CheckpointError, MODEL_FILE, load_model};
 use crate::corpus::{CorpusError, open_tokenizer};
+use crate::files::write_atomically;
 use crate::nn::Precision;
-use crate::train::{Recall, StopFlag, TrainConfig, TrainConfigError, TrainError, ValidateOptions, Validator, train};
+use crate::stop::StopFlag;
+use crate::train::{Recall, TrainConfig, TrainError, ValidateOptions, Validator, train};
 
 /// Result of one run inside its folder; a run that has one is not repeated.
 const RESULT_FILE: &str = "result.json";
 
-/// The arms of a comparison.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Arms {
-    /// Overrides for all arms, before their own.
-    #[serde(default)]
-    pub common: Vec<String>,
-    /// In the order of the table.
-    #[serde(rename = "arm")]
-    pub arms: Vec<Arm>,
-}
+settings! {
+    /// The arms of a comparison.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Arms {
+        /// Overrides for all arms, before their own.
+        common: Vec<String> = [] => list(text());
+        /// In the order of the table.
+        arms as "arm": Vec<Arm>;
+    }
 
-/// One objective.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Arm {
-    /// Its name, also that of its folder.
-    pub name: String,
-    /// What it is, for the table's notes.
-    pub about: String,
-    /// Overrides of the configuration: `section.key=value`.
-    pub set: Vec<String>,
-    /// Has a second stage worth measuring.
-    #[serde(default)]
-    pub rerank: bool,
+    /// One objective.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Arm {
+        /// Its name, also that of its folder.
+        name: String = (required "CLIP") => text();
+        /// What it is, for the table's notes.
+        about: String = (required "two towers") => text();
+        /// Overrides of the configuration: `section.key=value`.
+        set: Vec<String> = (required []) => list(text());
+        /// Has a second stage worth measuring.
+        rerank: bool = false => flag();
+    }
 }
 
 /// What is compared and how.
@@ -94,7 +95,7 @@ pub enum CompareError {
         /// Arm.
         arm: String,
         /// What is wrong with it.
-        source: Box<TrainConfigError>,
+        source: Box<SettingErrors>,
     },
     /// A training run.
     #[error("arm {arm}, seed {seed}: {source}")]
@@ -134,24 +135,20 @@ impl Arms {
     /// Reads a TOML file of `[[arm]]` tables.
     ///
     /// # Errors
-    /// The file can't be read, has an unknown or missing field, no arm, or two arms of one name.
-    pub fn read(path: &Path) -> Result<Self, CompareError> {
-        let file = |message: String| CompareError::File { path: path.to_path_buf(), message };
-        let text = std::fs::read_to_string(path).map_err(|error| file(error.to_string()))?;
-        let arms: Self = toml::from_str(&text).map_err(|error| file(error.to_string()))?;
-        for (index, arm) in arms.arms.iter().enumerate() {
-            let plain = |c: char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_' | '+');
-            if arm.name.is_empty() || !arm.name.chars().all(plain) {
-                return Err(file(format!(
-                    "arm name {:?} may hold letters, digits, space, - _ + only: it names a folder",
-                    arm.name
-                )));
+    /// The file can't be read, or every mistake in it: an unknown or missing field, or two arms of one name.
+    pub fn read(path: &Path) -> Result<Self, SettingErrors> {
+        load(path, "configs/compare.toml", |arms: &Self, at, errors| {
+            for (index, (arm, at)) in arms.arms.iter().zip(&at.arms.each).enumerate() {
+                let plain = |c: char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_' | '+');
+                if !arm.name.chars().all(plain) {
+                    let problem = format!("{:?} has characters that it may not have: it names a folder", arm.name);
+                    errors.push(at.name.error(problem, "write letters, digits, space, - _ + only"));
+                }
+                if !arm.name.is_empty() && arms.arms[..index].iter().any(|other| other.name == arm.name) {
+                    errors.push(at.name.error(format!("two arms are named {:?}", arm.name), "give each its own name"));
+                }
             }
-            if arms.arms[..index].iter().any(|other| other.name == arm.name) {
-                return Err(file(format!("two arms are named {:?}; give each its own name", arm.name)));
-            }
-        }
-        Ok(arms)
+        })
     }
 }
 

@@ -21,7 +21,7 @@ use crate::zero::Position;
 /// Batches that may wait for the trainer.
 const QUEUE_BATCHES_MAX: usize = 2;
 /// Separates the streams of random numbers of neighbouring samples.
-pub(crate) const SAMPLE_STRIDE: u64 = 0xD129_0D3A_6B5F_4E97;
+pub(super) const SAMPLE_STRIDE: u64 = 0xD129_0D3A_6B5F_4E97;
 
 /// One batch as plain memory: it crosses a thread border.
 pub struct Batch {
@@ -173,7 +173,7 @@ impl BatchMaker {
 }
 
 /// Makes one sample: a text chosen, the picture augmented, patches and tokens hidden, all by the random numbers of `stream`.
-pub(crate) fn sample(
+pub(super) fn sample(
     s: &SampleSettings,
     tokenizer: &Tokenizer,
     (record, texts): (&Record, &TextKindWeights),
@@ -199,7 +199,7 @@ pub(crate) fn sample(
 }
 
 /// Puts samples together, texts padded to the longest.
-pub(crate) fn collate(step: u64, concepts: Vec<i64>, samples: Vec<Sample>, settings: &SampleSettings) -> Batch {
+pub(super) fn collate(step: u64, concepts: Vec<i64>, samples: Vec<Sample>, settings: &SampleSettings) -> Batch {
     let size = samples.len();
     let length = samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(0);
     let mut batch = Batch {
@@ -231,7 +231,7 @@ pub(crate) fn collate(step: u64, concepts: Vec<i64>, samples: Vec<Sample>, setti
 }
 
 /// What one record gives to a batch.
-pub(crate) struct Sample {
+pub(super) struct Sample {
     pixels: Vec<u8>,
     ids: Vec<i64>,
     keep: Vec<i64>,

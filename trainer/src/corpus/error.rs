@@ -2,17 +2,14 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::files::FileError;
+
 /// A corpus that cannot be read; the message names the file, the line and the fix.
 #[derive(Debug, Error)]
 pub enum CorpusError {
     /// A file could not be opened or read.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// A row that is no record.
     #[error("{path}, line {line}: {message}; mend or remove the row")]
     Row {
@@ -56,12 +53,4 @@ pub enum CorpusError {
         /// What is wrong.
         message: String,
     },
-}
-
-impl CorpusError {
-    /// Wraps an I/O error with its file.
-    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Io { path, source }
-    }
 }

@@ -1,4 +1,4 @@
-//! Masked language modelling: which tokens are hidden (BERT, as ALBEF applies it to pairs; r2d2.md §2.3).
+//! Masked language modelling: which tokens are hidden (BERT, as ALBEF applies it to pairs; docs/R2D2.md §2.3).
 
 use rand::Rng;
 

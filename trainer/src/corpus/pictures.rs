@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::error::CorpusError;
 use super::record::Record;
+use crate::files::file_error;
 
 /// Darkest channel value that still counts as white paper when the background is looked for.
 const PAPER_LEVEL_MIN: u8 = 235;
@@ -69,14 +70,14 @@ impl Pictures {
 
 /// A picture of record `id`, squashed: `side * side * 3` bytes.
 fn square(path: &Path, id: &str, side: usize) -> Result<Vec<u8>, CorpusError> {
-    let bytes = std::fs::read(path).map_err(CorpusError::io(path))?;
+    let bytes = std::fs::read(path).map_err(file_error(path))?;
     let fail = |message| CorpusError::Picture { id: id.to_owned(), path: path.to_path_buf(), message };
     let squashed = decode_and_squash(&bytes, side as u32, &ImageLimits::default()).map_err(|error| fail(error.to_string()))?;
     Ok(squashed.pixels().to_vec())
 }
 
 /// Marks the white region connected to the border as background.
-pub(crate) fn with_background(rgb: &[u8], side: usize) -> Vec<u8> {
+pub(super) fn with_background(rgb: &[u8], side: usize) -> Vec<u8> {
     let paper = |index: usize| rgb[index * 3..index * 3 + 3].iter().all(|&value| value >= PAPER_LEVEL_MIN);
     let border: Vec<usize> = (0..side).flat_map(|i| [i, (side - 1) * side + i, i * side, i * side + side - 1]).collect();
     let mut background = vec![false; side * side];

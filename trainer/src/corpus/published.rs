@@ -1,4 +1,4 @@
-//! The five tasks of Zero (r2d2.md §6.2) in their published file formats.
+//! The five tasks of Zero (docs/R2D2.md §6.2) in their published file formats.
 //!
 //! ICM, IQM, ICR and IQR are JSON Lines of `text`, `image_path` and, for matching, `label`; of a path only its last part is used, and
 //! all four share one folder of pictures. Flickr30k-CNA is lines of `<flickr id>[#n]<TAB><caption>`. Names that no source gives are
@@ -12,11 +12,11 @@ use super::error::CorpusError;
 use super::record::Record;
 use super::rows::{label_field, object, read_rows, text_field};
 
-/// Folder of the pictures of ICM, IQM, ICR and IQR (r2d2.md §6.2); that it lies in the data folder is our choice.
+/// Folder of the pictures of ICM, IQM, ICR and IQR (docs/R2D2.md §6.2); that it lies in the data folder is our choice.
 pub const ZERO_IMAGES: &str = "IQR_IQM_ICR_ICM_images";
 /// Folder of Flickr30k's pictures in the data folder: our choice, no source names it.
 pub const FLICKR_IMAGES: &str = "flickr30k_images";
-/// Shorter training captions of Flickr30k-CNA are left out, in characters (r2d2.md §6.2).
+/// Shorter training captions of Flickr30k-CNA are left out, in characters (docs/R2D2.md §6.2).
 const CAPTION_CHARS_MIN: usize = 3;
 
 /// One of the five sets.
@@ -60,7 +60,7 @@ impl PublishedSet {
         matches!(self, Self::Icm | Self::Iqm)
     }
 
-    /// Candidates that the official evaluation re-ranks (r2d2.md §3.1); 0 for matching.
+    /// Candidates that the official evaluation re-ranks (docs/R2D2.md §3.1); 0 for matching.
     pub fn top_k(self) -> usize {
         match self {
             Self::Icm | Self::Iqm => 0,
@@ -69,7 +69,7 @@ impl PublishedSet {
         }
     }
 
-    /// Split that the official evaluation uses: the matching and retrieval sets have no released test split (r2d2.md §6.2).
+    /// Split that the official evaluation uses: the matching and retrieval sets have no released test split (docs/R2D2.md §6.2).
     pub fn split_default(self) -> &'static str {
         if self == Self::Flickr30kCna { "test" } else { "val" }
     }
@@ -182,7 +182,7 @@ impl PublishedSource {
     }
 
     /// The rows of a retrieval set as records to train on, and the folder of their pictures. Rows of one picture are each other's
-    /// positives, as in the official training (r2d2.md §2.1).
+    /// positives, as in the official training (docs/R2D2.md §2.1).
     ///
     /// # Errors
     /// As [`PublishedSource::read`].
@@ -223,7 +223,7 @@ type Parsed = (String, String, Option<bool>);
 pub(super) fn json_row(line: &str, with_label: bool) -> Result<Parsed, String> {
     let row = object(line)?;
     let image = text_field(&row, "image_path")?;
-    // Only the last part of the path counts (r2d2.md §6.2).
+    // Only the last part of the path counts (docs/R2D2.md §6.2).
     let name = Path::new(&image).file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| format!("field `image_path` is {image:?}, which names no file"))?;
     let label = if with_label { Some(label_field(&row, "label")?) } else { None };

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::error::CorpusError;
+use crate::files::file_error;
 
 /// One picture with its texts.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -61,7 +62,7 @@ pub fn read_records(folder: &Path, filter: &RecordFilter) -> Result<Vec<Record>,
     let mut records = Vec::new();
     for split in &filter.splits {
         let path = folder.join(format!("{split}.jsonl"));
-        let text = std::fs::read_to_string(&path).map_err(CorpusError::io(&path))?;
+        let text = std::fs::read_to_string(&path).map_err(file_error(&path))?;
         for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let record = parse(line).map_err(|message| CorpusError::Row { path: path.clone(), line: index + 1, message })?;
             if filter.accepts(&record) {

@@ -5,13 +5,14 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::error::CorpusError;
+use crate::files::file_error;
 
 /// Parses every line that is not blank; `parse` may leave a row out by `None`. Lines count from 1.
 pub(super) fn read_rows<T>(
     path: &Path,
     mut parse: impl FnMut(&str) -> Result<Option<T>, String>,
 ) -> Result<Vec<(usize, T)>, CorpusError> {
-    let text = std::fs::read_to_string(path).map_err(CorpusError::io(path))?;
+    let text = std::fs::read_to_string(path).map_err(file_error(path))?;
     let mut rows = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let line_number = index + 1;

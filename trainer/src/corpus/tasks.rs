@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::error::CorpusError;
+use crate::files::file_error;
 
 /// One retrieval task.
 #[derive(Debug, Clone)]
@@ -38,7 +39,7 @@ impl RetrievalTask {
 /// The file is missing or a row is bad (named with its line).
 pub fn read_retrieval_task(folder: &Path, name: &str) -> Result<RetrievalTask, CorpusError> {
     let path = folder.join("tasks").join(format!("{name}.jsonl"));
-    let text = std::fs::read_to_string(&path).map_err(CorpusError::io(&path))?;
+    let text = std::fs::read_to_string(&path).map_err(file_error(&path))?;
     let parse = |(index, line): (usize, &str)| {
         serde_json::from_str(line).map_err(|error| CorpusError::Row {
             path: path.clone(),

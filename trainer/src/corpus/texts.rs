@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use astromech_settings::kinds::float;
+use astromech_settings::{defaults, settings};
 use astromech_towers::Tokenizer;
 use rand::Rng;
 use rand::seq::SliceRandom;
-use serde::{Deserialize, Serialize};
 
 use super::error::CorpusError;
 use super::record::Record;
@@ -22,25 +23,26 @@ pub fn open_tokenizer(vocabulary: &Path, tokens_max: usize) -> Result<Tokenizer,
     Tokenizer::from_vocab_file(vocabulary, tokens_max).map_err(fail)
 }
 
-/// How often each text of a record is chosen; weights need not sum to 1.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TextKindWeights {
-    /// The long text.
-    pub content: f64,
-    /// The title.
-    pub title: f64,
-    /// The query.
-    pub query: f64,
-    /// One of the further queries; the query where there is none.
-    pub alt_query: f64,
-    /// Probability of shuffling the keyword list inside a long text and dropping some of it.
-    pub keyword_shuffle_p: f64,
+settings! {
+    /// How often each text of a record is chosen; weights need not sum to 1.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    pub struct TextKindWeights {
+        /// The long text.
+        content: f64 = 0.5 => float(0.0, f64::INFINITY);
+        /// The title.
+        title: f64 = 0.2 => float(0.0, f64::INFINITY);
+        /// The query.
+        query: f64 = 0.2 => float(0.0, f64::INFINITY);
+        /// One of the further queries; the query where there is none.
+        alt_query: f64 = 0.1 => float(0.0, f64::INFINITY);
+        /// Probability of shuffling the keyword list inside a long text and dropping some of it.
+        keyword_shuffle_p: f64 = 0.0 => float(0.0, 1.0);
+    }
 }
 
 impl Default for TextKindWeights {
     fn default() -> Self {
-        Self { content: 0.5, title: 0.2, query: 0.2, alt_query: 0.1, keyword_shuffle_p: 0.0 }
+        defaults()
     }
 }
 

@@ -10,8 +10,10 @@ use futures::future::try_join_all;
 use tch::Tensor;
 use tokio::runtime::Runtime;
 
-use super::{DistilError, Student};
-use crate::train::{Inputs, denormalise};
+use super::error::DistilError;
+use super::student::Student;
+use crate::files::file_error;
+use crate::inputs::{Inputs, denormalise};
 
 /// File name of a bundle's vocabulary.
 const VOCABULARY_FILE: &str = "vocab.txt";
@@ -30,14 +32,10 @@ pub(super) struct Items {
 
 impl BundleTeacher {
     pub(super) fn open(dir: &Path, load_cross: bool, student: &Student<'_>) -> Result<Self, DistilError> {
-        let io = |path: &Path| {
-            let path = path.to_path_buf();
-            move |source| DistilError::Io { path, source }
-        };
         init_runtime(None)?;
         let bundle = Bundle::open(dir)?;
         let own = dir.join(VOCABULARY_FILE);
-        let read = |path: &Path| std::fs::read(path).map_err(io(path));
+        let read = |path: &Path| std::fs::read(path).map_err(file_error(path));
         if read(&own)?.trim_ascii_end() != read(student.vocabulary)?.trim_ascii_end() {
             return Err(DistilError::Differs {
                 what: "the vocabulary",
@@ -56,7 +54,7 @@ impl BundleTeacher {
         }
         let config = TowersConfig { load_cross, threads: student.threads, ..TowersConfig::default() };
         let towers = Towers::start(&bundle, &config)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(io(dir))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(file_error(dir))?;
         Ok(Self { towers, runtime })
     }
 

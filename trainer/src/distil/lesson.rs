@@ -4,10 +4,10 @@ use tch::{Tensor, no_grad};
 
 use super::bundle::Items;
 use super::{DistilConfig, DistilError, Teacher};
+use crate::inputs::Inputs;
 use crate::loss::{divergence, embedding_distance, score_distance};
 use crate::model::{Encoded, MatchLogits};
 use crate::nn::{Context, Precision};
-use crate::train::Inputs;
 
 enum States {
     Tensors { image: Tensor, text: Tensor, mask: Tensor },

@@ -5,75 +5,38 @@
 //! (any two embedding sizes), the embeddings themselves (equal sizes), and the match scores of the cross encoders.
 
 mod bundle;
+mod error;
 mod lesson;
+mod student;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use astromech_settings::kinds::{above_zero, float, path};
+use astromech_settings::{Value as _, settings};
 use tch::Device;
-use thiserror::Error;
 
 use self::bundle::BundleTeacher;
+pub use self::error::DistilError;
+use self::error::differs;
 pub use self::lesson::Lesson;
-use crate::checkpoint::{CheckpointError, LoadedModel, load_model};
-use crate::model::ModelConfig;
+pub use self::student::Student;
+use crate::checkpoint::{LoadedModel, load_model};
 
-/// The teacher, and what is asked of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DistilConfig {
-    /// A native checkpoint's file, or a bundle's folder.
-    pub teacher: PathBuf,
-    /// Weight of the distributions over the batch: mean of both directions of KL(teacher ‖ student).
-    #[serde(default = "one")]
-    pub similarity_weight: f64,
-    /// Divides the similarities of both sides in that term (our choice: that of GCPR's start).
-    #[serde(default = "temperature_default")]
-    pub temperature: f64,
-    /// Weight of 1 − cosine of the student's and the teacher's vectors; needs embeddings of one size.
-    #[serde(default)]
-    pub embedding_weight: f64,
-    /// Weight of the match scores' KL on the pairs that the matching loss draws; needs `loss.itm_every` above 0.
-    #[serde(default)]
-    pub score_weight: f64,
-}
-
-fn one() -> f64 {
-    1.0
-}
-fn temperature_default() -> f64 {
-    0.07
-}
-
-/// A teacher that can't teach this student.
-#[derive(Debug, Error)]
-pub enum DistilError {
-    /// Its checkpoint.
-    #[error("distil.teacher: {0}")]
-    Checkpoint(#[from] CheckpointError),
-    /// Its bundle.
-    #[error("distil.teacher: {0}")]
-    Bundle(#[from] astromech_towers::TowersError),
-    /// It doesn't go with the student.
-    #[error("distil.teacher has {what} {teacher}, the student {student}; {fix}")]
-    Differs {
-        /// What.
-        what: &'static str,
-        /// Its value.
-        teacher: String,
-        /// The student's.
-        student: String,
-        /// What to change.
-        fix: &'static str,
-    },
-    /// A file of it or of the student, or the runtime that waits for its towers.
-    #[error("distil.teacher: {path}: {source}")]
-    Io {
-        /// What was opened.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+settings! {
+    /// The teacher, and what is asked of it.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct DistilConfig {
+        /// A native checkpoint's file, or a bundle's folder.
+        teacher: PathBuf = (required "runs/teacher/model.safetensors") => path();
+        /// Weight of the distributions over the batch: mean of both directions of KL(teacher ‖ student).
+        similarity_weight: f64 = 1.0 => float(0.0, f64::INFINITY);
+        /// Divides the similarities of both sides in that term (our choice: that of GCPR's start).
+        temperature: f64 = 0.07 => float(0.0, f64::INFINITY).parsed(above_zero, || 1.0);
+        /// Weight of 1 − cosine of the student's and the teacher's vectors; needs embeddings of one size.
+        embedding_weight: f64 = 0.0 => float(0.0, f64::INFINITY);
+        /// Weight of the match scores' KL on the pairs that the matching loss draws; needs `loss.itm_every` above 0.
+        score_weight: f64 = 0.0 => float(0.0, f64::INFINITY);
+    }
 }
 
 /// A trained model that is asked about batches.
@@ -91,19 +54,6 @@ impl std::fmt::Debug for Teacher {
             Self::Bundle(_) => "Teacher::Bundle",
         })
     }
-}
-
-/// What the student needs of a teacher.
-#[derive(Debug, Clone, Copy)]
-pub struct Student<'a> {
-    /// Its sizes.
-    pub model: &'a ModelConfig,
-    /// Longest text in tokens.
-    pub max_tokens: usize,
-    /// Its vocabulary's file.
-    pub vocabulary: &'a Path,
-    /// Threads of a bundle's towers; 0 takes all cores.
-    pub threads: usize,
 }
 
 impl Teacher {
@@ -136,8 +86,4 @@ impl Teacher {
         }
         Ok(teacher)
     }
-}
-
-fn differs(what: &'static str, teacher: i64, student: i64, fix: &'static str) -> DistilError {
-    DistilError::Differs { what, teacher: teacher.to_string(), student: student.to_string(), fix }
 }

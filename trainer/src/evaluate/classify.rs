@@ -8,7 +8,7 @@ const HALF: f32 = 0.5;
 /// How well scores tell matching pairs from the others; each figure from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Classification {
-    /// Area under the ROC curve: how often a matching pair scores above another one, ties counting half (r2d2.md §4.2).
+    /// Area under the ROC curve: how often a matching pair scores above another one, ties counting half (docs/R2D2.md §4.2).
     pub auc: f64,
     /// Average precision, Σ (R_k − R_{k−1})·P_k over falling thresholds; equal scores share a threshold.
     pub average_precision: f64,

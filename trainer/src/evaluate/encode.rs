@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::EvaluateError;
 use crate::corpus::{CorpusError, TaskPicture};
+use crate::files::file_error;
 
 /// Work handed to the towers at a time; their own queues are bounded too.
 pub(super) const IN_FLIGHT_MAX: usize = 128;
@@ -64,7 +65,7 @@ async fn prepare(towers: &Towers, picture: TaskPicture) -> Result<PreparedImage,
 }
 
 fn read_picture(towers: &Towers, id: String, path: PathBuf) -> Result<PreparedImage, CorpusError> {
-    let bytes = std::fs::read(&path).map_err(CorpusError::io(&path))?;
+    let bytes = std::fs::read(&path).map_err(file_error(&path))?;
     towers.prepare_image(&bytes).map_err(|error| CorpusError::Picture { id, path, message: error.to_string() })
 }
 

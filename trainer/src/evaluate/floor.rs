@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::recall::{Recalls, best_rank, recalls};
 use super::{EvaluateError, TaskItems};
 use crate::corpus::{CorpusError, RecordFilter, read_records};
+use crate::files::file_error;
 
 /// Edge of the squares that are compared.
 const SIDE: u32 = 16;
@@ -70,7 +71,7 @@ fn nearest(picture: &[f32; NUMBERS], known: &[[f32; NUMBERS]]) -> f32 {
 }
 
 fn point(path: &Path, id: &str) -> Result<[f32; NUMBERS], EvaluateError> {
-    let bytes = std::fs::read(path).map_err(CorpusError::io(path))?;
+    let bytes = std::fs::read(path).map_err(file_error(path)).map_err(CorpusError::from)?;
     let square = decode_and_squash(&bytes, SIDE, &ImageLimits::default()).map_err(|error| CorpusError::Picture {
         id: id.to_owned(),
         path: path.to_path_buf(),

@@ -47,7 +47,7 @@ impl TaskItems {
         Ok(Self { name: name.to_owned(), texts, pictures, right, skipped: Vec::new() })
     }
 
-    /// Reads a published retrieval set: pictures each once in order of first appearance, one right picture a text (r2d2.md §6.2).
+    /// Reads a published retrieval set: pictures each once in order of first appearance, one right picture a text (docs/R2D2.md §6.2).
     ///
     /// # Errors
     /// The file can't be read, a row is bad, or a picture is missing.

@@ -1,4 +1,4 @@
-//! Matching tasks (r2d2.md §4.2): how well a score tells pairs that match from those that do not.
+//! Matching tasks (docs/R2D2.md §4.2): how well a score tells pairs that match from those that do not.
 
 use std::sync::Arc;
 

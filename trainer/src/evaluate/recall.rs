@@ -31,7 +31,7 @@ pub fn recalls(ranks: &[Option<usize>]) -> Recalls {
     Recalls { r1: at(1), r5: at(5), r10: at(10), mrr }
 }
 
-/// R@M: the mean of the six recalls of both directions, or of the three of a task asked by text alone (r2d2.md §4.1 step 6).
+/// R@M: the mean of the six recalls of both directions, or of the three of a task asked by text alone (docs/R2D2.md §4.1 step 6).
 pub fn mean_recall(text_to_image: &Recalls, image_to_text: Option<&Recalls>) -> f64 {
     let all: Vec<f64> = text_to_image.at().into_iter().chain(image_to_text.iter().flat_map(|recalls| recalls.at())).collect();
     all.iter().sum::<f64>() / all.len() as f64
@@ -45,7 +45,7 @@ pub fn best_rank(scores: &[f32], right: &[usize]) -> Option<usize> {
 }
 
 /// [`best_rank`] among `gallery` answers of which only `candidates` (index, score) have a score; all others lie below them and tie with
-/// each other (the −100 of r2d2.md §4.1).
+/// each other (the −100 of docs/R2D2.md §4.1).
 pub fn best_rank_among(candidates: &[(usize, f32)], gallery: usize, right: &[usize]) -> Option<usize> {
     right.first()?;
     let best = candidates.iter().filter(|(index, _)| right.contains(index)).map(|(_, score)| *score).max_by(f32::total_cmp);
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn mean_recall_is_that_of_the_papers_table() {
-        // R2D2 ViT-L on Flickr30k-CNA and on MUGE (r2d2.md §7.1): 96.2 and 77.5.
+        // R2D2 ViT-L on Flickr30k-CNA and on MUGE (docs/R2D2.md §7.1): 96.2 and 77.5.
         let recalls = |[r1, r5, r10]: [f64; 3]| Recalls { r1, r5, r10, mrr: 0.0 };
         let both = mean_recall(&recalls([84.9, 97.0, 98.6]), Some(&recalls([96.9, 99.8, 100.0])));
         assert!((both - 96.2).abs() < 0.05, "{both}");

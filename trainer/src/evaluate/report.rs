@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use astromech_towers::{Bundle, Towers};
 use serde::{Deserialize, Serialize};
 
 use super::{Classification, EvaluateError, Recalls, mean_recall};
@@ -84,7 +85,7 @@ pub struct MatchReport {
     pub pictures: usize,
     /// By the cosine of the dual tower alone.
     pub cosine: Classification,
-    /// By the match probability of the single tower, without the cosine (r2d2.md §4.2); none when it was left out.
+    /// By the match probability of the single tower, without the cosine (docs/R2D2.md §4.2); none when it was left out.
     pub matched: Option<Classification>,
     /// Rows left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -127,6 +128,18 @@ const MATCHING_HEAD: &str = "| task | pairs, matching / all | score | AUC | aver
      | best accuracy | at |\n|---|---|---|---|---|---|---|---|---|\n";
 
 impl Report {
+    /// A report without results: of which bundle, and how its towers run.
+    pub fn of(bundle: &Bundle, towers: &Towers) -> Self {
+        Self {
+            bundle: bundle.manifest.name.clone(),
+            fingerprint: bundle.manifest.fingerprint.to_string(),
+            precision: towers.precision().as_str().to_owned(),
+            provider: towers.provider_in_use().to_owned(),
+            tasks: Vec::new(),
+            matching: Vec::new(),
+        }
+    }
+
     /// Reads the JSON that `trainer evaluate --out` wrote.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The official protocol of retrieval (r2d2.md §4.1): cosine over everything, then the single tower over the best of each query.
+//! The official protocol of retrieval (docs/R2D2.md §4.1): cosine over everything, then the single tower over the best of each query.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ const PICTURES_IN_FLIGHT_MAX: usize = 8;
 /// How a task is measured.
 #[derive(Debug, Clone, Copy)]
 pub struct EvaluateOptions {
-    /// Candidates of the first stage that the cross tower re-ranks (r2d2.md §4.1); 0 leaves the second stage out. A smaller gallery is
+    /// Candidates of the first stage that the cross tower re-ranks (docs/R2D2.md §4.1); 0 leaves the second stage out. A smaller gallery is
     /// re-ranked whole, and the report says so: the official evaluation refuses it.
     pub top_k: usize,
     /// Ask by text alone: R@M is then the mean of three recalls.
@@ -79,7 +79,7 @@ fn notes(items: &TaskItems, options: EvaluateOptions) -> Vec<String> {
     let mut notes = Vec::new();
     let smaller = |count: usize, what: &str| {
         format!(
-            "it has {count} {what}, fewer than top_k = {}, which the official evaluation requires (r2d2.md §4.1): all of them are \
+            "it has {count} {what}, fewer than top_k = {}, which the official evaluation requires (docs/R2D2.md §4.1): all of them are \
              re-ranked",
             options.top_k
         )
@@ -106,7 +106,7 @@ fn first_stage([queries, gallery]: [&[&[f32]]; 2], dim: usize, right: &[Vec<usiz
     queries.par_iter().zip(right).map(one).collect()
 }
 
-/// Match + cosine for the candidates of each query, −100 for the rest (r2d2.md §4.1 step 5).
+/// Match + cosine for the candidates of each query, −100 for the rest (docs/R2D2.md §4.1 step 5).
 fn second_stage(first: &[First], gallery: usize, right: &[Vec<usize>], matched: impl Fn(usize, usize) -> Option<f32>) -> Recalls {
     let rank = |(query, (first, right)): (usize, (&First, &Vec<usize>))| {
         let scored: Vec<(usize, f32)> =

@@ -1,4 +1,4 @@
-//! Both cross encoders (r2d2.md §1.4) over pairs of cached states.
+//! Both cross encoders (docs/R2D2.md §1.4) over pairs of cached states.
 //!
 //! What depends on one item only is computed once per item and then taken by the pairs' indices: the keys and values of every layer,
 //! the images' projection, and everything up to the first cross-attention (layer 0's self-attention and cross queries).
@@ -40,7 +40,7 @@ pub fn cross_graph(config: &ModelConfig, weights: &WeightMap, options: &GraphOpt
     let image_states = e.cast_compute(&image_states);
     let text_states = e.cast_compute(&text_states);
     let image_input = LinearInput::of(&image_states);
-    // The image stack's queries are a projection of the images; the text stack's keys and values are not (r2d2.md §1.4).
+    // The image stack's queries are a projection of the images; the text stack's keys and values are not (docs/R2D2.md §1.4).
     let image_queries = e.linear(&image_input, "img_joint_proj", vision, width)?;
     let image_length = e.length(&image_states);
     let text_length = e.length(&text_states);
@@ -64,7 +64,7 @@ pub fn cross_graph(config: &ModelConfig, weights: &WeightMap, options: &GraphOpt
         let pooled = e.pool(token);
         let logits = e.linear_f32(&pooled, head, width, 2)?;
         let shares = e.graph.node_with("Softmax", &[&logits], vec![("axis", Attribute::Int(-1))]);
-        // Class 1 is match (r2d2.md §1.1).
+        // Class 1 is match (docs/R2D2.md §1.1).
         let share = column(&mut e, &shares, 1);
         e.graph.output(name, &share, Element::F32, &[pairs]);
     }

@@ -1,7 +1,6 @@
-use std::path::PathBuf;
-
 use thiserror::Error;
 
+use crate::files::FileError;
 use crate::model::ConfigError;
 
 /// An export or a release that cannot be made; each message names the fix.
@@ -50,13 +49,8 @@ pub enum ExportError {
     #[error("checkpoint: {0}")]
     Checkpoint(String),
     /// A file could not be read or written.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// ONNX Runtime refused a graph or failed to run it.
     #[error(transparent)]
     Towers(#[from] astromech_towers::TowersError),
@@ -76,12 +70,4 @@ pub enum ExportError {
         /// The bound.
         bound: f64,
     },
-}
-
-impl ExportError {
-    /// Wraps an I/O error with its file.
-    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Io { path, source }
-    }
 }

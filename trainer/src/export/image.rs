@@ -1,4 +1,4 @@
-//! The image tower: CLIP's ViT (r2d2.md §1.2).
+//! The image tower: CLIP's ViT (docs/R2D2.md §1.2).
 
 use super::layers::{Emitter, LinearInput};
 use super::{ExportError, GraphOptions, WeightMap};
@@ -20,7 +20,7 @@ pub fn image_graph(config: &ModelConfig, weights: &WeightMap, options: &GraphOpt
     for layer in 0..v.layers {
         x = block(&mut e, config, &format!("{PREFIX}.encoder.layers.{layer}"), &x)?;
     }
-    // The states are those of the last block: the final LayerNorm is in the checkpoint but no official path applies it (r2d2.md §1.2).
+    // The states are those of the last block: the final LayerNorm is in the checkpoint but no official path applies it (docs/R2D2.md §1.2).
     let states = e.cast_f32(&x);
     let (embedding, rows) = e.project(&x, "vision_proj", width, embed)?;
     e.graph.output("embedding", &embedding, Element::F32, &[batch, Dim::Size(embed)]);

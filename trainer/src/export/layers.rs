@@ -8,9 +8,9 @@ use super::quantize::{quantize_linear, quantize_rows, transpose};
 use super::{ExportError, GraphOptions, WeightMap};
 use crate::onnx::{Attribute, Element, GraphBuilder, Value};
 
-/// Slope of the sigmoid in quick GELU (r2d2.md §1.2).
+/// Slope of the sigmoid in quick GELU (docs/R2D2.md §1.2).
 const QUICK_GELU_SLOPE: f32 = 1.702;
-/// Added to the scores of padding (r2d2.md §1.4): e^-10000 is 0 in every precision.
+/// Added to the scores of padding (docs/R2D2.md §1.4): e^-10000 is 0 in every precision.
 const PADDING_BIAS: f32 = -10_000.0;
 /// Smallest length an embedding is divided by.
 const NORM_MIN: f32 = 1e-12;

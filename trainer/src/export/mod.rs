@@ -24,11 +24,7 @@ use crate::model::ModelConfig;
 pub const OPSET_DEFAULT: u32 = 23;
 /// Opset for older runtimes: attention as products and a softmax.
 pub const OPSET_COMPATIBLE: u32 = 20;
-/// CLIP's mean of each channel (r2d2.md §3.4).
-pub const PIXEL_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-/// CLIP's standard deviation of each channel (r2d2.md §3.4).
-pub const PIXEL_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
-/// Longest text of the official model (r2d2.md §1.3).
+/// Longest text of the official model (docs/R2D2.md §1.3).
 pub const MAX_TOKENS_DEFAULT: usize = 64;
 
 /// A tower.
@@ -65,6 +61,8 @@ pub struct GraphOptions {
     pub opset: u32,
     /// Longest text in tokens.
     pub max_tokens: usize,
+    /// Int8 has one scale a tensor for activations: a model trained long has outliers that coarsen everything beside them (one text tower
+    /// fell to a cosine of .936 from its f32 graph).
     /// Parts of the names of layers whose weights and products stay f32 in int8 graphs.
     pub keep_f32: Vec<String>,
     /// Whether the image and the text graph give the unit vector of each token too (`tokens`), for late interaction.

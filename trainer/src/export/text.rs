@@ -1,4 +1,4 @@
-//! The text tower: BERT (r2d2.md §1.3), and the parts of a BERT layer that the cross encoders share.
+//! The text tower: BERT (docs/R2D2.md §1.3), and the parts of a BERT layer that the cross encoders share.
 
 use super::layers::{Emitter, LinearInput, Queries};
 use super::{ExportError, GraphOptions, WeightMap};
@@ -43,7 +43,7 @@ pub fn text_graph(config: &ModelConfig, weights: &WeightMap, options: &GraphOpti
     Ok(e.graph.finish())
 }
 
-/// Word, position and type embeddings, normalised. The type is always 0 (r2d2.md §1.3), so its row is added to the positions here,
+/// Word, position and type embeddings, normalised. The type is always 0 (docs/R2D2.md §1.3), so its row is added to the positions here,
 /// and of the positions only those that a text can reach are written.
 fn embed_tokens(
     e: &mut Emitter<'_>,

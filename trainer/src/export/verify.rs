@@ -9,8 +9,8 @@ use rand::{Rng as _, SeedableRng as _};
 use tch::{Kind, TchError, Tensor};
 
 use super::runtime::{Encoded, GraphInputs, GraphOutputs, TowerGraphs};
-use super::{ExportError, PIXEL_MEAN, PIXEL_STD, WeightMap};
-use crate::model::R2d2;
+use super::{ExportError, WeightMap};
+use crate::model::{PIXEL_MEAN, PIXEL_STD, R2d2};
 use crate::nn::{Context, Params, Precision as Compute};
 
 /// Largest difference of an f32 graph from LibTorch, absolute for values up to 1 and relative above (states reach hundreds).
@@ -193,7 +193,7 @@ fn values_of(tensor: &Tensor) -> Result<Vec<f32>, ExportError> {
     Vec::try_from(flat).map_err(|error: TchError| ExportError::Checkpoint(error.to_string()))
 }
 
-/// Pictures as [N, 3, H, W], normalised (r2d2.md §3.4).
+/// Pictures as [N, 3, H, W], normalised (docs/R2D2.md §3.4).
 fn normalised(images: &[PreparedImage]) -> Tensor {
     let side = images.first().map_or(0, |image| i64::from(image.size()));
     let bytes: Vec<u8> = images.iter().flat_map(|image| image.pixels().iter().copied()).collect();

@@ -2,9 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use half::{bf16, f16};
-use safetensors::{Dtype, SafeTensors};
-
 use super::ExportError;
 
 /// One weight.
@@ -16,7 +13,7 @@ pub struct WeightTensor {
     pub values: Vec<f32>,
 }
 
-/// Official key (r2d2.md §5.3) → weight.
+/// Official key (docs/R2D2.md §5.3) → weight.
 #[derive(Debug, Clone, Default)]
 pub struct WeightMap(BTreeMap<String, WeightTensor>);
 
@@ -29,27 +26,6 @@ impl WeightMap {
     /// Adds or replaces one weight.
     pub fn insert(&mut self, key: impl Into<String>, shape: Vec<usize>, values: Vec<f32>) {
         self.0.insert(key.into(), WeightTensor { shape, values });
-    }
-
-    /// Reads every float tensor whose key starts with `prefix`, which is cut off; integer buffers are left out.
-    ///
-    /// # Errors
-    /// Not a safetensors file.
-    pub fn from_safetensors(bytes: &[u8], prefix: &str) -> Result<Self, ExportError> {
-        let file = SafeTensors::deserialize(bytes).map_err(|error| ExportError::Checkpoint(error.to_string()))?;
-        let mut map = Self::new();
-        for (key, view) in file.tensors() {
-            let Some(key) = key.strip_prefix(prefix) else { continue };
-            let data = view.data();
-            let values: Vec<f32> = match view.dtype() {
-                Dtype::F32 => data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
-                Dtype::F16 => data.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
-                Dtype::BF16 => data.as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()).collect(),
-                _ => continue,
-            };
-            map.insert(key, view.shape().to_vec(), values);
-        }
-        Ok(map)
     }
 
     /// The values of `key`, which must have `shape` and be finite.

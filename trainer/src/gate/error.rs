@@ -9,22 +9,6 @@ use crate::evaluate::EvaluateError;
 /// Why the gate could not decide.
 #[derive(Debug, Error)]
 pub enum GateError {
-    /// The configuration can't be read.
-    #[error("{}: {problem}", path.display())]
-    Config {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// A field of the configuration is wrong.
-    #[error("{field}: {problem}")]
-    Field {
-        /// The field.
-        field: String,
-        /// Found, limit and fix.
-        problem: String,
-    },
     /// A bundle is damaged or does not start.
     #[error(transparent)]
     Towers(#[from] TowersError),

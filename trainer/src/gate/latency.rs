@@ -3,23 +3,13 @@
 use std::time::Instant;
 
 use astromech_towers::{Bundle, PreparedImage, PreparedText, Towers};
-use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
 use super::measure::{LoadedSet, samples, start};
-use super::{GateConfig, GateError, Measured};
+use super::{GateConfig, GateError, Latency, Measured};
 
 /// Requests of each kind before any is timed.
 const WARM_UP: usize = 4;
-
-/// Median times of one request, milliseconds; pictures are decoded and texts tokenised before.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Latency {
-    /// One picture through the image tower.
-    pub image_ms: f64,
-    /// One text through the text tower.
-    pub text_ms: f64,
-}
 
 struct Side {
     towers: Towers,

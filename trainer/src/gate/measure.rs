@@ -6,9 +6,10 @@ use astromech_towers::{Bundle, PreparedImage, PreparedText, Towers, TowersConfig
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
-use super::{GateConfig, GateError, Latency, SetConfig, newest};
+use super::{GateConfig, GateError, SetConfig, newest};
 use crate::corpus::{CorpusError, MatchPairs, PairSource, TaskPicture};
 use crate::evaluate::{EvaluateOptions, Report, TaskItems, evaluate, evaluate_matching};
+use crate::files::file_error;
 
 /// End of the names of matching tasks.
 const MATCH_SUFFIX: &str = ".match";
@@ -24,6 +25,15 @@ pub struct Measured {
     pub drift: Option<Drift>,
     /// Times of single requests.
     pub latency: Latency,
+}
+
+/// Median times of one request, milliseconds; pictures are decoded and texts tokenised before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// One picture through the image tower.
+    pub image_ms: f64,
+    /// One text through the text tower.
+    pub text_ms: f64,
 }
 
 /// Cosines of int8's embeddings to f32's.
@@ -82,14 +92,7 @@ pub(super) fn measure(
     bundle: &Bundle,
 ) -> Result<Measured, GateError> {
     let towers = start(bundle, config, config.precision, true)?;
-    let mut report = Report {
-        bundle: bundle.manifest.name.clone(),
-        fingerprint: bundle.manifest.fingerprint.to_string(),
-        precision: towers.precision().as_str().to_owned(),
-        provider: towers.provider_in_use().to_owned(),
-        tasks: Vec::new(),
-        matching: Vec::new(),
-    };
+    let mut report = Report::of(bundle, &towers);
     for set in sets {
         for items in &set.retrieval {
             let options = EvaluateOptions { top_k: set.config.top_k, text_to_image_only: false };
@@ -147,7 +150,7 @@ pub(super) fn samples(
 }
 
 fn read(towers: &Towers, picture: &TaskPicture) -> Result<PreparedImage, CorpusError> {
-    let bytes = std::fs::read(&picture.path).map_err(CorpusError::io(&picture.path))?;
+    let bytes = std::fs::read(&picture.path).map_err(file_error(&picture.path))?;
     towers.prepare_image(&bytes).map_err(|error| CorpusError::Picture {
         id: picture.id.clone(),
         path: picture.path.clone(),

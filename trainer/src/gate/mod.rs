@@ -12,9 +12,9 @@ mod newest;
 mod verdict;
 
 pub use config::{GateConfig, Newest, Quality, SetConfig, Speed};
+pub(crate) use config::{PRECISIONS, TOP_K_MAX, check_sets};
 pub use error::GateError;
-pub use latency::Latency;
-pub use measure::{Drift, Measured};
+pub use measure::{Drift, Latency, Measured};
 pub use verdict::{Check, Verdict};
 
 use std::path::Path;
@@ -32,7 +32,6 @@ pub const EXIT_BROKEN_INPUT: u8 = 12;
 /// # Errors
 /// A bundle is damaged or does not start, or the data can't be read. A candidate that is worse is no error: see [`Verdict::passed`].
 pub fn run(config: &GateConfig, candidate: &Path, live: Option<&Path>) -> Result<Verdict, GateError> {
-    config.check()?;
     init_runtime(None)?;
     let candidate = Bundle::open(candidate)?;
     let live = live.map(Bundle::open).transpose()?;

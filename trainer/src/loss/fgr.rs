@@ -1,4 +1,4 @@
-//! Fine-grained ranking: hard negatives, the weighted matching loss (r2d2.md §2.2), and a listwise one beside it.
+//! Fine-grained ranking: hard negatives, the weighted matching loss (docs/R2D2.md §2.2), and a listwise one beside it.
 
 use tch::{Kind, Tensor};
 

@@ -1,4 +1,4 @@
-//! Global contrastive pre-ranking (r2d2.md §2.1).
+//! Global contrastive pre-ranking (docs/R2D2.md §2.1).
 
 use tch::{Kind, Tensor};
 
@@ -43,13 +43,13 @@ pub fn gcpr(image: &Tensor, text: &Tensor, temperature: &Tensor, targets: &Tenso
 }
 
 /// One direction of the contrastive loss over any columns: −(1/B) Σ_i Σ_j w_j·Y[i,j]·log softmax_j(logits[i,·])_j. `logits` and
-/// `targets` [B, C]; `weights` [C] ages queued columns (r2d2.md §2.4 as written there), `None` weighs all by 1.
+/// `targets` [B, C]; `weights` [C] ages queued columns (docs/R2D2.md §2.4 as written there), `None` weighs all by 1.
 pub fn contrast(logits: &Tensor, targets: &Tensor, weights: Option<&Tensor>) -> Tensor {
     let targets = weights.map_or_else(|| targets.shallow_clone(), |weights| targets * weights);
     -(targets * logits.log_softmax(1, Kind::Float)).sum(Kind::Float) / logits.size()[0] as f64
 }
 
-/// Target-guided distillation (r2d2.md §2.4, equation 4): ŷ = α·softmax(teacher) + (1−α)·y, no gradient. Both [B, C]; the teacher's
+/// Target-guided distillation (docs/R2D2.md §2.4, equation 4): ŷ = α·softmax(teacher) + (1−α)·y, no gradient. Both [B, C]; the teacher's
 /// logits come from the momentum towers over the same columns.
 pub fn distilled_targets(targets: &Tensor, teacher_logits: &Tensor, alpha: f64) -> Tensor {
     targets * (1.0 - alpha) + teacher_logits.softmax(1, Kind::Float).detach() * alpha

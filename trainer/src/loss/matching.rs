@@ -1,4 +1,4 @@
-//! The objective of matching fine-tuning (r2d2.md §2.6).
+//! The objective of matching fine-tuning (docs/R2D2.md §2.6).
 
 use tch::{Kind, Tensor};
 

@@ -1,4 +1,4 @@
-//! Masked language modelling and feature-guided distillation (r2d2.md §2.3, §2.5).
+//! Masked language modelling and feature-guided distillation (docs/R2D2.md §2.3, §2.5).
 
 use tch::Tensor;
 

@@ -1,4 +1,4 @@
-//! The terms of the objective (reference/r2d2.md §2).
+//! The terms of the objective (docs/R2D2.md §2).
 
 mod distil;
 mod fgr;

@@ -1,4 +1,4 @@
-//! Features of recent steps, as further columns of the contrastive loss (r2d2.md §2.4).
+//! Features of recent steps, as further columns of the contrastive loss (docs/R2D2.md §2.4).
 
 use tch::{Device, Kind, Tensor};
 

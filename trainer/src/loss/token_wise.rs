@@ -1,4 +1,4 @@
-//! FILIP's token-wise late interaction (Wukong's too; r2d2.md §8).
+//! FILIP's token-wise late interaction (Wukong's too; docs/R2D2.md §8).
 
 use tch::{Kind, Tensor};
 

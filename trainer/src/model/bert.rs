@@ -1,4 +1,4 @@
-//! BERT's text tower (r2d2.md §1.3) and the two cross encoders (§1.4): post-LayerNorm blocks with erf GELU.
+//! BERT's text tower (docs/R2D2.md §1.3) and the two cross encoders (§1.4): post-LayerNorm blocks with erf GELU.
 
 use tch::{Kind, Tensor};
 

@@ -1,4 +1,4 @@
-//! R2D2 exactly as reference/r2d2.md §1 describes it, under the official key names of §5.3.
+//! R2D2 exactly as docs/R2D2.md §1 describes it, under the official key names of §5.3.
 
 mod bert;
 mod config;
@@ -17,7 +17,11 @@ pub use vision::VisionTower;
 use crate::loss::Tokens;
 use crate::nn::{Builder, Context, Init, Leaf, Linear, Params, Weights};
 
-/// Bounds the temperature is clamped to at every training step (r2d2.md §1.5).
+/// CLIP's mean of each channel (docs/R2D2.md §3.4).
+pub const PIXEL_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+/// CLIP's standard deviation of each channel (docs/R2D2.md §3.4).
+pub const PIXEL_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
+/// Bounds the temperature is clamped to at every training step (docs/R2D2.md §1.5).
 pub const TEMPERATURE_BOUNDS: [f64; 2] = [0.001, 0.5];
 const TEMPERATURE_INITIAL: f64 = 0.07;
 /// Key of the temperature.
@@ -44,7 +48,7 @@ pub struct MatchLogits {
 }
 
 impl MatchLogits {
-    /// Probabilities (itm_text, itm_image), each [P] (r2d2.md §4.1 step 4).
+    /// Probabilities (itm_text, itm_image), each [P] (docs/R2D2.md §4.1 step 4).
     pub fn probabilities(&self) -> (Tensor, Tensor) {
         let of = |logits: &Tensor| logits.softmax(-1, Kind::Float).select(-1, 1);
         (of(&self.text), of(&self.image))
@@ -187,6 +191,6 @@ fn unit(x: &Tensor) -> Tensor {
 
 /// Mask [B, L] of ones and zeros → additive mask [B, 1, 1, L] for padding.
 fn additive(mask: &Tensor, kind: Kind) -> Tensor {
-    // -10000 as the official self-attention (r2d2.md §1.4); in the cross-attention any large negative value gives the same result.
+    // -10000 as the official self-attention (docs/R2D2.md §1.4); in the cross-attention any large negative value gives the same result.
     ((mask.to_kind(Kind::Float) - 1.0) * 10_000.0).to_kind(kind).unsqueeze(1).unsqueeze(1)
 }

@@ -1,4 +1,4 @@
-//! CLIP's vision tower (r2d2.md §1.2): pre-LayerNorm blocks, quick GELU, and no LayerNorm on the states that leave it.
+//! CLIP's vision tower (docs/R2D2.md §1.2): pre-LayerNorm blocks, quick GELU, and no LayerNorm on the states that leave it.
 
 use tch::Tensor;
 

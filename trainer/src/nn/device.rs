@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// The library that registers CUDA with LibTorch, beside the one this program is linked to.
+/// The linker drops it, since no symbol of it is named (tch-rs#980): it is preloaded. TF32 products are switched on by the environment
+/// (`TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1`); tch has no call for it.
 const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 const LINKED_LIBRARY: &str = "libtorch_cpu.so";
 

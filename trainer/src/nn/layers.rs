@@ -98,9 +98,9 @@ impl Embedding {
 /// The two activations of R2D2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gelu {
-    /// `x · sigmoid(1.702 x)` (CLIP's vision tower, r2d2.md §1.2).
+    /// `x · sigmoid(1.702 x)` (CLIP's vision tower, docs/R2D2.md §1.2).
     Quick,
-    /// `x · Φ(x)` by erf (BERT, r2d2.md §1.3).
+    /// `x · Φ(x)` by erf (BERT, docs/R2D2.md §1.3).
     Erf,
 }
 

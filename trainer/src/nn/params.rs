@@ -21,7 +21,7 @@ pub enum Init {
     SinCosGrid(f64),
 }
 
-/// One parameter under its official name (reference/r2d2.md §5.3).
+/// One parameter under its official name (docs/R2D2.md §5.3).
 #[derive(Debug, Clone)]
 pub struct Named {
     /// Official key.

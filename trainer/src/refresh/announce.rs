@@ -2,8 +2,8 @@
 
 use astromech_schemas::Release;
 
+use super::context::Job;
 use super::error::RefreshError;
-use super::job::Job;
 use super::state::{Run, write_json};
 use super::training;
 use crate::announce::{AnnounceError, AnnounceOptions, announce as send};

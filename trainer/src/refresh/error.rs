@@ -99,7 +99,7 @@ impl RefreshError {
         match self {
             Self::Input { .. } => Exit::BrokenInput,
             Self::Lease(LeaseError::Held { .. } | LeaseError::Lost { .. }) => Exit::LeaseHeld,
-            Self::Failed { .. } | Self::Lease(LeaseError::Io { .. }) | Self::Stopped => Exit::Failed,
+            Self::Failed { .. } | Self::Lease(LeaseError::Io(_)) | Self::Stopped => Exit::Failed,
         }
     }
 }

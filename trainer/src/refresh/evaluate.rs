@@ -4,9 +4,9 @@ use std::path::Path;
 
 use astromech_towers::{Bundle, Towers, TowersConfig, init_runtime};
 
+use super::config::FRESH;
+use super::context::Job;
 use super::error::RefreshError;
-use super::export::FRESH;
-use super::job::Job;
 use super::state::{Run, write_json};
 use crate::corpus::PairSource;
 use crate::evaluate::{EvaluateOptions, Report, TaskItems, evaluate, evaluate_matching};
@@ -32,14 +32,7 @@ fn measure(job: &Job<'_>, run: &Run, bundle: &Path) -> Result<Report, RefreshErr
     let bundle = Bundle::open(bundle).map_err(RefreshError::failed(failed()))?;
     let config = TowersConfig { load_cross: step.top_k > 0, ..TowersConfig::default() };
     let towers = Towers::start(&bundle, &config).map_err(RefreshError::failed(failed()))?;
-    let mut report = Report {
-        bundle: bundle.manifest.name.clone(),
-        fingerprint: bundle.manifest.fingerprint.to_string(),
-        precision: towers.precision().as_str().to_owned(),
-        provider: towers.provider_in_use().to_owned(),
-        tasks: Vec::new(),
-        matching: Vec::new(),
-    };
+    let mut report = Report::of(&bundle, &towers);
     let fresh = job.folder(run).join(FRESH);
     let fresh_tasks = ["long", "short"].map(|name| format!("val.{FRESH}.{name}"));
     let fresh_tasks = fresh_tasks.iter().filter(|name| fresh.join(format!("tasks/{name}.jsonl")).is_file());

@@ -6,8 +6,9 @@ use astromech_schemas::manifest::MANIFEST_FILE;
 use astromech_schemas::{Fingerprint, Manifest};
 use astromech_towers::Tokenizer;
 
+use super::config::FRESH;
+use super::context::Job;
 use super::error::RefreshError;
-use super::job::Job;
 use super::state::Run;
 use super::training::{exported, is_warm, trained_by};
 use crate::checkpoint::load_model;
@@ -16,9 +17,6 @@ use crate::corpus::RecordFilter;
 use crate::export::MAX_TOKENS_DEFAULT;
 use crate::release::{ReleaseError, ReleaseOptions, Samples, release, steps_of_run};
 use crate::zero::{FolderOptions, RecordStream, StreamSettings, ZeroError, write_folder};
-
-/// Name of the corpus folder of held-out records, and of the source family in its tasks: `val.fresh.long`.
-pub(super) const FRESH: &str = "fresh";
 
 /// Makes the corpus folder of the newest held-out records: golden samples, and tasks to evaluate on.
 pub(super) fn hold_out(job: &mut Job<'_>, run: &Run) -> Result<(), RefreshError> {
@@ -31,7 +29,7 @@ pub(super) fn hold_out(job: &mut Job<'_>, run: &Run) -> Result<(), RefreshError>
     if partial.exists() {
         std::fs::remove_dir_all(&partial).map_err(failed())?;
     }
-    let wrong = |error: ZeroError| RefreshError::of("hold_out", !matches!(error, ZeroError::Io { .. }), error);
+    let wrong = |error: ZeroError| RefreshError::of("hold_out", !matches!(error, ZeroError::Io(_)), error);
     let shards = folder.join("snapshot").join(SHARDS_HELD_OUT).display().to_string();
     let settings = StreamSettings { shards: vec![shards], shuffle_records: 1, ..StreamSettings::default() };
     let mut stream = RecordStream::open(settings, 0).map_err(wrong)?;

@@ -2,13 +2,11 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
-
+use super::config::FRESH;
+use super::context::Job;
 use super::error::RefreshError;
-use super::export::FRESH;
-use super::job::Job;
 use super::state::Run;
-use crate::gate::{GateConfig, GateError, Newest, Quality, SetConfig, Speed, Verdict, run as run_gate};
+use crate::gate::{GateConfig, GateError, Newest, SetConfig, Verdict, run as run_gate};
 
 /// Folder of the gate's report inside a run's.
 pub(super) const REPORT_FOLDER: &str = "gate";
@@ -17,25 +15,8 @@ const VERDICT_FILE: &str = "report.json";
 /// Most records of what was held out that are asked for.
 const FRESH_RECORDS_MAX: usize = 1000;
 
-/// Thresholds, as `trainer gate` has them. What was held out is a set of its own, `fresh`, beside those that are named.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct GateStep {
-    /// Frozen sets.
-    #[serde(rename = "set")]
-    pub sets: Vec<SetConfig>,
-    /// How much worse than the live bundle a set's figures may be, where the set says nothing else.
-    pub quality: Quality,
-    /// The same for what was held out alone.
-    pub fresh: Quality,
-    /// Drift of int8, latency, size.
-    pub speed: Speed,
-    /// Threads; 0 takes all cores.
-    pub threads: usize,
-}
-
 fn wrong(error: GateError) -> RefreshError {
-    let is_input = matches!(error, GateError::Config { .. } | GateError::Field { .. } | GateError::Corpus(_));
+    let is_input = matches!(error, GateError::Corpus(_));
     RefreshError::of("gate", is_input, error)
 }
 

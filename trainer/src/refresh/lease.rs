@@ -14,9 +14,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::checkpoint::write_atomically;
 use crate::collect::time::now_ms;
-use crate::train::StopFlag;
+use crate::files::{FileError, file_error, write_atomically};
+use crate::stop::StopFlag;
 
 /// File of the lease inside the work folder.
 const LEASE_FILE: &str = "lease.json";
@@ -44,13 +44,8 @@ pub enum LeaseError {
         seconds: u64,
     },
     /// A file.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,21 +68,21 @@ impl Place {
     fn change(&self, act: impl FnOnce(Option<Document>) -> Result<Option<Document>, LeaseError>) -> Result<(), LeaseError> {
         let path = self.folder.join(LEASE_FILE);
         let lock_path = self.folder.join(LOCK_FILE);
-        let lock = File::create(&lock_path).map_err(io(&lock_path))?;
-        lock.lock().map_err(io(&lock_path))?;
+        let lock = File::create(&lock_path).map_err(file_error(&lock_path))?;
+        lock.lock().map_err(file_error(&lock_path))?;
         let found = match std::fs::read(&path) {
             // One that can't be read was not written by this program: nobody renews it.
             Ok(bytes) => serde_json::from_slice(&bytes).ok(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(io(&path)(error)),
+            Err(error) => return Err(file_error(&path)(error).into()),
         };
         match act(found)? {
             Some(document) => {
-                let bytes = serde_json::to_vec(&document).map_err(std::io::Error::other).map_err(io(&path))?;
-                write_atomically(&path, |at| std::fs::write(at, &bytes)).map_err(io(&path))
+                let bytes = serde_json::to_vec(&document).map_err(std::io::Error::other).map_err(file_error(&path))?;
+                Ok(write_atomically(&path, |at| std::fs::write(at, &bytes)).map_err(file_error(&path))?)
             }
             None => match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(&path)(error)),
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(file_error(&path)(error).into()),
                 _ => Ok(()),
             },
         }
@@ -122,11 +117,6 @@ impl Place {
     }
 }
 
-fn io(path: &Path) -> impl FnOnce(std::io::Error) -> LeaseError {
-    let path = path.to_owned();
-    move |source| LeaseError::Io { path, source }
-}
-
 /// A held lease, renewed by a thread of its own. Dropped, it is given back.
 #[derive(Debug)]
 pub struct Lease {
@@ -155,7 +145,7 @@ impl Lease {
         let thread = {
             let (place, lost, stop) = (Arc::clone(&place), Arc::clone(&lost), stop.clone());
             let run = move || heartbeat(&place, &lost, &stop, &ends, beat);
-            std::thread::Builder::new().name("lease".into()).spawn(run).map_err(io(folder))?
+            std::thread::Builder::new().name("lease".into()).spawn(run).map_err(file_error(folder))?
         };
         Ok(Self { place, lost, ends: Mutex::new(Some(sender)), thread: Some(thread) })
     }

@@ -6,6 +6,7 @@
 
 mod announce;
 mod config;
+mod context;
 mod error;
 mod evaluate;
 mod export;
@@ -17,10 +18,10 @@ mod progress;
 mod state;
 mod training;
 
-pub use config::{DistilStep, EvaluateStep, ExportStep, JobConfig, RefreshConfig, RegistryConfig, TrainStep};
+pub use config::{DistilStep, EvaluateStep, ExportStep, GateStep, JobConfig, RefreshConfig, RegistryConfig, TrainStep};
+pub use context::Halt;
 pub use error::{Exit, RefreshError};
-pub use gate::GateStep;
-pub use job::{Halt, Options, Outcome, refresh};
+pub use job::{Options, Outcome, refresh};
 pub use lease::{Lease, LeaseError};
 pub use progress::Progress;
 pub use state::{Published, Run, State, Step};

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::error::Exit;
 use super::state::Step;
-use crate::checkpoint::write_atomically;
 use crate::collect::time::now_ms;
+use crate::files::write_atomically;
 
 /// Tells how far a job is. Clones share it.
 #[derive(Debug, Clone)]

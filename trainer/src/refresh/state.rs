@@ -7,8 +7,8 @@ use astromech_schemas::Fingerprint;
 use serde::{Deserialize, Serialize};
 
 use super::error::RefreshError;
-use crate::checkpoint::write_atomically;
 use crate::collect::TopicWindow;
+use crate::files::write_atomically;
 
 /// File of the state inside the work folder.
 pub const STATE_FILE: &str = "state.json";

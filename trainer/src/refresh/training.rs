@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use astromech_schemas::Fingerprint;
 
+use super::context::Job;
 use super::error::RefreshError;
-use super::job::Job;
 use super::state::Run;
-use crate::checkpoint::{MODEL_FILE, STATE_FILE, read_model_config, write_atomically};
+use crate::checkpoint::{MODEL_FILE, STATE_FILE, read_model_config};
 use crate::collect::{SHARDS_TRAIN, SnapshotManifest};
 use crate::corpus::CorpusError;
+use crate::files::write_atomically;
 use crate::train::{DataSource, TrainConfig, TrainError};
 use crate::zero::ZeroError;
 
@@ -115,7 +116,7 @@ pub(super) fn trained_by(job: &Job<'_>, run: &Run) -> Result<TrainConfig, Refres
     };
     if job.config.distil.is_some() {
         // Named by the job alone; it is not opened here.
-        set.push("distil.teacher=\"\"".to_owned());
+        set.push("distil.teacher=\"named by the job\"".to_owned());
     }
     set.extend(on_snapshot(job, run));
     TrainConfig::read(path, &set).map_err(|error| RefreshError::of(path.display().to_string(), true, error))
@@ -133,11 +134,11 @@ fn check_start(init: &Path, config: &TrainConfig) -> Result<(), RefreshError> {
 
 fn is_input(error: &TrainError) -> bool {
     match error {
-        TrainError::Io { .. }
+        TrainError::Io(_)
         | TrainError::Diverged { .. }
         | TrainError::LoaderGone
         | TrainError::Checkpoint(_)
-        | TrainError::Corpus(CorpusError::Stream(ZeroError::Io { .. })) => false,
+        | TrainError::Corpus(CorpusError::Stream(ZeroError::Io(_))) => false,
         TrainError::Corpus(_)
         | TrainError::Distil(_)
         | TrainError::Config(_)

@@ -4,28 +4,30 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use astromech_schemas::manifest::{Manifest, Precision, Similarity};
-use serde::Deserialize;
+use astromech_settings::kinds::{int, text};
+use astromech_settings::settings;
 
 use crate::export::verify::Measured;
 
-/// What the card says that no file holds.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct CardFacts {
-    /// What it was trained on, for people.
-    pub data: String,
-    /// Pairs in the training set.
-    pub pairs: u64,
-    /// Optimiser steps; 0 takes those of the run's metrics.
-    pub steps: u64,
-    /// Licence of the weights, an SPDX expression.
-    pub licence: String,
-    /// Licences of the training data, and where the attributions are.
-    pub data_licences: String,
-    /// How to make the bundle again: the commands.
-    pub repeat: String,
-    /// Anything else, Markdown.
-    pub notes: String,
+settings! {
+    /// What the card says that no file holds.
+    #[derive(Debug, Clone, Default, PartialEq, Eq)]
+    pub struct CardFacts {
+        /// What it was trained on, for people.
+        data: String = "" => text();
+        /// Pairs in the training set.
+        pairs: u64 = 0 => int(0, u64::MAX);
+        /// Optimiser steps; 0 takes those of the run's metrics.
+        steps: u64 = 0 => int(0, u64::MAX);
+        /// Licence of the weights, an SPDX expression.
+        licence: String = "" => text();
+        /// Licences of the training data, and where the attributions are.
+        data_licences: String = "" => text();
+        /// How to make the bundle again: the commands.
+        repeat: String = "" => text();
+        /// Anything else, Markdown.
+        notes: String = "" => text();
+    }
 }
 
 /// What the release measured on itself.

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::export::ExportError;
+use crate::files::FileError;
 
 /// A release that was not made.
 #[derive(Debug, Error)]
@@ -39,18 +40,6 @@ pub enum ReleaseError {
         path: PathBuf,
     },
     /// A file could not be read or written.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-}
-
-impl ReleaseError {
-    pub(super) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Io { path, source }
-    }
+    #[error(transparent)]
+    Io(#[from] FileError),
 }

@@ -4,9 +4,11 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use astromech_schemas::manifest::{BundleFile, MANIFEST_FILE};
+use astromech_schemas::manifest::{BundleFile, MANIFEST_FILE, hex};
+use sha2::{Digest as _, Sha256};
 
-use super::{ReleaseError, bundle_file};
+use super::error::ReleaseError;
+use crate::files::file_error;
 
 /// A bundle in the making. Dropped before [`StagedFolder::publish`], it leaves nothing.
 pub(super) struct StagedFolder {
@@ -24,9 +26,9 @@ impl StagedFolder {
         }
         let staging = neighbour(out, "new")?;
         if let Some(parent) = out.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            fs::create_dir_all(parent).map_err(ReleaseError::io(parent))?;
+            fs::create_dir_all(parent).map_err(file_error(parent))?;
         }
-        fs::create_dir(&staging).map_err(ReleaseError::io(&staging))?;
+        fs::create_dir(&staging).map_err(file_error(&staging))?;
         Ok(Self { out: out.to_owned(), staging, files: Vec::new(), replace })
     }
 
@@ -40,7 +42,7 @@ impl StagedFolder {
 
     /// Takes over one file of another bundle.
     pub(super) fn copy(&mut self, from: &Path, name: &str) -> Result<(), ReleaseError> {
-        let bytes = fs::read(from).map_err(ReleaseError::io(from))?;
+        let bytes = fs::read(from).map_err(file_error(from))?;
         self.write(name, &bytes)
     }
 
@@ -56,13 +58,13 @@ impl StagedFolder {
             file.write_all(bytes)?;
             file.sync_all()
         };
-        write().map_err(ReleaseError::io(&path))
+        Ok(write().map_err(file_error(&path))?)
     }
 
     /// Takes back one file of the bundle.
     pub(super) fn remove(&mut self, name: &str) -> Result<(), ReleaseError> {
         let path = self.staging.join(name);
-        fs::remove_file(&path).map_err(ReleaseError::io(&path))?;
+        fs::remove_file(&path).map_err(file_error(&path))?;
         self.files.retain(|file| file.name != name);
         Ok(())
     }
@@ -79,21 +81,21 @@ impl StagedFolder {
 
     /// Moves the folder to its place. An old bundle is there until the instant it is moved aside, and comes back if the move fails.
     pub(super) fn publish(self) -> Result<(), ReleaseError> {
-        let sync = |path: &Path| File::open(path).and_then(|folder| folder.sync_all()).map_err(ReleaseError::io(path));
+        let sync = |path: &Path| File::open(path).and_then(|folder| folder.sync_all()).map_err(file_error(path));
         sync(&self.staging)?;
         if self.replace && self.out.exists() {
             let old = neighbour(&self.out, "old")?;
-            fs::rename(&self.out, &old).map_err(ReleaseError::io(&self.out))?;
+            fs::rename(&self.out, &old).map_err(file_error(&self.out))?;
             if let Err(source) = fs::rename(&self.staging, &self.out) {
-                fs::rename(&old, &self.out).map_err(ReleaseError::io(&self.out))?;
-                return Err(ReleaseError::Io { path: self.out.clone(), source });
+                fs::rename(&old, &self.out).map_err(file_error(&self.out))?;
+                return Err(file_error(&self.out)(source).into());
             }
-            fs::remove_dir_all(&old).map_err(ReleaseError::io(&old))?;
+            fs::remove_dir_all(&old).map_err(file_error(&old))?;
         } else {
-            fs::rename(&self.staging, &self.out).map_err(ReleaseError::io(&self.out))?;
+            fs::rename(&self.staging, &self.out).map_err(file_error(&self.out))?;
         }
         match self.out.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            Some(parent) => sync(parent),
+            Some(parent) => Ok(sync(parent)?),
             None => Ok(()),
         }
     }
@@ -104,6 +106,14 @@ impl Drop for StagedFolder {
         // Moved away when published; else there is nobody left to tell of a failure to clean up.
         let _ = fs::remove_dir_all(&self.staging);
     }
+}
+
+fn bundle_file(name: &str, bytes: &[u8]) -> BundleFile {
+    BundleFile { name: name.to_owned(), bytes: bytes.len() as u64, sha256: sha256(bytes) }
+}
+
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 fn neighbour(out: &Path, word: &str) -> Result<PathBuf, ReleaseError> {

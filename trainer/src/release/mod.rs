@@ -10,22 +10,20 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use astromech_schemas::Fingerprint;
-use astromech_schemas::manifest::{
-    Architecture, BundleFile, ImageInput, Manifest, Precision, Similarity, StackSize, TextInput, Training, hex,
-};
+use astromech_schemas::manifest::{Architecture, ImageInput, Manifest, Precision, Similarity, StackSize, TextInput, Training};
 use astromech_towers::{Bundle, Tokenizer, Towers, TowersConfig};
-use sha2::{Digest as _, Sha256};
 
 pub use card::{CardFacts, ModelFacts};
 pub use error::ReleaseError;
 pub use samples::{SAMPLES_MAX, SAMPLES_MIN, Samples};
 
-use crate::checkpoint::LoadedModel;
+use crate::checkpoint::{LoadedModel, METRICS_FILE};
 use crate::export::runtime::TowerGraphs;
 use crate::export::verify::{Measured, verify_against_f32, verify_against_torch};
-use crate::export::{GraphOptions, PIXEL_MEAN, PIXEL_STD, Tower, WeightMap, export_tower};
-use crate::model::{ModelConfig, R2d2};
-use folder::StagedFolder;
+use crate::export::{GraphOptions, Tower, WeightMap, export_tower};
+use crate::files::file_error;
+use crate::model::{ModelConfig, PIXEL_MEAN, PIXEL_STD, R2d2};
+use folder::{StagedFolder, sha256};
 
 /// File name of the vocabulary inside a bundle.
 pub const VOCABULARY_FILE: &str = "vocab.txt";
@@ -33,8 +31,6 @@ pub const VOCABULARY_FILE: &str = "vocab.txt";
 pub const GOLDEN_FILE: &str = "golden.safetensors";
 /// File name of the model card inside a bundle.
 pub const CARD_FILE: &str = "MODEL_CARD.md";
-/// File name of a run's metrics beside its checkpoint.
-const METRICS_FILE: &str = "metrics.jsonl";
 /// What a release is made of beside the model.
 pub struct ReleaseOptions {
     /// Name of the model, for people.
@@ -160,7 +156,7 @@ pub fn add_metrics(bundle: &Path, metrics: BTreeMap<String, f64>) -> Result<Mani
     for file in &manifest.files {
         let path = bundle.join(&file.name);
         if file.name == CARD_FILE {
-            card = std::fs::read_to_string(&path).map_err(ReleaseError::io(&path))?;
+            card = std::fs::read_to_string(&path).map_err(file_error(&path))?;
         } else {
             staged.copy(&path, &file.name)?;
         }
@@ -274,12 +270,4 @@ pub fn steps_of_run(checkpoint: &Path) -> u64 {
     let text = std::fs::read_to_string(metrics).unwrap_or_default();
     let step = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?.get("step")?.as_u64();
     text.lines().filter_map(step).max().unwrap_or(0)
-}
-
-fn bundle_file(name: &str, bytes: &[u8]) -> BundleFile {
-    BundleFile { name: name.to_owned(), bytes: bytes.len() as u64, sha256: sha256(bytes) }
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
 }

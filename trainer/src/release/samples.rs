@@ -7,6 +7,7 @@ use astromech_towers::{ImageLimits, PreparedImage, PreparedText, Tokenizer, deco
 use super::ReleaseError;
 use crate::corpus::{CorpusError, RecordFilter, read_records};
 use crate::export::runtime::GraphInputs;
+use crate::files::file_error;
 use crate::model::ModelConfig;
 
 /// Fewest samples of a bundle.
@@ -57,7 +58,7 @@ impl Samples {
         for sample in 0..SAMPLES_MAX {
             let record = &records[sample * records.len() / SAMPLES_MAX];
             let path = corpus.join(&record.image);
-            let bytes = std::fs::read(&path).map_err(ReleaseError::io(&path))?;
+            let bytes = std::fs::read(&path).map_err(file_error(&path))?;
             let picture = decode_and_squash(&bytes, config.vision.image as u32, &ImageLimits::default())
                 .map_err(|error| CorpusError::Picture { id: record.id.clone(), path, message: error.to_string() })?;
             pictures.push(picture);

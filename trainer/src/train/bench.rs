@@ -7,10 +7,11 @@ use rand::{Rng, SeedableRng};
 use tch::{Device, Kind, Tensor};
 
 use super::config::TrainConfig;
-use super::objective::{Guide, Inputs, Objective};
+use super::error::TrainError;
+use super::objective::{Guide, Objective};
 use super::optimiser::AdamW;
-use super::run::TrainError;
 use crate::corpus::Batch;
+use crate::inputs::Inputs;
 use crate::model::{ModelConfig, R2d2};
 use crate::nn::synchronise;
 

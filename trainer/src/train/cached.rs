@@ -1,13 +1,18 @@
 //! Gradient caching (Gao et al. 2021, GradCache): the contrastive loss over a large batch whose towers run on small parts of it.
 //!
 //! Embeddings of the whole batch are made without a graph, the loss over all of them gives each embedding's gradient, and every part is
-//! encoded once more with a graph that this gradient is sent through: the exact gradient of the whole batch (r2d2.md §2.1 says why one
+//! encoded once more with a graph that this gradient is sent through: the exact gradient of the whole batch (docs/R2D2.md §2.1 says why one
 //! device with batch N equals N spread over ranks), with one part's activations in memory. It takes one forward pass more.
+//!
+//! It is also the seam for several devices: ranks would all-gather embeddings (and the queue's new rows) before
+//! `Objective::contrastive` and all-reduce the one flat gradient buffer after it. tch 0.24 binds none of LibTorch's collectives, and no kept
+//! Rust library has them over TCP for training, so that is not built.
 
 use tch::{Kind, Tensor};
 
-use super::objective::{Guide, Inputs, Objective, StepLosses, batch_logits};
+use super::objective::{Guide, Objective, StepLosses, batch_logits};
 use crate::distil::DistilError;
+use crate::inputs::Inputs;
 use crate::loss::same_concept;
 use crate::model::Encoded;
 use crate::nn::Weights;

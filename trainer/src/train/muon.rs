@@ -1,5 +1,8 @@
 //! Muon (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"): momentum, then the nearest semi-orthogonal
 //! matrix. For the matrices inside the blocks; embeddings, vectors and heads stay with AdamW.
+//!
+//! It learns several times as fast a step as AdamW for about 0.1 s more an update (BENCHMARKS.md). A restarted schedule at its full rate makes
+//! the cross encoders' loss rise; it falls as the rate does.
 
 use tch::{Kind, Tensor};
 

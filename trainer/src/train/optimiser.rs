@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use tch::{Device, Kind, Tensor};
 
 use super::config::OptimConfig;
+use super::error::TrainError;
 use super::muon::{self, MuonSettings};
-use super::run::TrainError;
 use crate::nn::{Named, Params};
 
 /// Elements updated at a time: the four buffers of one chunk stay in the cache across the update's passes.

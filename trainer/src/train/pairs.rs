@@ -35,7 +35,7 @@ pub(super) struct PairMaker {
     kept: Option<Vec<Picture>>,
     tokenizer: Tokenizer,
     settings: PairSettings,
-    /// Full batches of an epoch; what is left over waits for another epoch's order (r2d2.md §3.2: drop_last).
+    /// Full batches of an epoch; what is left over waits for another epoch's order (docs/R2D2.md §3.2: drop_last).
     pub(super) steps_per_epoch: u64,
 }
 

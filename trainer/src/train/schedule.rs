@@ -1,30 +1,7 @@
 //! Learning rate over the run, and the part of the distilled targets.
 
-use serde::{Deserialize, Serialize};
-
 use super::config::{LossConfig, OptimConfig};
-
-/// Shape of the learning rate.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum ScheduleKind {
-    /// Linear warm-up from 0, then cosine over progress.
-    #[default]
-    Cosine,
-    /// Cosine that changes between epochs only, lr_e = ½·lr·(1 + cos(π·e/E)). In the first epoch, and in every step below
-    /// `optim.warmup_steps`, a linear warm-up from `warmup_from`·lr takes its place, capped at the peak (r2d2.md §3.1).
-    CosinePerEpoch {
-        /// Learning rate of the first step, as a fraction of the peak.
-        warmup_from: f64,
-    },
-    /// Rises linearly from `low`·lr to lr in `up_steps`, falls back in as many, and repeats (r2d2.md §3.2).
-    Triangular {
-        /// Steps from the low to the peak.
-        up_steps: u64,
-        /// The low as a fraction of the peak.
-        low: f64,
-    },
-}
+use super::config_parts::ScheduleKind;
 
 /// The learning rate of every step of a run.
 #[derive(Debug, Clone, Copy)]
@@ -153,7 +130,7 @@ mod tests {
 
     #[test]
     fn retrieval_fine_tuning_has_the_rates_of_its_recipe() {
-        // 1e-6 → 1e-5 over 500 steps, then ½·1e-5·(1 + cos(π e/10)) (r2d2.md §3.1); 600 steps an epoch.
+        // 1e-6 → 1e-5 over 500 steps, then ½·1e-5·(1 + cos(π e/10)) (docs/R2D2.md §3.1); 600 steps an epoch.
         let kind = ScheduleKind::CosinePerEpoch { warmup_from: 0.1 };
         let schedule =
             Schedule { kind, lr: 1e-5, lr_end: 0.0, warmup_steps: 500, steps: 6000, steps_per_epoch: 600, max_seconds: 0 };
@@ -178,7 +155,7 @@ mod tests {
 
     #[test]
     fn matching_fine_tuning_has_the_rates_of_its_recipe() {
-        // 1.5e-7 → 3e-6 in 3,125 steps, back in as many, repeating (r2d2.md §3.2).
+        // 1.5e-7 → 3e-6 in 3,125 steps, back in as many, repeating (docs/R2D2.md §3.2).
         let kind = ScheduleKind::Triangular { up_steps: 3125, low: 0.05 };
         let schedule = Schedule { kind, lr: 3e-6, ..schedule(kind, 20_000, 625) };
         let expected = [

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use astromech_towers::Tokenizer;
 
 use super::config::{DataConfig, DataSource, TrainConfig};
-use super::run::TrainError;
+use super::error::TrainError;
 use crate::corpus::{
     BatchMaker, BatchSource, MaskSettings, Pictures, PlanSettings, PublishedSet, PublishedSource, Record, RecordFilter,
-    SampleSettings, open_tokenizer, read_records,
+    SampleSettings, StreamBatches, open_tokenizer, read_records,
 };
-use crate::zero::StreamBatches;
 
 /// What makes the batches of a configuration: the corpus in memory, or a stream.
 ///

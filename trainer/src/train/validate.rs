@@ -7,8 +7,8 @@ use astromech_towers::Tokenizer;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::objective::normalise;
 use crate::corpus::{CorpusError, Pictures, RecordFilter, RetrievalTask, read_records, read_retrieval_task};
+use crate::inputs::normalise;
 use crate::loss::{Tokens, token_wise};
 use crate::model::{Encoded, R2d2};
 use crate::nn::{Context, Weights};
@@ -17,7 +17,7 @@ use crate::nn::{Context, Weights};
 const ENCODE_BATCH: usize = 128;
 /// Pairs that the cross encoders score at a time.
 const PAIR_BATCH: i64 = 256;
-/// Score of what the first stage left out (r2d2.md §4.1).
+/// Score of what the first stage left out (docs/R2D2.md §4.1).
 const LEFT_OUT: f64 = -100.0;
 
 /// Recalls of one task, each 0..1.
@@ -221,7 +221,7 @@ impl<'a> SecondStage<'a> {
     }
 }
 
-/// Second stage of r2d2.md §4.1 for every row of first scores: match + first score for its `k` best columns, −100 for the rest. `matched`
+/// Second stage of docs/R2D2.md §4.1 for every row of first scores: match + first score for its `k` best columns, −100 for the rest. `matched`
 /// gives the match of rows and columns [P] by their places.
 fn second_stage(scores: &Tensor, k: i64, matched: impl Fn(&Tensor, &Tensor) -> Tensor) -> Tensor {
     let k = k.min(scores.size()[1]);

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use astromech_settings::kinds::{list, text};
+use astromech_settings::{defaults, settings};
+use serde::Serialize;
 
 use super::fault::{Fault, FaultKind, Place};
 
@@ -51,51 +53,39 @@ const FIELDS: [Field; FIELD_COUNT] = [
 ];
 const FIELD_COUNT: usize = 11;
 
-/// Names of the columns that are taken for each field; of several that are there the first listed counts. The defaults are this
-/// project's own, then Zero's (r2d2.md §6.1) and its tasks' (§6.2), then img2dataset's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Columns {
-    /// See [`Field::Id`].
-    pub id: Vec<String>,
-    /// See [`Field::Image`].
-    pub image: Vec<String>,
-    /// See [`Field::ImageBytes`].
-    pub image_bytes: Vec<String>,
-    /// See [`Field::ImageHash`].
-    pub image_hash: Vec<String>,
-    /// See [`Field::Query`].
-    pub query: Vec<String>,
-    /// See [`Field::Title`].
-    pub title: Vec<String>,
-    /// See [`Field::Content`].
-    pub content: Vec<String>,
-    /// See [`Field::Url`].
-    pub url: Vec<String>,
-    /// See [`Field::Group`].
-    pub group: Vec<String>,
-    /// See [`Field::Impressions`].
-    pub impressions: Vec<String>,
-    /// See [`Field::Clicks`].
-    pub clicks: Vec<String>,
+settings! {
+    /// Names of the columns that are taken for each field; of several that are there the first listed counts. The defaults are this
+    /// project's own, then Zero's (docs/R2D2.md §6.1) and its tasks' (§6.2), then img2dataset's.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+    pub struct Columns {
+        /// See [`Field::Id`].
+        id: Vec<String> = ["id", "ImageKey", "key", "__key__"] => list(text());
+        /// See [`Field::Image`].
+        image: Vec<String> = ["image", "ImageUrl", "image_url", "image_path"] => list(text());
+        /// See [`Field::ImageBytes`].
+        image_bytes: Vec<String> = ["image_bytes", "jpg", "png", "webp"] => list(text());
+        /// See [`Field::ImageHash`].
+        image_hash: Vec<String> = ["image_hash", "sha256"] => list(text());
+        /// See [`Field::Query`].
+        query: Vec<String> = ["query", "ImageQuery"] => list(text());
+        /// See [`Field::Title`].
+        title: Vec<String> = ["title", "Title"] => list(text());
+        /// See [`Field::Content`].
+        content: Vec<String> = ["content", "Content", "caption", "text"] => list(text());
+        /// See [`Field::Url`].
+        url: Vec<String> = ["url", "Url"] => list(text());
+        /// See [`Field::Group`].
+        group: Vec<String> = ["group"] => list(text());
+        /// See [`Field::Impressions`].
+        impressions: Vec<String> = ["impressions"] => list(text());
+        /// See [`Field::Clicks`].
+        clicks: Vec<String> = ["clicks"] => list(text());
+    }
 }
 
 impl Default for Columns {
     fn default() -> Self {
-        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-        Self {
-            id: names(&["id", "ImageKey", "key", "__key__"]),
-            image: names(&["image", "ImageUrl", "image_url", "image_path"]),
-            image_bytes: names(&["image_bytes", "jpg", "png", "webp"]),
-            image_hash: names(&["image_hash", "sha256"]),
-            query: names(&["query", "ImageQuery"]),
-            title: names(&["title", "Title"]),
-            content: names(&["content", "Content", "caption", "text"]),
-            url: names(&["url", "Url"]),
-            group: names(&["group"]),
-            impressions: names(&["impressions"]),
-            clicks: names(&["clicks"]),
-        }
+        defaults()
     }
 }
 

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::files::FileError;
+
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -126,13 +128,8 @@ impl Default for FaultLimits {
 #[derive(Debug, Error)]
 pub enum ZeroError {
     /// A file or folder that is needed as a whole.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// No shard is there.
     #[error("{pattern}: {message}; give files, folders or patterns of .jsonl, .tsv (also .gz), .tar or .parquet shards")]
     NoShards {
@@ -207,14 +204,6 @@ pub enum ZeroError {
         /// What else helps.
         fix: &'static str,
     },
-}
-
-impl ZeroError {
-    /// Wraps an I/O error with its file.
-    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Io { path, source }
-    }
 }
 
 /// Counts faults, names the first of each kind in the log, and stops when the budget is spent.

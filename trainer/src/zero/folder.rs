@@ -15,6 +15,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::{FaultKind, RecordStream, ZeroError, ZeroRecord};
+use crate::files::file_error;
 
 /// Side that pictures are decoded at, only to know that they can be.
 const PROBE_PX: u32 = 16;
@@ -59,7 +60,7 @@ struct Kept {
 /// The folder holds something, a file can't be written, or the stream breaks off.
 pub fn write_folder(stream: &mut RecordStream, options: &FolderOptions) -> Result<FolderStats, ZeroError> {
     let out = &options.out;
-    std::fs::create_dir_all(out.join("images")).map_err(ZeroError::io(out))?;
+    std::fs::create_dir_all(out.join("images")).map_err(file_error(out))?;
     let mut train = open(&out.join("train.jsonl"))?;
     // The concepts with the smallest hashes so far.
     let mut held: BTreeMap<String, Vec<Kept>> = BTreeMap::new();
@@ -75,13 +76,13 @@ pub fn write_folder(stream: &mut RecordStream, options: &FolderOptions) -> Resul
             stats.train += pushed_out.len() as u64;
         }
     }
-    train.flush().map_err(ZeroError::io(out))?;
+    train.flush().map_err(file_error(out))?;
     options.hold_out(held.into_values().flatten().collect(), &mut stats)?;
     Ok(stats)
 }
 
 fn open(path: &Path) -> Result<BufWriter<File>, ZeroError> {
-    let file = File::create_new(path).map_err(ZeroError::io(path))?;
+    let file = File::create_new(path).map_err(file_error(path))?;
     Ok(BufWriter::new(file))
 }
 
@@ -110,17 +111,17 @@ impl FolderOptions {
                 task.entry(text.to_owned()).or_default().push(kept.record.id.clone());
             }
         }
-        val.flush().map_err(ZeroError::io(&self.out))?;
+        val.flush().map_err(file_error(&self.out))?;
         let folder = self.out.join("tasks");
-        std::fs::create_dir_all(&folder).map_err(ZeroError::io(&folder))?;
+        std::fs::create_dir_all(&folder).map_err(file_error(&folder))?;
         for (name, task) in tasks.into_iter().filter(|(_, task)| !task.is_empty()) {
             let name = format!("val.{}.{name}", self.domain);
             let path = folder.join(format!("{name}.jsonl"));
             let mut file = open(&path)?;
             for (text, images) in task {
-                writeln!(file, "{}", json!({ "text": text, "images": images })).map_err(ZeroError::io(&path))?;
+                writeln!(file, "{}", json!({ "text": text, "images": images })).map_err(file_error(&path))?;
             }
-            file.flush().map_err(ZeroError::io(&path))?;
+            file.flush().map_err(file_error(&path))?;
             stats.tasks.push(name);
         }
         Ok(())
@@ -151,7 +152,7 @@ impl FolderOptions {
             let image = format!("images/{}.{}", &hash[..NAME_DIGITS], ending.unwrap_or("img"));
             let path = self.out.join(&image);
             if !path.exists() {
-                std::fs::write(&path, &bytes).map_err(ZeroError::io(&path))?;
+                std::fs::write(&path, &bytes).map_err(file_error(&path))?;
             }
             let concept = record.group.map_or(hash, |group| hex(&Sha256::digest(group.to_le_bytes())));
             let concept_name = concept[..NAME_DIGITS].to_owned();
@@ -168,6 +169,6 @@ impl FolderOptions {
             "id": kept.record.id, "image": kept.image, "title": title, "query": query, "content": content, "concept": kept.concept,
             "domain": self.domain, "url": kept.record.url, "licence": self.licence, "split": split,
         });
-        writeln!(file, "{row}").map_err(ZeroError::io(&self.out))
+        Ok(writeln!(file, "{row}").map_err(file_error(&self.out))?)
     }
 }

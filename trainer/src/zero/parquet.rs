@@ -1,4 +1,6 @@
 //! Parquet shards, as img2dataset and most data tools write them. Read without Arrow: rows of a few columns are all that is needed.
+//!
+//! A broken row leaves the reader's columns out of step, so the rest of its row group is one fault.
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -12,7 +12,6 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::columns::{Field, Lookup, Row, Value};
 use super::fault::{Fault, FaultKind, Place};
-use crate::corpus::{Record, TextKindWeights};
 
 /// Largest file of a picture, bytes: what the decoder takes (`ImageLimits`).
 const PICTURE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -37,7 +36,7 @@ pub enum ImageSource {
     None,
 }
 
-/// A picture with its texts. Zero gives each picture three: query, title, content (r2d2.md §6.1).
+/// A picture with its texts. Zero gives each picture three: query, title, content (docs/R2D2.md §6.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ZeroRecord {
     /// Id; the place in the shard where the shard has none.
@@ -117,41 +116,6 @@ impl ZeroRecord {
             }
             ImageSource::None => Err(self.fault(FaultKind::NoPicture, "the record has no picture")),
         }
-    }
-
-    /// The record as the corpus has it, with weights that leave out its empty texts.
-    ///
-    /// # Errors
-    /// The fault: every text that has a weight is empty.
-    pub fn texts(&self, weights: &TextKindWeights) -> Result<(Record, TextKindWeights), Fault> {
-        let mut used = *weights;
-        if self.content.is_empty() {
-            used.content = 0.0;
-        }
-        if self.title.is_empty() {
-            used.title = 0.0;
-        }
-        if self.query.is_empty() {
-            (used.query, used.alt_query) = (0.0, 0.0);
-        }
-        if used.content + used.title + used.query + used.alt_query <= 0.0 {
-            let message = "every text with a weight above 0 in [texts] is empty";
-            return Err(self.fault(FaultKind::EmptyText, message));
-        }
-        let record = Record {
-            id: self.id.clone(),
-            image: String::new(),
-            title: self.title.clone(),
-            query: self.query.clone(),
-            content: self.content.clone(),
-            alt_queries: Vec::new(),
-            concept: String::new(),
-            domain: String::new(),
-            vendor: String::new(),
-            licence: String::new(),
-            split: String::new(),
-        };
-        Ok((record, used))
     }
 
     /// A fault of this record.

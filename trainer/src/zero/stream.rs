@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use astromech_settings::kinds::{float, int, list, path, text};
+use astromech_settings::{Value as _, defaults, settings};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -15,48 +17,37 @@ use super::fault::{Fault, FaultKind, FaultLimits, Ledger, ZeroError};
 use super::record::ZeroRecord;
 use super::shards::{Rows, Shard, list_shards};
 
-/// What is streamed, `[data.stream]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct StreamSettings {
-    /// Files, folders and patterns of shards: .jsonl, .tsv (also .gz), .tar, .parquet.
-    pub shards: Vec<String>,
-    /// Folder that paths of pictures are relative to; none takes each shard's own.
-    pub image_root: Option<PathBuf>,
-    /// Names of columns, where they differ from the usual ones.
-    pub columns: Columns,
-    /// Names of the columns of TSV files without a header.
-    pub tsv_columns: Option<Vec<String>>,
-    /// Records that wait in the shuffle buffer; 0 and 1 keep the order of the shards. Pictures of tar shards and files stay on disk
-    /// meanwhile, those inside Parquet and JSON are in memory. Our choice: no source names one.
-    pub shuffle_records: usize,
-    /// This worker, from 0: shard i of the sorted names goes to worker i mod `workers`.
-    pub worker: usize,
-    /// Workers that share the shards.
-    pub workers: usize,
-    /// Faults borne over the whole run; see [`FaultLimits`] for this and the next two.
-    pub faults_max: u64,
-    /// Part of the last `fault_window` records that may be faulty.
-    pub fault_fraction_max: f64,
-    /// Records that the fraction is taken over.
-    pub fault_window: usize,
+settings! {
+    /// What is streamed, `[data.stream]`.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct StreamSettings {
+        /// Files, folders and patterns of shards: .jsonl, .tsv (also .gz), .tar, .parquet.
+        shards: Vec<String> = [] => list(text());
+        /// Folder that paths of pictures are relative to; none takes each shard's own.
+        image_root: Option<PathBuf> = optional => path().or_none();
+        /// Names of columns, where they differ from the usual ones.
+        columns: Columns;
+        /// Names of the columns of TSV files without a header.
+        tsv_columns: Option<Vec<String>> = optional => list(text()).or_none();
+        /// Records that wait in the shuffle buffer; 0 and 1 keep the order of the shards. Pictures of tar shards and files stay on disk
+        /// meanwhile, those inside Parquet and JSON are in memory. Our choice: no source names one.
+        shuffle_records: usize = 10000 => int(0, u64::MAX);
+        /// This worker, from 0: shard i of the sorted names goes to worker i mod `workers`.
+        worker: usize = 0 => int(0, u64::MAX);
+        /// Workers that share the shards.
+        workers: usize = 1 => int(0, u64::MAX);
+        /// Faults borne over the whole run; see [`FaultLimits`] for this and the next two.
+        faults_max: u64 = 100000 => int(0, u64::MAX);
+        /// Part of the last `fault_window` records that may be faulty.
+        fault_fraction_max: f64 = 0.1 => float(0.0, 1.0);
+        /// Records that the fraction is taken over.
+        fault_window: usize = 2000 => int(0, u64::MAX);
+    }
 }
 
 impl Default for StreamSettings {
     fn default() -> Self {
-        let limits = FaultLimits::default();
-        Self {
-            shards: Vec::new(),
-            image_root: None,
-            columns: Columns::default(),
-            tsv_columns: None,
-            shuffle_records: 10_000,
-            worker: 0,
-            workers: 1,
-            faults_max: limits.faults_max,
-            fault_fraction_max: limits.fault_fraction_max,
-            fault_window: limits.fault_window,
-        }
+        defaults()
     }
 }
 

@@ -2,6 +2,9 @@
 
 use std::io::{Read, Write as _};
 
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
 use super::record::SYNTHETIC_IMAGE;
 
 /// Characters that texts are made of.
@@ -26,14 +29,9 @@ impl SyntheticLines {
     }
 
     fn make_line(&mut self) {
-        let mut state = self.next.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let texts = LENGTHS.map(|length| {
-            let draw = |_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                CHARACTERS[(state >> 60) as usize]
-            };
-            (0..length).map(draw).collect::<String>()
-        });
+        let mut rng = StdRng::seed_from_u64(self.next);
+        let texts =
+            LENGTHS.map(|length| (0..length).map(|_| CHARACTERS[rng.random_range(0..CHARACTERS.len())]).collect::<String>());
         let [query, title, content] = texts;
         self.line.clear();
         self.given = 0;

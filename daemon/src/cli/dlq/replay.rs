@@ -8,11 +8,12 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use tokio::sync::mpsc;
 
-use super::super::failure::{EXIT_FAILED, EXIT_OK, Usage, hinted};
+use super::super::failure::{EXIT_FAILED, EXIT_OK};
 use super::super::output;
 use super::{each, line};
 use crate::config::KafkaConfig;
 use crate::dead_letters::{Filter, Letter, NotReplayed, ReplayRules, Replayer};
+use crate::failure::{Usage, hinted};
 
 /// Letters read ahead of what is sent. Each is at most as large as the largest Kafka message.
 const READ_AHEAD: usize = 4;

@@ -7,11 +7,12 @@ use clap::Args;
 use serde::Serialize;
 
 use super::super::ConfigArg;
-use super::super::failure::{EXIT_OK, Usage, hinted};
+use super::super::failure::EXIT_OK;
 use super::super::output;
 use super::target::{To, parse};
 use super::{HINT_BROKERS, groups, positions, sources};
 use crate::config::KafkaConfig;
+use crate::failure::{Usage, hinted};
 use crate::source::groups::{Group, GroupView, Positions};
 
 #[derive(Debug, Args)]

@@ -2,8 +2,8 @@
 
 use anyhow::{Context as _, Result};
 
-use super::super::failure::hinted;
 use crate::config::{Config, KafkaConfig};
+use crate::failure::hinted;
 use crate::index::{Finding, Verdict};
 use crate::source::groups::{GroupView, Position, Positions};
 

@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result};
 use astromech_avro::Standing;
 
-use super::super::failure::hinted;
 use crate::config::KafkaConfig;
+use crate::failure::hinted;
 use crate::index::{Finding, Verdict};
 use crate::pipeline::{results_writer, schema_registry};
 

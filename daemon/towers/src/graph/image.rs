@@ -109,7 +109,7 @@ impl ImageGraph {
     }
 }
 
-/// `(byte / 255 - mean) / std` of every byte and channel (r2d2.md §3.4).
+/// `(byte / 255 - mean) / std` of every byte and channel (docs/R2D2.md §3.4).
 fn normalise_table(mean: [f32; 3], std: [f32; 3]) -> [[f32; 256]; 3] {
     std::array::from_fn(|channel| std::array::from_fn(|byte| (byte as f32 / 255.0 - mean[channel]) / std[channel]))
 }

@@ -57,8 +57,7 @@ impl RgbSquare {
     }
 }
 
-/// Channels of decoded pixels, 8 bits each. Kept as they are until after the resize, which works on each channel alone: so gray
-/// costs a third, and dropping alpha later is the same as dropping it before.
+/// Channels of decoded pixels, 8 bits each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layout {
     Gray,
@@ -77,14 +76,26 @@ impl Layout {
         }
     }
 
-    /// Copies `pixels` of this layout to RGB; alpha is dropped as Pillow's `convert("RGB")` does.
-    fn write_rgb(self, pixels: &[u8], rgb: &mut [u8]) {
-        let targets = rgb.chunks_exact_mut(3);
+    /// Makes RGB of `pixels` of this layout, in place; alpha is dropped as Pillow's `convert("RGB")` does.
+    fn make_rgb(self, pixels: &mut Vec<u8>) {
+        let count = pixels.len() / self.channels();
         match self {
-            Self::Gray => targets.zip(pixels).for_each(|(target, gray)| target.fill(*gray)),
-            Self::GrayAlpha => targets.zip(pixels.chunks_exact(2)).for_each(|(target, pixel)| target.fill(pixel[0])),
-            Self::Rgb => rgb.copy_from_slice(pixels),
-            Self::Rgba => targets.zip(pixels.chunks_exact(4)).for_each(|(target, pixel)| target.copy_from_slice(&pixel[..3])),
+            Self::Rgb => {}
+            // From the end: what is written lies behind what is still to be read.
+            Self::Gray | Self::GrayAlpha => {
+                pixels.resize(count * 3, 0);
+                for at in (0..count).rev() {
+                    let gray = pixels[at * self.channels()];
+                    pixels[at * 3..][..3].fill(gray);
+                }
+            }
+            Self::Rgba => {
+                for at in 1..count {
+                    let [red, green, blue] = [pixels[at * 4], pixels[at * 4 + 1], pixels[at * 4 + 2]];
+                    pixels[at * 3..][..3].copy_from_slice(&[red, green, blue]);
+                }
+                pixels.truncate(count * 3);
+            }
         }
     }
 }
@@ -117,18 +128,14 @@ thread_local! {
 }
 
 /// Decodes JPEG, PNG, WebP, GIF (first frame) or BMP to RGB as Pillow's `Image.open(..).convert("RGB")` does: alpha is dropped, not
-/// blended; EXIF orientation is not applied (r2d2.md §3.4).
+/// blended; EXIF orientation is not applied (docs/R2D2.md §3.4).
 ///
 /// # Errors
 /// The bytes are no picture, damaged, or beyond a limit; limits are checked on the header before any pixel is decoded.
 pub fn decode_rgb(bytes: &[u8], limits: &ImageLimits) -> Result<RgbPicture, ImageError> {
     let mut pixels = Vec::new();
     let Decoded { width, height, layout, .. } = decode(bytes, None, limits, &mut pixels)?;
-    if layout != Layout::Rgb {
-        let mut rgb = vec![0; pixels.len() / layout.channels() * 3];
-        layout.write_rgb(&pixels, &mut rgb);
-        pixels = rgb;
-    }
+    layout.make_rgb(&mut pixels);
     Ok(RgbPicture { width, height, pixels })
 }
 
@@ -139,8 +146,10 @@ pub fn decode_rgb(bytes: &[u8], limits: &ImageLimits) -> Result<RgbPicture, Imag
 /// As [`decode_rgb`].
 pub fn decode_and_squash(bytes: &[u8], size: u32, limits: &ImageLimits) -> Result<RgbSquare, ImageError> {
     SCRATCH.with_borrow_mut(|scratch| {
-        let square = decode(bytes, Some(size), limits, &mut scratch.pixels)
-            .map(|decoded| scratch.squasher.squash(decoded, &scratch.pixels, size));
+        let square = decode(bytes, Some(size), limits, &mut scratch.pixels).map(|Decoded { width, height, covers, layout }| {
+            layout.make_rgb(&mut scratch.pixels);
+            scratch.squasher.squash((width, height, &scratch.pixels), covers, size)
+        });
         if scratch.pixels.capacity() > SCRATCH_KEPT_BYTES_MAX {
             scratch.pixels = Vec::new();
             scratch.squasher = Squasher::default();
@@ -150,13 +159,14 @@ pub fn decode_and_squash(bytes: &[u8], size: u32, limits: &ImageLimits) -> Resul
 }
 
 /// Resizes a picture to `size` x `size` whatever its shape, with Pillow's antialiased bicubic (a = -0.5) and its 8-bit result
-/// within 1 (r2d2.md §3.4).
+/// within 1 (docs/R2D2.md §3.4).
 ///
 /// # Panics
 /// `picture.pixels` is shorter than its width and height say.
 pub fn squash(picture: &RgbPicture, size: u32) -> RgbSquare {
-    let whole = Decoded::whole(picture.width, picture.height, Layout::Rgb);
-    SCRATCH.with_borrow_mut(|scratch| scratch.squasher.squash(whole, &picture.pixels, size))
+    let RgbPicture { width, height, pixels } = picture;
+    let covers = [*width, *height].map(f64::from);
+    SCRATCH.with_borrow_mut(|scratch| scratch.squasher.squash((*width, *height, pixels), covers, size))
 }
 
 /// Decodes into `pixels`, which comes out exactly as long as the picture; for a square of `target` pixels not larger than it needs.
@@ -174,8 +184,8 @@ fn decode(bytes: &[u8], target: Option<u32>, limits: &ImageLimits, pixels: &mut 
     }
     match format {
         Format::Jpeg => jpeg::decode(bytes, target, limits, pixels),
-        Format::Gif => gif::decode(bytes, limits, pixels),
         Format::Png => png::decode(bytes, limits, pixels),
+        Format::Gif => gif::decode(bytes, limits, pixels),
         Format::WebP => raster::webp(bytes, limits, pixels),
         Format::Bmp => raster::bmp(bytes, limits, pixels),
     }

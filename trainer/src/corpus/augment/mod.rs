@@ -3,88 +3,67 @@
 mod geometry;
 mod style;
 
+use astromech_settings::kinds::{array, float, int};
+use astromech_settings::{defaults, settings};
 use rand::Rng;
-use serde::{Deserialize, Serialize};
 
 use super::pictures::Picture;
 
-/// Probabilities and ranges. Ranges are [low, high].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AugmentConfig {
-    /// Steps over which every probability and range grows from none to what is configured; 0 has all of it from the start. A model
-    /// that has to begin with distorted pictures takes long to learn anything.
-    pub ramp_steps: u64,
-    /// Side of the crop against the picture's side; above 1 zooms out.
-    pub crop_scale: [f64; 2],
-    /// Aspect ratio of the crop.
-    pub crop_ratio: [f64; 2],
-    /// Horizontal flip; 0 by default, since flags and many emoji have a handedness.
-    pub flip_p: f64,
-    /// Rotation and shear.
-    pub affine_p: f64,
-    /// Largest rotation, degrees.
-    pub rotate_deg: f64,
-    /// Largest shear, as a fraction.
-    pub shear: f64,
-    /// Brightness, contrast, saturation.
-    pub jitter_p: f64,
-    /// Strength of the jitter: factors are within 1 ± this.
-    pub jitter: f64,
-    /// Each channel stretched to 0..255, as Pillow's `autocontrast`.
-    pub auto_contrast_p: f64,
-    /// Each channel's histogram flattened, as Pillow's `equalize`.
-    pub equalize_p: f64,
-    /// Rotation of the hue by any angle.
-    pub hue_p: f64,
-    /// Permutation of the channels or a two-colour ramp in place of the colours.
-    pub recolour_p: f64,
-    /// Grey.
-    pub gray_p: f64,
-    /// Line art: the outlines alone.
-    pub outline_p: f64,
-    /// Line art over the flattened colours, as comic drawings have it.
-    pub inked_p: f64,
-    /// Fewer levels a channel.
-    pub posterise_p: f64,
-    /// A colour in place of the white background.
-    pub background_p: f64,
-    /// Negative.
-    pub invert_p: f64,
-    /// 3x3 blur.
-    pub blur_p: f64,
-    /// Pixel noise.
-    pub noise_p: f64,
-    /// A grey rectangle over a part.
-    pub erase_p: f64,
+settings! {
+    /// Probabilities and ranges. Ranges are [low, high].
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct AugmentConfig {
+        /// Steps over which every probability and range grows from none to what is configured; 0 has all of it from the start. A model
+        /// that has to begin with distorted pictures takes long to learn anything.
+        ramp_steps: u64 = 0 => int(0, u64::MAX);
+        /// Side of the crop against the picture's side; above 1 zooms out.
+        crop_scale: [f64; 2] = [0.7, 1.15] => array(float(0.0, 100.0));
+        /// Aspect ratio of the crop.
+        crop_ratio: [f64; 2] = [0.8, 1.25] => array(float(0.0, 100.0));
+        /// Horizontal flip; 0 by default, since flags and many emoji have a handedness.
+        flip_p: f64 = 0.0 => float(0.0, 1.0);
+        /// Rotation and shear.
+        affine_p: f64 = 0.5 => float(0.0, 1.0);
+        /// Largest rotation, degrees.
+        rotate_deg: f64 = 15.0 => float(0.0, 360.0);
+        /// Largest shear, as a fraction.
+        shear: f64 = 0.15 => float(0.0, 10.0);
+        /// Brightness, contrast, saturation.
+        jitter_p: f64 = 0.5 => float(0.0, 1.0);
+        /// Strength of the jitter: factors are within 1 ± this.
+        jitter: f64 = 0.4 => float(0.0, 10.0);
+        /// Each channel stretched to 0..255, as Pillow's `autocontrast`.
+        auto_contrast_p: f64 = 0.0 => float(0.0, 1.0);
+        /// Each channel's histogram flattened, as Pillow's `equalize`.
+        equalize_p: f64 = 0.0 => float(0.0, 1.0);
+        /// Rotation of the hue by any angle.
+        hue_p: f64 = 0.1 => float(0.0, 1.0);
+        /// Permutation of the channels or a two-colour ramp in place of the colours.
+        recolour_p: f64 = 0.1 => float(0.0, 1.0);
+        /// Grey.
+        gray_p: f64 = 0.1 => float(0.0, 1.0);
+        /// Line art: the outlines alone.
+        outline_p: f64 = 0.1 => float(0.0, 1.0);
+        /// Line art over the flattened colours, as comic drawings have it.
+        inked_p: f64 = 0.25 => float(0.0, 1.0);
+        /// Fewer levels a channel.
+        posterise_p: f64 = 0.1 => float(0.0, 1.0);
+        /// A colour in place of the white background.
+        background_p: f64 = 0.15 => float(0.0, 1.0);
+        /// Negative.
+        invert_p: f64 = 0.03 => float(0.0, 1.0);
+        /// 3x3 blur.
+        blur_p: f64 = 0.1 => float(0.0, 1.0);
+        /// Pixel noise.
+        noise_p: f64 = 0.1 => float(0.0, 1.0);
+        /// A grey rectangle over a part.
+        erase_p: f64 = 0.1 => float(0.0, 1.0);
+    }
 }
 
 impl Default for AugmentConfig {
     fn default() -> Self {
-        Self {
-            ramp_steps: 0,
-            crop_scale: [0.7, 1.15],
-            crop_ratio: [0.8, 1.25],
-            flip_p: 0.0,
-            affine_p: 0.5,
-            rotate_deg: 15.0,
-            shear: 0.15,
-            jitter_p: 0.5,
-            jitter: 0.4,
-            auto_contrast_p: 0.0,
-            equalize_p: 0.0,
-            hue_p: 0.1,
-            recolour_p: 0.1,
-            gray_p: 0.1,
-            outline_p: 0.1,
-            inked_p: 0.25,
-            posterise_p: 0.1,
-            background_p: 0.15,
-            invert_p: 0.03,
-            blur_p: 0.1,
-            noise_p: 0.1,
-            erase_p: 0.1,
-        }
+        defaults()
     }
 }
 

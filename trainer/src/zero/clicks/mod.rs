@@ -23,6 +23,7 @@ use self::spill::{Grouping, MIB, Parts, TABLE_PART, parts_for};
 use super::columns::Lookup;
 use super::fault::{Ledger, ZeroError};
 use super::shards::list_shards;
+use crate::files::file_error;
 
 pub use config::{ClickConfig, NearDuplicates, ScoreMethod};
 pub use stats::{Stats, Step, Stratum, process_mib};
@@ -42,8 +43,8 @@ const IDENTIFY_CHUNK: usize = 256;
 /// A setting outside its range, an output folder that is not empty, no log, too many faulty rows, or files that cannot be written.
 pub fn run(config: &ClickConfig, out: &Path) -> Result<Stats, ZeroError> {
     config.validate()?;
-    std::fs::create_dir_all(out).map_err(ZeroError::io(out))?;
-    if std::fs::read_dir(out).map_err(ZeroError::io(out))?.next().is_some() {
+    std::fs::create_dir_all(out).map_err(file_error(out))?;
+    if std::fs::read_dir(out).map_err(file_error(out))?.next().is_some() {
         let value = out.display().to_string();
         return Err(ZeroError::Setting { field: "out", value, limit: "a new or empty folder" });
     }
@@ -56,17 +57,17 @@ pub fn run(config: &ClickConfig, out: &Path) -> Result<Stats, ZeroError> {
     }
     let table_bytes = free_mib * MIB / TABLE_PART;
     let spill = out.join(SPILL_FOLDER);
-    std::fs::create_dir(&spill).map_err(ZeroError::io(&spill))?;
+    std::fs::create_dir(&spill).map_err(file_error(&spill))?;
     let mut pipeline = Pipeline { config, table_bytes, spill: &spill, stats: Stats::new(config) };
     let result = pipeline.steps(out);
-    let removed = std::fs::remove_dir_all(&spill).map_err(ZeroError::io(&spill));
+    let removed = std::fs::remove_dir_all(&spill).map_err(file_error(&spill));
     result?;
     removed?;
     let mut stats = pipeline.stats;
     stats.peak_rss_mib = process_mib("VmHWM");
     let path = out.join(STATS_FILE);
-    let bytes = serde_json::to_vec_pretty(&stats).map_err(std::io::Error::other).map_err(ZeroError::io(&path))?;
-    std::fs::write(&path, bytes).map_err(ZeroError::io(&path))?;
+    let bytes = serde_json::to_vec_pretty(&stats).map_err(std::io::Error::other).map_err(file_error(&path))?;
+    std::fs::write(&path, bytes).map_err(file_error(&path))?;
     Ok(stats)
 }
 

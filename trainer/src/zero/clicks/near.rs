@@ -5,6 +5,7 @@ use std::io::{BufReader, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::spill::{MIB, TABLE_PART, mix};
+use crate::files::file_error;
 use crate::zero::fault::ZeroError;
 
 /// Files of one kind of bands.
@@ -53,7 +54,7 @@ impl Bands {
     pub(super) fn create(folder: &Path, name: &str, salt: u64) -> Result<Self, ZeroError> {
         let open = |index| {
             let path = folder.join(format!("{name}-{index:02}.bands"));
-            let file = File::create(&path).map_err(ZeroError::io(&path))?;
+            let file = File::create(&path).map_err(file_error(&path))?;
             Ok((path, BufWriter::new(file)))
         };
         Ok(Self { files: (0..FILES).map(open).collect::<Result<_, ZeroError>>()?, salt })
@@ -62,11 +63,14 @@ impl Bands {
     pub(super) fn write(&mut self, entry: Entry) -> Result<(), ZeroError> {
         let index = (mix(entry.key ^ self.salt) % FILES as u64) as usize;
         let (path, file) = &mut self.files[index];
-        file.write_all(&entry.to_bytes()).map_err(ZeroError::io(&*path))
+        Ok(file.write_all(&entry.to_bytes()).map_err(file_error(&*path))?)
     }
 
     pub(super) fn finish(self) -> Result<Vec<PathBuf>, ZeroError> {
-        let close = |(path, mut file): (PathBuf, BufWriter<File>)| file.flush().map_err(ZeroError::io(&path)).map(|()| path);
+        let close = |(path, mut file): (PathBuf, BufWriter<File>)| {
+            file.flush().map_err(file_error(&path))?;
+            Ok(path)
+        };
         self.files.into_iter().map(close).collect()
     }
 }
@@ -89,7 +93,7 @@ impl Comparison<'_> {
     }
 
     fn one(&mut self, file: &Path, depth: u32, leaders: &mut Leaders) -> Result<u64, ZeroError> {
-        let bytes = std::fs::metadata(file).map_err(ZeroError::io(file))?.len();
+        let bytes = std::fs::metadata(file).map_err(file_error(file))?.len();
         if bytes > self.table_bytes {
             if depth == DEPTH_MAX {
                 let (needed_mib, max_mib) = (bytes * TABLE_PART / MIB + 1, self.table_bytes * TABLE_PART / MIB);
@@ -100,7 +104,7 @@ impl Comparison<'_> {
             let name = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or("part").to_owned();
             let mut parts = Bands::create(folder, &name, mix(u64::from(depth) + 1))?;
             read_entries(file, &mut |entry| parts.write(entry))?;
-            std::fs::remove_file(file).map_err(ZeroError::io(file))?;
+            std::fs::remove_file(file).map_err(file_error(file))?;
             return parts.finish()?.iter().try_fold(0, |cut, part| Ok(cut + self.one(part, depth + 1, leaders)?));
         }
         let mut entries = Vec::with_capacity(bytes as usize / ENTRY_BYTES);
@@ -108,7 +112,7 @@ impl Comparison<'_> {
             entries.push(entry);
             Ok(())
         })?;
-        std::fs::remove_file(file).map_err(ZeroError::io(file))?;
+        std::fs::remove_file(file).map_err(file_error(file))?;
         entries.sort_by(|a, b| a.key.cmp(&b.key).then(b.score.total_cmp(&a.score)).then(a.number.cmp(&b.number)));
         entries.chunk_by(|a, b| a.key == b.key).try_fold(0, |cut, bucket| Ok(cut + self.bucket(bucket, leaders)?))
     }
@@ -136,11 +140,11 @@ impl Comparison<'_> {
 }
 
 fn read_entries(file: &Path, each: &mut dyn FnMut(Entry) -> Result<(), ZeroError>) -> Result<(), ZeroError> {
-    let length = std::fs::metadata(file).map_err(ZeroError::io(file))?.len();
-    let mut reader = BufReader::new(File::open(file).map_err(ZeroError::io(file))?);
+    let length = std::fs::metadata(file).map_err(file_error(file))?.len();
+    let mut reader = BufReader::new(File::open(file).map_err(file_error(file))?);
     let mut bytes = [0; ENTRY_BYTES];
     for _ in 0..length / ENTRY_BYTES as u64 {
-        reader.read_exact(&mut bytes).map_err(ZeroError::io(file))?;
+        reader.read_exact(&mut bytes).map_err(file_error(file))?;
         each(Entry::of_bytes(&bytes))?;
     }
     Ok(())

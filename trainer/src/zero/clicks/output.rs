@@ -15,6 +15,7 @@ use super::sample::{Chosen, Counts, lot, stratum};
 use super::spill::hash64;
 use super::stats::Stratum;
 use super::unique::{Picture, Unique};
+use crate::files::file_error;
 use crate::zero::fault::ZeroError;
 
 /// Hexadecimal digits of a picture's SHA-256 in its id: 80 bits.
@@ -150,20 +151,20 @@ impl Shards<'_> {
             self.close()?;
             let name = format!("zero-{:06}.jsonl", self.written / self.per_shard);
             let path = self.out.join(&name);
-            let file = File::create(&path).map_err(ZeroError::io(&path))?;
+            let file = File::create(&path).map_err(file_error(&path))?;
             self.open = Some((path, BufWriter::new(file)));
             self.names.push(name);
         }
         self.written += 1;
         match &mut self.open {
-            Some((path, file)) => writeln!(file, "{line}").map_err(ZeroError::io(&*path)),
+            Some((path, file)) => Ok(writeln!(file, "{line}").map_err(file_error(&*path))?),
             None => Ok(()),
         }
     }
 
     fn close(&mut self) -> Result<(), ZeroError> {
         match self.open.take() {
-            Some((path, mut file)) => file.flush().map_err(ZeroError::io(&path)),
+            Some((path, mut file)) => Ok(file.flush().map_err(file_error(&path))?),
             None => Ok(()),
         }
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::files::file_error;
 use crate::zero::fault::ZeroError;
 
 /// Parts that a file is cut into when its keys do not fit in memory.
@@ -55,7 +56,7 @@ impl Parts {
     pub(crate) fn create(folder: &Path, name: &str, count: usize, seed: u64) -> Result<Self, ZeroError> {
         let open = |index| {
             let path = folder.join(format!("{name}-{index:03}.jsonl"));
-            let file = File::create(&path).map_err(ZeroError::io(&path))?;
+            let file = File::create(&path).map_err(file_error(&path))?;
             Ok((path, BufWriter::with_capacity(BUFFER_BYTES, file)))
         };
         let files = (0..count.max(1)).map(open).collect::<Result<_, ZeroError>>()?;
@@ -66,26 +67,29 @@ impl Parts {
         let index = (hash64(self.seed, key.as_bytes()) % self.files.len() as u64) as usize;
         let (path, file) = &mut self.files[index];
         self.line.clear();
-        serde_json::to_writer(&mut self.line, item).map_err(std::io::Error::other).map_err(ZeroError::io(&*path))?;
+        serde_json::to_writer(&mut self.line, item).map_err(std::io::Error::other).map_err(file_error(&*path))?;
         self.line.push(b'\n');
         self.bytes += self.line.len() as u64;
-        file.write_all(&self.line).map_err(ZeroError::io(&*path))
+        Ok(file.write_all(&self.line).map_err(file_error(&*path))?)
     }
 
     pub(crate) fn finish(self) -> Result<Vec<PathBuf>, ZeroError> {
-        let close = |(path, mut file): (PathBuf, BufWriter<File>)| file.flush().map_err(ZeroError::io(&path)).map(|()| path);
+        let close = |(path, mut file): (PathBuf, BufWriter<File>)| {
+            file.flush().map_err(file_error(&path))?;
+            Ok(path)
+        };
         self.files.into_iter().map(close).collect()
     }
 }
 
 /// The items of a file written by [`Parts`].
 pub(crate) fn items<T: DeserializeOwned>(path: &Path) -> Result<impl Iterator<Item = Result<T, ZeroError>> + use<T>, ZeroError> {
-    let file = File::open(path).map_err(ZeroError::io(path))?;
+    let file = File::open(path).map_err(file_error(path))?;
     let path = path.to_path_buf();
     let lines = BufReader::with_capacity(BUFFER_BYTES, file).lines();
     Ok(lines.map(move |line| {
-        let line = line.map_err(ZeroError::io(&path))?;
-        serde_json::from_str(&line).map_err(std::io::Error::other).map_err(ZeroError::io(&path))
+        let line = line.map_err(file_error(&path))?;
+        Ok(serde_json::from_str(&line).map_err(std::io::Error::other).map_err(file_error(&path))?)
     }))
 }
 
@@ -126,7 +130,7 @@ impl<T: Serialize + DeserializeOwned, A: Default> Grouping<'_, T, A> {
                 return self.split(file, depth, each);
             }
         }
-        std::fs::remove_file(file).map_err(ZeroError::io(file))?;
+        std::fs::remove_file(file).map_err(file_error(file))?;
         let mut sorted: Vec<(String, A)> = groups.into_iter().collect();
         sorted.sort_by(|a, b| a.0.cmp(&b.0));
         sorted.into_iter().try_for_each(|(key, group)| each(key, group))
@@ -145,7 +149,7 @@ impl<T: Serialize + DeserializeOwned, A: Default> Grouping<'_, T, A> {
             let item = item?;
             parts.write(&(self.key)(&item), &item)?;
         }
-        std::fs::remove_file(file).map_err(ZeroError::io(file))?;
+        std::fs::remove_file(file).map_err(file_error(file))?;
         parts.finish()?.iter().try_for_each(|part| self.one(part, depth + 1, each))
     }
 }

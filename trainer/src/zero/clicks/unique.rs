@@ -14,6 +14,7 @@ use super::pair::{Pair, insert_best, keep_best};
 use super::spill::{Grouping, MIB, TABLE_PART, items};
 use super::text::{band_keys, grams, normalise, similar};
 use super::{NearDuplicates, Pipeline, Spilled, picture_key};
+use crate::files::file_error;
 use crate::zero::fault::ZeroError;
 
 /// A picture with the queries that it is kept for, the best first.
@@ -51,17 +52,17 @@ impl Unique {
 
     /// Opens the file for pictures by number.
     fn reader(&self) -> Result<impl Fn(u32) -> Result<Picture, ZeroError> + use<>, ZeroError> {
-        let file = File::open(&self.path).map_err(ZeroError::io(&self.path))?;
-        let offsets = File::open(&self.offsets).map_err(ZeroError::io(&self.offsets))?;
+        let file = File::open(&self.path).map_err(file_error(&self.path))?;
+        let offsets = File::open(&self.offsets).map_err(file_error(&self.offsets))?;
         let path = self.path.clone();
         Ok(move |number: u32| {
             let mut ends = [0u8; 16];
-            offsets.read_exact_at(&mut ends, u64::from(number) * 8).map_err(ZeroError::io(&path))?;
+            offsets.read_exact_at(&mut ends, u64::from(number) * 8).map_err(file_error(&path))?;
             let end_of = |at: usize| (0..8).fold(0u64, |value, i| value | u64::from(ends[at + i]) << (8 * i));
             let (from, to) = (end_of(0), end_of(8));
             let mut line = vec![0; (to - from) as usize];
-            file.read_exact_at(&mut line, from).map_err(ZeroError::io(&path))?;
-            serde_json::from_slice(&line).map_err(std::io::Error::other).map_err(ZeroError::io(&path))
+            file.read_exact_at(&mut line, from).map_err(file_error(&path))?;
+            Ok(serde_json::from_slice(&line).map_err(std::io::Error::other).map_err(file_error(&path))?)
         })
     }
 }
@@ -71,9 +72,9 @@ impl Pipeline<'_> {
     pub(super) fn unique_pictures(&mut self, ranked: Spilled) -> Result<Unique, ZeroError> {
         let config = self.config;
         let (path, offsets) = (self.spill.join("pictures.jsonl"), self.spill.join("pictures.offsets"));
-        let mut file = BufWriter::new(File::create(&path).map_err(ZeroError::io(&path))?);
-        let mut ends = BufWriter::new(File::create(&offsets).map_err(ZeroError::io(&offsets))?);
-        ends.write_all(&0u64.to_le_bytes()).map_err(ZeroError::io(&offsets))?;
+        let mut file = BufWriter::new(File::create(&path).map_err(file_error(&path))?);
+        let mut ends = BufWriter::new(File::create(&offsets).map_err(file_error(&offsets))?);
+        ends.write_all(&0u64.to_le_bytes()).map_err(file_error(&offsets))?;
         let fold = |best: &mut Vec<Pair>, pair: Pair| insert_best(best, pair, config.queries_per_image);
         let grouping = Grouping { table_bytes: self.table_bytes, key: &picture_key, fold: &fold };
         let (mut count, mut kept, mut end) = (0u64, 0u64, 0u64);
@@ -82,14 +83,14 @@ impl Pipeline<'_> {
             count += 1;
             kept += pairs.len() as u64;
             let mut line =
-                serde_json::to_vec(&Picture { key, pairs }).map_err(std::io::Error::other).map_err(ZeroError::io(&path))?;
+                serde_json::to_vec(&Picture { key, pairs }).map_err(std::io::Error::other).map_err(file_error(&path))?;
             line.push(b'\n');
             end += line.len() as u64;
-            file.write_all(&line).map_err(ZeroError::io(&path))?;
-            ends.write_all(&end.to_le_bytes()).map_err(ZeroError::io(&offsets))
+            file.write_all(&line).map_err(file_error(&path))?;
+            Ok(ends.write_all(&end.to_le_bytes()).map_err(file_error(&offsets))?)
         })?;
-        file.flush().map_err(ZeroError::io(&path))?;
-        ends.flush().map_err(ZeroError::io(&offsets))?;
+        file.flush().map_err(file_error(&path))?;
+        ends.flush().map_err(file_error(&offsets))?;
         let given = self.stats.steps.last().map_or(0, |step| step.left);
         self.stats.step("same_picture", given, kept, &[("queries_per_image", given - kept)]);
         // Scores and leaders stay in memory, and may take half of it.

@@ -1,0 +1,247 @@
+//! Changes as rows: made ready outside the writing thread, written under the version guard inside its transaction.
+
+use astromech_schemas::Kind;
+use rusqlite::{Connection, OptionalExtension as _, params};
+use uuid::Uuid;
+
+use super::error::Failure;
+use super::memory::{Change as Shown, Fields, GenerationId, Key, Label, PointId, code};
+use super::vector::{Short, to_blob};
+use super::writer::Writes;
+use crate::guard::replaces;
+use crate::payload::{FIELD_DELETED_AT, FIELD_VIDEO};
+use crate::{Change, IndexError, Space, VECTORS, payload, video};
+
+/// Rows that one transaction of a purge or of a drop removes: others wait no longer than for these.
+const REMOVED_MAX: usize = 5000;
+
+/// A vector in both forms.
+struct Vector {
+    blob: Vec<u8>,
+    short: Short,
+}
+
+/// A point, ready to write.
+pub(super) struct Row {
+    kind: usize,
+    id: Uuid,
+    version: u64,
+    deleted_at_ms: Option<i64>,
+    fields: Fields,
+    video: Option<Uuid>,
+    payload: String,
+    vectors: [Option<Vector>; 2],
+}
+
+impl Row {
+    fn of(change: &Change, space: &Space) -> Self {
+        let payload = payload::build(change);
+        let video = payload.get(FIELD_VIDEO).and_then(|video| Uuid::parse_str(video.as_str()?).ok());
+        let vector = |name: &str| {
+            let numbers = change.vector(name)?;
+            Some(Vector { blob: to_blob(numbers), short: Short::of(numbers, space.embedding_dim as usize) })
+        };
+        Self {
+            kind: code(change.kind),
+            id: change.point_id,
+            version: change.version,
+            deleted_at_ms: payload.get(FIELD_DELETED_AT).and_then(serde_json::Value::as_i64),
+            fields: Fields::of(&payload),
+            video,
+            vectors: VECTORS.map(vector),
+            payload: serde_json::Value::Object(payload).to_string(),
+        }
+    }
+
+    fn label(&self) -> Label {
+        self.fields.label(self.video)
+    }
+
+    /// 1 for an item that counts: neither a tombstone nor a frame.
+    fn live(&self) -> i64 {
+        i64::from(self.deleted_at_ms.is_none() && self.video.is_none())
+    }
+}
+
+/// One change's rows.
+pub(super) struct Write {
+    item: Row,
+    frames: Vec<Row>,
+}
+
+impl Write {
+    pub(super) fn of(change: &Change, space: &Space) -> Self {
+        let mut rows = video::points_of(change).into_iter().map(|change| Row::of(&change, space));
+        // The item's own point comes first.
+        let item = rows.next().unwrap_or_else(|| Row::of(change, space));
+        Self { item, frames: rows.collect() }
+    }
+}
+
+/// A stored point, as the guard sees it.
+struct Found {
+    point: PointId,
+    version: u64,
+    live: i64,
+}
+
+fn find(connection: &Connection, generation: GenerationId, kind: usize, id: Uuid) -> Result<Option<Found>, Failure> {
+    let sql =
+        "SELECT point, version, deleted_at_ms IS NULL AND video IS NULL FROM points WHERE generation = ? AND kind = ? AND id = ?";
+    let found = |row: &rusqlite::Row<'_>| {
+        let version: i64 = row.get(1)?;
+        Ok(Found { point: row.get(0)?, version: version as u64, live: row.get(2)? })
+    };
+    let mut select = connection.prepare_cached(sql)?;
+    Ok(select.query_row(params![generation, kind as i64, id.as_bytes()], found).optional()?)
+}
+
+/// Writes a change unless the version that is stored is as high. A video is written whole: its frames are those of its own point's version
+/// at every commit, so neither an overlap of writers nor a kill leaves any of another.
+pub(super) fn apply(
+    connection: &Connection,
+    generation: GenerationId,
+    write: &Write,
+    writes: &mut Writes<'_>,
+) -> Result<(), Failure> {
+    let found = find(connection, generation, write.item.kind, write.item.id)?;
+    if found.as_ref().is_some_and(|found| !replaces(write.item.version, found.version)) {
+        return Ok(());
+    }
+    writes.touched = true;
+    if write.item.kind == code(Kind::Video) {
+        let mut frames = connection.prepare_cached("SELECT point FROM points WHERE generation = ? AND video = ?")?;
+        let points = frames.query_map(params![generation, write.item.id.as_bytes()], |row| row.get(0))?;
+        for point in points.collect::<Result<Vec<PointId>, _>>()? {
+            remove(connection, generation, write.item.kind, point, writes)?;
+        }
+    }
+    put(connection, generation, &write.item, found.as_ref(), writes)?;
+    for frame in &write.frames {
+        put(connection, generation, frame, None, writes)?;
+    }
+    Ok(())
+}
+
+/// Writes a point in the place of `found`, and its vectors.
+fn put(
+    connection: &Connection,
+    generation: GenerationId,
+    row: &Row,
+    found: Option<&Found>,
+    writes: &mut Writes<'_>,
+) -> Result<(), Failure> {
+    let tags = serde_json::to_string(&row.fields.tags).unwrap_or_default();
+    let video = row.video.as_ref().map(Uuid::as_bytes);
+    // Checked by the guard: no version is above i64::MAX.
+    let version = row.version as i64;
+    let Fields { language, time_ms, .. } = &row.fields;
+    let point = if let Some(found) = found {
+        let sql = "UPDATE points SET version = ?, deleted_at_ms = ?, video = ?, language = ?, time_ms = ?, tags = ?, payload = ? WHERE point = ?";
+        let values = params![version, row.deleted_at_ms, video, language, time_ms, tags, row.payload, found.point];
+        connection.prepare_cached(sql)?.execute(values)?;
+        found.point
+    } else {
+        let sql = "INSERT INTO points (generation, kind, id, version, deleted_at_ms, video, language, time_ms, tags, payload) \
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        let (kind, id) = (row.kind as i64, row.id.as_bytes());
+        let values = params![generation, kind, id, version, row.deleted_at_ms, video, language, time_ms, tags, row.payload];
+        connection.prepare_cached(sql)?.insert(values)?
+    };
+    let more = row.live() - found.map_or(0, |found| found.live);
+    if more != 0 {
+        writes.delta.changes.push(Shown::Live(generation, row.kind, more));
+    }
+    for (name, vector) in row.vectors.iter().enumerate() {
+        let key = Key { kind: row.kind, name, point };
+        match vector {
+            Some(vector) => {
+                make_room(writes, generation, key, &vector.short)?;
+                let sql = "INSERT INTO vectors VALUES (?, ?) ON CONFLICT DO UPDATE SET data = excluded.data";
+                connection.prepare_cached(sql)?.execute(params![row_of(key), vector.blob])?;
+                writes.delta.changes.push(Shown::Put(generation, key, vector.short.clone(), row.label()));
+            }
+            None if found.is_some() => remove_vector(connection, generation, key, writes)?,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Row of a vector.
+pub(super) fn row_of(key: Key) -> i64 {
+    2 * key.point + key.name as i64
+}
+
+/// Counts what memory will grow by, and refuses what goes over the limit.
+fn make_room(writes: &mut Writes<'_>, generation: GenerationId, key: Key, short: &Short) -> Result<(), IndexError> {
+    let memory = writes.store.memory();
+    let Some(arena) = memory.arena(generation) else { return Ok(()) };
+    writes.delta.bytes += memory.growth(generation, key, short.numbers.len() / arena.shelf(key.kind, key.name).dim());
+    let (bytes, most) = (memory.bytes() as i64 + writes.delta.bytes, writes.store.vector_bytes_max);
+    if bytes <= most as i64 { Ok(()) } else { Err(over(most)) }
+}
+
+/// The vectors don't fit into memory.
+pub(super) fn over(most: usize) -> IndexError {
+    IndexError::Mismatch(
+        format!(
+            "the vectors take more than index.embedded.vector_bytes_max = {most} bytes of memory: raise it where the machine has more, or use a \
+             Qdrant server (index.engine = \"qdrant\")"
+        )
+        .into(),
+    )
+}
+
+fn remove_vector(connection: &Connection, generation: GenerationId, key: Key, writes: &mut Writes<'_>) -> Result<(), Failure> {
+    let removed = connection.prepare_cached("DELETE FROM vectors WHERE vector = ?")?.execute([row_of(key)])?;
+    if removed > 0 {
+        writes.delta.changes.push(Shown::Remove(generation, key));
+    }
+    Ok(())
+}
+
+fn remove(
+    connection: &Connection,
+    generation: GenerationId,
+    kind: usize,
+    point: PointId,
+    writes: &mut Writes<'_>,
+) -> Result<(), Failure> {
+    for name in 0..VECTORS.len() {
+        remove_vector(connection, generation, Key { kind, name, point }, writes)?;
+    }
+    connection.prepare_cached("DELETE FROM points WHERE point = ?")?.execute([point])?;
+    Ok(())
+}
+
+/// Removes tombstones that were written before `before_ms`, a part of them; returns how many. They have neither vectors nor frames.
+pub(super) fn purge(
+    connection: &Connection,
+    generation: GenerationId,
+    before_ms: u64,
+    writes: &mut Writes<'_>,
+) -> Result<usize, Failure> {
+    let sql = "DELETE FROM points WHERE point IN (SELECT point FROM points WHERE generation = ? AND deleted_at_ms IS NOT NULL \
+               AND deleted_at_ms < ? LIMIT ?)";
+    let before_ms = i64::try_from(before_ms).unwrap_or(i64::MAX);
+    let removed = connection.prepare_cached(sql)?.execute(params![generation, before_ms, REMOVED_MAX as i64])?;
+    writes.touched |= removed > 0;
+    Ok(removed)
+}
+
+/// Removes a part of a generation's points; returns whether any was left.
+pub(super) fn drop_some(connection: &Connection, generation: GenerationId, writes: &mut Writes<'_>) -> Result<bool, Failure> {
+    let mut select = connection.prepare_cached("SELECT point FROM points WHERE generation = ? LIMIT ?")?;
+    let points =
+        select.query_map(params![generation, REMOVED_MAX as i64], |row| row.get(0))?.collect::<Result<Vec<PointId>, _>>()?;
+    for point in &points {
+        connection.prepare_cached("DELETE FROM vectors WHERE vector BETWEEN ?1 AND ?1 + 1")?.execute([2 * point])?;
+        connection.prepare_cached("DELETE FROM points WHERE point = ?")?.execute([point])?;
+    }
+    if !points.is_empty() {
+        writes.touched = true;
+        writes.delta.changes.push(Shown::Clear(generation));
+    }
+    Ok(!points.is_empty())
+}

@@ -1,0 +1,132 @@
+//! The source: records out of Kafka, offsets back into it.
+//!
+//! One thread polls ([`poll`]); records enter the pipeline through an [`Intake`] that holds the limits; each record is acknowledged at its
+//! [`Partition`], and only the contiguous prefix of acknowledged records is committed (promise 1). When a partition is taken away its
+//! [`Fence`] stops its writes (promise 4).
+//!
+//! Absent here: nothing decodes, fetches or writes; nothing but the polling thread touches the consumer.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
+
+mod acks;
+mod assignment;
+mod client_config;
+mod context;
+mod delivery;
+mod fence;
+pub mod groups;
+mod metrics;
+mod partition;
+mod poll;
+mod record;
+#[cfg(any(test, feature = "refusing"))]
+pub mod refusing;
+mod span;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+pub use acks::AckTracker;
+pub use assignment::Assignment;
+pub use client_config::{consumer as consumer_config, is_confirmed, producer as producer_config};
+pub use context::log as log_librdkafka;
+pub use delivery::{Admission, Closed, Delivery, Intake, one_task_each};
+pub use fence::{Fence, FenceGuard};
+pub use metrics::SourceMetrics;
+pub use partition::Partition;
+pub use record::{Header, Record};
+pub use span::RecordSpan;
+pub use span::trace_headers;
+
+use astromech_config::KafkaConfig;
+use astromech_vitals::{Condition, Metrics, Readiness};
+
+/// Why reading ended.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// librdkafka refused the configuration.
+    #[error("kafka: {0}")]
+    Config(#[from] KafkaError),
+    /// librdkafka gave up for good.
+    #[error("kafka: fatal error: {0}")]
+    Fatal(String),
+    /// The thread could not be started.
+    #[error("the polling thread did not start: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The pipeline ended first.
+    #[error("the pipeline ended while records were being read")]
+    PipelineGone,
+}
+
+/// What a stop left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Records that were read and not finished in time; they are read again by whoever comes next.
+    pub unfinished: usize,
+}
+
+/// What the source needs of the rest.
+pub struct SourceDeps {
+    /// The way into the pipeline.
+    pub intake: Intake,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Where `condition` is set, while partitions are assigned and brokers answer.
+    pub readiness: Arc<Readiness>,
+    /// What this source is a condition of.
+    pub condition: Condition,
+    /// Graceful stop.
+    pub stop: CancellationToken,
+    /// Stop without draining.
+    pub halt: CancellationToken,
+}
+
+/// Subscribes and starts the polling thread. The receiver gets what it ended with, after the consumer has left the group.
+///
+/// # Errors
+/// A property that librdkafka refuses, or no thread.
+pub fn start(kafka: &KafkaConfig, deps: SourceDeps) -> Result<oneshot::Receiver<Result<Drained, SourceError>>, SourceError> {
+    let assignment = Arc::new(Assignment::default());
+    let context = context::Context {
+        assignment: Arc::clone(&assignment),
+        drain_timeout: kafka.drain_timeout,
+        metrics: deps.metrics.of(),
+        readiness: Arc::clone(&deps.readiness),
+        condition: deps.condition,
+        assigned: AtomicBool::new(false),
+        joined: AtomicBool::new(false),
+        stopping: AtomicBool::new(false),
+    };
+    let consumer: BaseConsumer<context::Context> = client_config::consumer(kafka).create_with_context(context)?;
+    let topics: Vec<_> = kafka.topics.iter().map(|topic| topic.name.as_str()).collect();
+    consumer.subscribe(&topics)?;
+    let poll = poll::PollLoop {
+        consumer,
+        assignment,
+        intake: deps.intake,
+        runtime: tokio::runtime::Handle::current(),
+        kafka: kafka.clone(),
+        metrics: deps.metrics.of(),
+        stages: deps.metrics.of(),
+        queues: deps.metrics.of(),
+        readiness: deps.readiness,
+        condition: deps.condition,
+        stop: deps.stop,
+        halt: deps.halt,
+        state: poll::LoopState::new(kafka),
+    };
+    let (ended, end) = oneshot::channel();
+    std::thread::Builder::new().name("kafka-poll".to_owned()).spawn(move || {
+        // The loop owns the consumer, so it has left the group when this returns.
+        let result = poll.run();
+        // Nobody listens only where the daemon is exiting already.
+        let _ = ended.send(result);
+    })?;
+    Ok(end)
+}
