@@ -63,7 +63,10 @@ install_build() {
   local missing=()
   have cc && have c++ && have make || missing+=(build-essential)
   have perl || missing+=(perl)
-  if [ ${#missing[@]} -gt 0 ]; then apt_install 'the C and C++ compilers' "${missing[@]}"; fi
+  # libjpeg-turbo: without the assembler it would have no vector code, so its build asks for it.
+  have cmake || missing+=(cmake)
+  have nasm || missing+=(nasm)
+  if [ ${#missing[@]} -gt 0 ]; then apt_install 'the C and C++ compilers and what libjpeg-turbo is built with' "${missing[@]}"; fi
   pkg-config --exists 'openssl >= 3' 2>/dev/null || (apt_install "OpenSSL's headers" pkg-config libssl-dev) || log 'OpenSSL: not installed; it is compiled, which takes minutes'
   have mold || (apt_install 'the linker mold' mold) || log 'mold: not installed; linking is slower without it'
   if ! have cargo && [ ! -x "$HOME/.cargo/bin/cargo" ]; then

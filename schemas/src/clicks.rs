@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{DecodeError, from_json};
 use crate::field::{RecordLimits, check_id};
 use crate::identity::Kind;
+use crate::lenient::{optional_whole, whole};
 
 /// A count over any stretch of time: one impression, or an hour's aggregate. Counts of the same query and item add up, so a producer
 /// that sends a record twice counts it twice.
@@ -18,12 +19,14 @@ pub struct ClickCount {
     /// Id of the item that was shown.
     pub id: String,
     /// How often it was shown for the query, at least once.
+    #[serde(deserialize_with = "whole")]
     #[schemars(range(min = 1))]
     pub impressions: u64,
     /// How often it was then clicked, at most `impressions`.
+    #[serde(deserialize_with = "whole")]
     pub clicks: u64,
     /// End of the stretch of time that was counted, milliseconds since 1970 UTC.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_whole")]
     pub time_ms: Option<i64>,
 }
 

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::DecodeError;
+use crate::lenient::{decode_base64, null_as_absent, optional_whole};
 
 /// Where a picture comes from: exactly one of `url` and `bytes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -46,7 +47,7 @@ impl Serialize for InlineBytes {
 impl<'de> Deserialize<'de> for InlineBytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-        STANDARD.decode(text.as_bytes()).map(Self).map_err(|e| serde::de::Error::custom(format!("invalid base64: {e}")))
+        decode_base64(&text).map(Self).map_err(serde::de::Error::custom)
     }
 }
 
@@ -67,7 +68,7 @@ pub struct Common {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// Source version: a higher one replaces a lower one, whatever the order of arrival.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_whole")]
     #[schemars(range(max = 9_223_372_036_854_775_807_i64))]
     pub version: Option<u64>,
     /// Page of the item; returned with results, never fetched.
@@ -77,13 +78,13 @@ pub struct Common {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<String>,
     /// Time of publication, milliseconds since 1970 UTC, for filters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_whole")]
     pub time_ms: Option<i64>,
     /// Tags, for filters.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_absent")]
     pub tags: Vec<String>,
     /// Anything else worth returning with a result, for example a licence.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_as_absent")]
     pub attributes: BTreeMap<String, String>,
 }
 

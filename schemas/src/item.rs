@@ -7,6 +7,7 @@ use crate::error::{DecodeError, from_json};
 pub use crate::field::{Common, ImageSource, InlineBytes, RecordLimits, check_id};
 use crate::field::{check_bytes, check_image};
 use crate::identity::Kind;
+use crate::lenient::whole_number;
 use crate::video::{Video, check_frames};
 
 /// A text with an optional picture.
@@ -158,7 +159,7 @@ pub fn decode_item(bytes: &[u8], topic_kind: Option<Kind>, limits: &RecordLimits
     }
     let head: Head = from_json(bytes)?;
     if let Some(version) = &head.version
-        && version.as_u64().is_none_or(|v| i64::try_from(v).is_err())
+        && whole_number(version).is_none_or(|v| !(0..=i128::from(i64::MAX)).contains(&v))
     {
         let problem = format!("{version} is not a version: expected a whole number from 0 to {}", i64::MAX);
         return Err(DecodeError::new("version", problem, "send a counter or a time in milliseconds"));
@@ -260,6 +261,22 @@ mod tests {
             assert!(error.path == path || error.problem.contains("missing field"), "{text}: {error}");
             assert!(!error.fix.is_empty(), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn null_lists_are_absent_ones_and_whole_numbers_are_read_however_they_are_written() {
+        let item =
+            decode(r#"{"kind":"article","title":"a","body":"b","tags":null,"attributes":null,"version":17.0,"time_ms":1.76e12}"#)
+                .unwrap();
+        let common = item.common();
+        assert!(common.tags.is_empty() && common.attributes.is_empty());
+        assert_eq!((common.version, common.time_ms), (Some(17), Some(1_760_000_000_000)));
+        let frame = r#"{"time_ms":2e3,"image":{"bytes":"data:image/png;base64,AA=="}}"#;
+        let video = decode(&format!(r#"{{"kind":"video","frames":[{frame}]}}"#)).unwrap();
+        let Item::Video(video) = video else { panic!("{video:?}") };
+        assert_eq!((video.frames[0].time_ms, &video.frames[0].image), (2000, &ImageSource::from_bytes([0])));
+        let error = decode(r#"{"kind":"article","title":"a","body":"b","time_ms":1.5}"#).unwrap_err();
+        assert!(error.path == "time_ms" && error.problem.contains("1.5, expected a whole number"), "{error}");
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod trace;
 pub mod video;
 
 mod documents;
+mod lenient;
 #[cfg(test)]
 mod properties;
 
@@ -32,6 +33,7 @@ pub use documents::schema_documents;
 pub use error::DecodeError;
 pub use identity::{Fingerprint, Kind, frame_point_id, point_id};
 pub use item::{Ad, Article, Image, ImageSource, Item, RecordLimits, decode_item, item_text};
+pub use lenient::decode_base64;
 pub use manifest::{Manifest, Similarity};
 pub use release::{ModelAnnouncement, Release};
 pub use trace::TraceContext;

@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 use crate::error::DecodeError;
 use crate::field::{Common, ImageSource, RecordLimits, check_image};
 use crate::identity::Kind;
+use crate::lenient::whole;
 
 /// One key frame of a video.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Frame {
     /// Where the frame stands, milliseconds from the video's beginning.
+    #[serde(deserialize_with = "whole")]
     #[schemars(range(max = 9_223_372_036_854_775_807_i64))]
     pub time_ms: u64,
     /// The frame as a picture.

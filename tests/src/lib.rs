@@ -1,6 +1,6 @@
 //! End-to-end harness: a real Kafka broker, a real Qdrant server, the daemon's own binary.
 //!
-//! Tests take the [`world`], which starts both servers once a process and hands them to one test at a time. Everything here panics with
+//! Tests take the [`world()`], which starts both servers once a process and hands them to one test at a time. Everything here panics with
 //! what was expected and what was seen: it is the tests' own code, and a test has nobody to return an error to.
 
 #![forbid(unsafe_code)]

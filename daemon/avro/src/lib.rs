@@ -14,6 +14,7 @@
 
 mod error;
 mod json;
+mod names;
 mod registry;
 mod schema;
 mod subjects;

@@ -49,6 +49,7 @@ impl WriterSchema {
     /// # Errors
     /// What is wrong with them, for people.
     pub fn parse(schema: &str, references: &[String]) -> Result<Self, String> {
+        crate::names::accept_any();
         let (root, others) = Schema::parse_str_with_list(schema, references).map_err(|e| e.to_string())?;
         let mut named = HashMap::new();
         for schema in others.iter().chain([&root]) {
@@ -167,6 +168,28 @@ mod tests {
         };
         assert_eq!(again[1], fields[0].1);
         assert_eq!(next[1], schema.root);
+    }
+
+    #[test]
+    fn names_that_connect_and_debezium_register_are_read() {
+        let source = r#"{"type":"record","name":"Source","namespace":"cdc-server-01.inventory","fields":[{"name":"db-name","type":"string"}]}"#;
+        let envelope = r#"{"type":"record","name":"Envelope","namespace":"cdc-server-01.inventory","fields":[
+            {"name":"source","type":"cdc-server-01.inventory.Source"}, {"name":"again","type":["null","Source"]},
+            {"name":"op","type":{"type":"enum","name":"Op-Code","symbols":["c-1","更新"]}},
+            {"name":"$more","type":{"type":"record","name":"1st.of.Many","fields":[]}}]}"#;
+        let schema = WriterSchema::parse(envelope, &[source.to_owned()]).unwrap();
+        let Type::Record(fields) = &schema.types[schema.root] else { panic!("{schema:?}") };
+        assert_eq!(
+            schema.types[fields[0].1],
+            Type::Record(vec![("db-name".to_owned(), schema.types.iter().position(|t| *t == Type::String).unwrap())])
+        );
+        let Type::Union(again) = &schema.types[fields[1].1] else { panic!("{schema:?}") };
+        assert_eq!(again[1], fields[0].1);
+        assert_eq!(schema.types[fields[2].1], Type::Enum(vec!["c-1".to_owned(), "更新".to_owned()]));
+        for name in ["a..b", "a b", ""] {
+            let text = format!(r#"{{"type":"record","name":"{name}","fields":[]}}"#);
+            assert!(WriterSchema::parse(&text, &[]).is_err(), "{name:?}");
+        }
     }
 
     #[test]

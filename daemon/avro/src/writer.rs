@@ -51,6 +51,7 @@ impl Writer {
     /// # Errors
     /// A schema that is none, or not of a record.
     pub fn new(schema: &str, topic: &str, strategy: SubjectNameStrategy, registers: bool) -> Result<Self, StartError> {
+        crate::names::accept_any();
         let parsed = Schema::parse_str(schema).map_err(|e| StartError::Schema(e.to_string()))?;
         let name = parsed.name().ok_or_else(|| StartError::Schema("it has no name".to_owned()))?;
         let subject = Subject { name: strategy.subject(topic, &name.fullname(None)), schema: schema.to_owned() };

@@ -3,7 +3,7 @@
 //! ([`reference_toml`], [`fill_limits`]) and compared by tests. All errors are reported at once, each with line, field and fix.
 //!
 //! [`Config`] is what the program needs, every limit inside its range. What lies between keys, files that hold secrets and sections that
-//! others need are checked in [`resolve`].
+//! others need are checked in `resolve`.
 //!
 //! Absent here: no I/O but reading the one file and the secret files it names, and a look whether its folders are there; nothing is
 //! connected to.

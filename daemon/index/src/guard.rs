@@ -1,7 +1,7 @@
 //! The version guard as data: what may be written, and under which condition, whatever the engine.
 //!
 //! Three facts about Qdrant's engine (server 1.16.3) shape it; each is held by a test of `tests/index/contract.rs`. The embedded engine
-//! compares whole numbers in its own transaction ([`replaces`]):
+//! compares whole numbers in its own transaction (`replaces`):
 //!
 //! * One upsert can carry a condition per point. A point that exists and doesn't match stays as it is, so a lower version never wins.
 //! * A range compares through `f64`: above 2^53 (nanosecond clocks live there) neighbouring versions look equal and a newer one would be

@@ -276,7 +276,7 @@ impl<V: Value> Value for List<V> {
     }
 }
 
-/// Reads an array of a length, see [`array`].
+/// Reads an array of a length, see [`array()`].
 pub struct Array<V, const N: usize>(V);
 
 /// An array of `N`.

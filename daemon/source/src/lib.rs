@@ -1,6 +1,6 @@
 //! The source: records out of Kafka, offsets back into it.
 //!
-//! One thread polls ([`poll`]); records enter the pipeline through an [`Intake`] that holds the limits; each record is acknowledged at its
+//! One thread polls (`poll`); records enter the pipeline through an [`Intake`] that holds the limits; each record is acknowledged at its
 //! [`Partition`], and only the contiguous prefix of acknowledged records is committed (promise 1). When a partition is taken away its
 //! [`Fence`] stops its writes (promise 4).
 //!

@@ -102,7 +102,7 @@ impl Traces {
         Ok(Self(provider))
     }
 
-    /// Sends what is in the queue, for at most [`END_MAX`].
+    /// Sends what is in the queue, for at most `END_MAX`.
     pub async fn end(self) {
         let Some(provider) = self.0 else { return };
         let ended = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(END_MAX)).await;

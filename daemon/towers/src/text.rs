@@ -155,16 +155,22 @@ impl Tokenizer {
     }
 }
 
-/// The last place at or before `limit` where a word ends in any case: before white space or a CJK ideograph. Such characters are
-/// never taken out or joined to what is before them by the normaliser.
+/// The last place at or before `limit` where a word ends in any case: before a CJK ideograph, or before white space that the normaliser
+/// keeps. Such characters are never taken out or joined to what is before them by it.
 fn word_border_before(text: &str, limit: usize) -> Option<usize> {
     let limit = (0..=limit).rev().find(|index| text.is_char_boundary(*index))?;
     text[..limit]
         .char_indices()
         .rev()
-        .find(|(_, c)| c.is_whitespace() || is_ideograph(*c))
+        .find(|(_, c)| is_break(*c) || is_ideograph(*c))
         .map(|(index, _)| index)
         .filter(|cut| *cut > 0)
+}
+
+/// White space to BERT's cleaning. Of the control characters it keeps these three and drops the others before it looks for white space:
+/// U+000B, U+000C and U+0085 join what they stand between.
+fn is_break(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r') || (c.is_whitespace() && !c.is_control())
 }
 
 /// The blocks that BERT's normaliser sets apart and that no decomposition touches.
@@ -173,48 +179,4 @@ const fn is_ideograph(c: char) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-mod tests {
-    use super::Tokenizer;
-
-    fn tokenizer(max_tokens: usize) -> Tokenizer {
-        let vocabulary = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n中\n文\na\n##a\nab\n!\n";
-        Tokenizer::from_vocab_bytes(vocabulary.as_bytes(), max_tokens).unwrap()
-    }
-
-    #[test]
-    fn a_cut_text_has_the_tokens_of_the_whole() {
-        let short = tokenizer(8);
-        let whole = tokenizer(100_000);
-        let texts = [
-            "中文".repeat(5_000),
-            "ab aa ".repeat(5_000),
-            format!("{}ab", " ".repeat(5_000)),
-            format!("{}中文中文中文", "\u{200b}\u{1}".repeat(900)),
-            "a".repeat(4_000),
-            format!("{} 中 a", "a".repeat(4_000)),
-            format!("{} 中 a", "e\u{301}".repeat(2_000)),
-            format!("中{} ab", "!".repeat(3_000)),
-            "[SEP] 中[MASK]文".repeat(400),
-            format!("a{}b 中", "\u{301}".repeat(3_000)),
-        ];
-        for text in texts {
-            let all = whole.encode(&text);
-            let content = &all[1..all.len() - 1];
-            let expected: Vec<i64> = [&[2], &content[..content.len().min(6)], &[3]].concat();
-            assert_eq!(short.encode(&text), expected, "{:?}", text.chars().take(20).collect::<String>());
-        }
-    }
-
-    #[test]
-    fn an_empty_text_is_its_two_marks() {
-        assert_eq!(tokenizer(8).encode(""), [2, 3]);
-        assert_eq!(tokenizer(2).encode("中文"), [2, 3]);
-    }
-
-    #[test]
-    fn a_vocabulary_without_the_marks_is_refused_by_name() {
-        let error = Tokenizer::from_vocab_bytes(b"[PAD]\n[UNK]\n[CLS]\n", 8).unwrap_err();
-        assert!(error.to_string().contains("[SEP]"), "{error}");
-    }
-}
+mod tests;

@@ -69,18 +69,28 @@ pub(crate) fn run(setting: &Setting) -> Result<String, String> {
     let sets = paths::cache().join("bench/pictures");
     let demo = astromech_e2e::corpus::corpus().entries[0].picture.parent().expect("a file lies in a folder").to_owned();
     pillow(&python, &["make", &demo.to_string_lossy(), &sets.to_string_lossy()])?;
-    let head = ["pictures", "to, px", "Pillow, pictures/s", "astromech, pictures/s", "ratio"];
+    let head = ["pictures", "to, px", "Pillow, pictures/s", "with draft", "astromech, pictures/s", "ratio", "to draft"];
     let mut table = Table::new(format!("Decode and resize, one core, against Pillow {PILLOW_VERSION}"), &head);
     let bundle = setting.bundle.manifest.image.size;
     for (name, size) in [("demo set as it is", bundle), ("800x600 JPEG", OFFICIAL_SIZE), ("4000x3000 JPEG", OFFICIAL_SIZE)] {
         let folder = sets.join(name);
-        let (mut theirs, mut mine) = (0.0, 0.0);
+        let time = |draft: &[&str]| {
+            let folder = folder.to_string_lossy();
+            let (size, pass) = (size.to_string(), PASS.as_secs().to_string());
+            let mut args = vec!["time", &*folder, size.as_str(), pass.as_str()];
+            args.extend(draft);
+            let said = pillow(&python, &args)?;
+            said.parse::<f64>().map_err(|e| format!("{said}: {e}"))
+        };
+        let (mut theirs, mut drafts, mut mine) = (0.0, 0.0, 0.0);
         for _ in 0..ROUNDS {
-            let said = pillow(&python, &["time", &folder.to_string_lossy(), &size.to_string(), &PASS.as_secs().to_string()])?;
-            theirs += said.parse::<f64>().map_err(|e| format!("{said}: {e}"))? / ROUNDS as f64;
+            theirs += time(&[])? / ROUNDS as f64;
+            drafts += time(&["draft"])? / ROUNDS as f64;
             mine += ours(&folder, size)? / ROUNDS as f64;
         }
-        table.row(vec![name.to_owned(), size.to_string(), rate(theirs), rate(mine), format!("{:.2}", mine / theirs)]);
+        let ratios = [mine / theirs, mine / drafts].map(|ratio| format!("{ratio:.2}"));
+        let figures = [size.to_string(), rate(theirs), rate(drafts), rate(mine)];
+        table.row([name.to_owned()].into_iter().chain(figures).chain(ratios).collect());
     }
     Ok(table.to_markdown())
 }

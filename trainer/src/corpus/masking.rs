@@ -10,9 +10,9 @@ const REPLACED_BY_MASK: f64 = 0.8;
 /// How tokens are hidden.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MaskSettings {
-    /// Probability of each token but the first and last ([CLS], [SEP]).
+    /// Probability of each token but the first and last (`[CLS]`, `[SEP]`).
     pub probability: f64,
-    /// Id of [MASK].
+    /// Id of `[MASK]`.
     pub mask: i64,
     /// Tokens of the vocabulary.
     pub vocabulary: i64,

@@ -11,7 +11,7 @@ use rand::seq::SliceRandom;
 use super::error::CorpusError;
 use super::record::Record;
 
-/// Opens the tokenizer that serves, on a vocabulary file; texts are cut to `tokens_max` including [CLS] and [SEP].
+/// Opens the tokenizer that serves, on a vocabulary file; texts are cut to `tokens_max` including `[CLS]` and `[SEP]`.
 ///
 /// # Errors
 /// The file cannot be read or lacks a special token.

@@ -68,7 +68,7 @@ impl Lesson<'_> {
         sum
     }
 
-    /// The term over the match scores of the pairs (`image_index`, `text_index`), [P] i64 each, counted within a part of the batch that
+    /// The term over the match scores of the pairs (`image_index`, `text_index`), `[P]` i64 each, counted within a part of the batch that
     /// begins at `offset`; `None` where it has no weight.
     ///
     /// # Errors

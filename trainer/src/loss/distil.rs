@@ -14,7 +14,7 @@ pub fn embedding_distance(student: &Tensor, teacher: &Tensor) -> Tensor {
     1.0 - (student * teacher.detach()).sum(Kind::Float) / student.size()[0] as f64
 }
 
-/// Mean over pairs of KL between the teacher's and the student's match: `logits` [P, 2] with class 1 the match, `taught` [P] the
+/// Mean over pairs of KL between the teacher's and the student's match: `logits` `[P, 2]` with class 1 the match, `taught` `[P]` the
 /// teacher's probability of it.
 pub fn score_distance(logits: &Tensor, taught: &Tensor) -> Tensor {
     let taught = taught.detach().clamp(1e-6, 1.0 - 1e-6);

@@ -32,7 +32,7 @@ pub fn hard_negatives(logits: &Tensor, same: &Tensor, anchors: i64, count: i64) 
     Some(Negatives { image_of_text: draw(&logits.tr())?, text_of_image: draw(logits)? })
 }
 
-/// Cross entropy of match logits [P, 2] against labels [P] i64 with class weights [1, `positive`], normalised by the sum of weights.
+/// Cross entropy of match logits `[P, 2]` against labels `[P]` i64 with class weights [1, `positive`], normalised by the sum of weights.
 pub fn weighted_cross_entropy(logits: &Tensor, labels: &Tensor, positive: f64) -> Tensor {
     let weights = Tensor::from_slice(&[1.0f32, positive as f32]).to_device(logits.device());
     logits.cross_entropy_loss(labels, Some(&weights), tch::Reduction::Mean, -100, 0.0)

@@ -11,17 +11,17 @@ pub struct Gcpr {
     pub logits: Tensor,
 }
 
-/// Bool [B, B]: entries whose rows are of one concept, from concept ids [B] i64.
+/// Bool `[B, B]`: entries whose rows are of one concept, from concept ids `[B]` i64.
 pub fn same_concept(ids: &Tensor) -> Tensor {
     ids.unsqueeze(0).eq_tensor(&ids.unsqueeze(1))
 }
 
-/// Bool [B, C]: which of the columns' concepts [C] equals the row's [B].
+/// Bool `[B, C]`: which of the columns' concepts `[C]` equals the row's `[B]`.
 pub fn same_concept_columns(rows: &Tensor, columns: &Tensor) -> Tensor {
     columns.unsqueeze(0).eq_tensor(&rows.unsqueeze(1))
 }
 
-/// Soft multi-positive targets Y[i,j] = 1[id_i = id_j] / Σ_k 1[id_i = id_k], with label smoothing spread over all columns.
+/// Soft multi-positive targets `Y[i,j] = 1[id_i = id_j] / Σ_k 1[id_i = id_k]`, with label smoothing spread over all columns.
 pub fn soft_targets(same: &Tensor, label_smoothing: f64) -> Tensor {
     let same = same.to_kind(Kind::Float);
     let targets = &same / same.sum_dim_intlist([1i64].as_slice(), true, Kind::Float);
@@ -42,8 +42,8 @@ pub fn gcpr(image: &Tensor, text: &Tensor, temperature: &Tensor, targets: &Tenso
     Gcpr { loss, logits: logits.detach() }
 }
 
-/// One direction of the contrastive loss over any columns: −(1/B) Σ_i Σ_j w_j·Y[i,j]·log softmax_j(logits[i,·])_j. `logits` and
-/// `targets` [B, C]; `weights` [C] ages queued columns (docs/R2D2.md §2.4 as written there), `None` weighs all by 1.
+/// One direction of the contrastive loss over any columns: `−(1/B) Σ_i Σ_j w_j·Y[i,j]·log softmax_j(logits[i,·])_j`. `logits` and
+/// `targets` `[B, C]`; `weights` `[C]` ages queued columns (docs/R2D2.md §2.4 as written there), `None` weighs all by 1.
 pub fn contrast(logits: &Tensor, targets: &Tensor, weights: Option<&Tensor>) -> Tensor {
     let targets = weights.map_or_else(|| targets.shallow_clone(), |weights| targets * weights);
     -(targets * logits.log_softmax(1, Kind::Float)).sum(Kind::Float) / logits.size()[0] as f64

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-/// Cross entropy of labels [P] i64 against the mean of both heads' probabilities, p = ½·softmax(text) + ½·softmax(image), taken as if
+/// Cross entropy of labels `[P]` i64 against the mean of both heads' probabilities, p = ½·softmax(text) + ½·softmax(image), taken as if
 /// they were logits: a second log-softmax lies over them, so the loss is within ln(1 + 1/e) = 0.3133 and ln(1 + e) = 1.3133. Unweighted
 /// mean over the pairs; both logits [P, 2].
 pub fn averaged_cross_entropy(text: &Tensor, image: &Tensor, labels: &Tensor) -> Tensor {

@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use super::divergence;
 
-/// Mean cross entropy of vocabulary logits [M, V] against true ids [M] i64, M the masked places of the batch.
+/// Mean cross entropy of vocabulary logits `[M, V]` against true ids `[M]` i64, M the masked places of the batch.
 pub fn masked_cross_entropy(logits: &Tensor, ids: &Tensor) -> Tensor {
     logits.cross_entropy_loss(ids, None::<Tensor>, tch::Reduction::Mean, -100, 0.0)
 }

@@ -9,9 +9,9 @@ pub struct FeatureQueue {
     pub image: Tensor,
     /// Unit rows [filled, E] f32.
     pub text: Tensor,
-    /// Concept of each row, [filled] i64.
+    /// Concept of each row, `[filled]` i64.
     pub concepts: Tensor,
-    /// `decay^age` of each row, [filled] f32.
+    /// `decay^age` of each row, `[filled]` f32.
     pub weights: Tensor,
     slots: i64,
     decay: f64,
@@ -43,7 +43,7 @@ impl FeatureQueue {
         self.concepts.size()[0]
     }
 
-    /// Puts a batch in front (embeddings [B, E], concepts [B]); the oldest rows beyond the length fall out, the others age by a step.
+    /// Puts a batch in front (embeddings `[B, E]`, concepts `[B]`); the oldest rows beyond the length fall out, the others age by a step.
     pub fn push(&mut self, image: &Tensor, text: &Tensor, concepts: &Tensor) {
         let join = |new: &Tensor, old: &Tensor, slots: i64| {
             let all = Tensor::cat(&[&new.detach(), old], 0);

@@ -48,7 +48,7 @@ pub struct MatchLogits {
 }
 
 impl MatchLogits {
-    /// Probabilities (itm_text, itm_image), each [P] (docs/R2D2.md §4.1 step 4).
+    /// Probabilities (itm_text, itm_image), each `[P]` (docs/R2D2.md §4.1 step 4).
     pub fn probabilities(&self) -> (Tensor, Tensor) {
         let of = |logits: &Tensor| logits.softmax(-1, Kind::Float).select(-1, 1);
         (of(&self.text), of(&self.image))

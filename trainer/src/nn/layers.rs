@@ -12,7 +12,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Declares `{name}.weight` [output, input] and `{name}.bias` [output].
+    /// Declares `{name}.weight` `[output, input]` and `{name}.bias` `[output]`.
     pub fn new(builder: &mut Builder, name: &str, input: i64, output: i64, std: f64) -> Self {
         let weight = builder.matrix(format!("{name}.weight"), &[output, input], Init::Normal(std));
         let bias = builder.vector(format!("{name}.bias"), &[output], Init::Constant(0.0));
@@ -57,7 +57,7 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// Declares `{name}.weight` and `{name}.bias` [width].
+    /// Declares `{name}.weight` and `{name}.bias` `[width]`.
     pub fn new(builder: &mut Builder, name: &str, width: i64, eps: f64) -> Self {
         let weight = builder.vector(format!("{name}.weight"), &[width], Init::Constant(1.0));
         let bias = builder.vector(format!("{name}.bias"), &[width], Init::Constant(0.0));

@@ -47,7 +47,7 @@ struct LeafSpec {
     matrix: bool,
 }
 
-/// Collects the leaves of a model; [`Builder::finish`] lays them out in one buffer.
+/// Collects the leaves of a model; `Builder::finish` lays them out in one buffer.
 #[derive(Default)]
 pub struct Builder {
     leaves: Vec<LeafSpec>,

@@ -1,58 +1,110 @@
-//! JPEG, with Pillow's handling of CMYK and of files that end early.
+//! JPEG by libjpeg-turbo, which Pillow and the models' training pictures were decoded with; with Pillow's handling of CMYK, of damage
+//! and of files that end early.
 
-use zune_core::bytestream::ZCursor;
-use zune_core::colorspace::ColorSpace;
-use zune_core::options::DecoderOptions;
-use zune_jpeg::JpegDecoder;
+use std::borrow::Cow;
 
+use turbojpeg::{Colorspace, DecompressHeader, Decompressor, Error, Image, PixelFormat, ScalingFactor};
+
+use super::segments::{survey, with_plain_header};
 use super::sniff::Format;
 use super::{Decoded, Layout, check_size};
 use crate::{ImageError, ImageLimits};
 
-/// Longest side that the format can declare.
-const EDGE_FORMAT_MAX: usize = 65_535;
 /// Each block of 8 x 8 pixels has a code of at least one bit. A file below that lacks blocks; it would cost gigabytes of gray.
 const PIXELS_PER_BYTE_MAX: usize = 64 * 8;
+/// Most scans: each is a pass over the whole picture, however few its bytes are. Encoders write about ten.
+const SCANS_MAX: usize = 100;
+/// How many times the square's edge a picture is decoded to at least, where it is scaled while it is decoded.
+const SCALED_EDGES_MIN: u32 = 2;
+/// Divisors of the size that libjpeg-turbo has vector code for; its other scales take longer than the whole picture.
+const DIVISORS: [u32; 3] = [8, 4, 2];
+/// Beginnings of libjpeg's warnings (jerror.h): the picture is whole, or what could be saved of it is there, as in Pillow and in
+/// browsers. The binding tells them from errors by these words only.
+const WARNINGS: [&str; 7] = [
+    "Corrupt JPEG data: ",
+    "Inconsistent progression sequence ",
+    "Invalid SOS parameters for sequential JPEG",
+    "Premature end of JPEG file",
+    "Unknown Adobe color transform code ",
+    "Warning: unknown JFIF revision number ",
+    "Application transferred too many scanlines",
+];
 
-pub(super) fn decode(bytes: &[u8], limits: &ImageLimits, pixels: &mut Vec<u8>) -> Result<Decoded, ImageError> {
-    let options = DecoderOptions::new_fast()
-        .set_max_width(EDGE_FORMAT_MAX)
-        .set_max_height(EDGE_FORMAT_MAX)
-        .jpeg_set_out_colorspace(ColorSpace::RGB);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(damaged)?;
-    let (width, height) = decoder.dimensions().ok_or_else(|| damaged("it has no frame header"))?;
-    let (width, height) = (width as u32, height as u32);
+/// Decodes for a square of `target` pixels: from a scale that is at least [`SCALED_EDGES_MIN`] times as large, whole without one.
+pub(super) fn decode(
+    bytes: &[u8],
+    target: Option<u32>,
+    limits: &ImageLimits,
+    pixels: &mut Vec<u8>,
+) -> Result<Decoded, ImageError> {
+    let mut decoder = Decompressor::new().map_err(failed)?;
+    let (header, bytes) = read_header(&mut decoder, bytes)?;
+    let (width, height) = (header.width as u32, header.height as u32);
     check_size(Format::Jpeg, width, height, limits)?;
-    // The decoder paints what is missing gray and calls it done; Pillow refuses, and so do we.
-    if !has_end(bytes) {
+    let survey = survey(&bytes);
+    if !survey.ends {
         return Err(damaged("it is truncated: the end-of-image marker is missing"));
     }
-    let area = width as usize * height as usize;
-    if area > bytes.len().saturating_mul(PIXELS_PER_BYTE_MAX) {
+    if survey.scans > SCANS_MAX {
+        return Err(damaged(format!("it has {} scans; at most {SCANS_MAX} are read", survey.scans)));
+    }
+    if header.width * header.height > bytes.len().saturating_mul(PIXELS_PER_BYTE_MAX) {
         return Err(damaged(format!("{} bytes can't hold the {width} x {height} pixels that it declares", bytes.len())));
     }
-    let (space, channels) = match decoder.input_colorspace() {
-        Some(ColorSpace::Luma) => (ColorSpace::Luma, 1),
-        Some(ColorSpace::YCbCr | ColorSpace::RGB) => (ColorSpace::RGB, 3),
-        Some(ColorSpace::CMYK) => (ColorSpace::CMYK, 4),
-        Some(ColorSpace::YCCK) => (ColorSpace::YCCK, 4),
-        other => return Err(damaged(format!("its colour space {other:?} is not read"))),
+    let divisor = if header.is_lossless { 1 } else { target.map_or(1, |target| divisor(width, height, target)) };
+    let scale = ScalingFactor::new(1, divisor as usize);
+    decoder.set_scaling_factor(scale).map_err(failed)?;
+    let (format, layout) = match header.colorspace {
+        Colorspace::Gray => (PixelFormat::GRAY, Layout::Gray),
+        Colorspace::RGB | Colorspace::YCbCr => (PixelFormat::RGB, Layout::Rgb),
+        Colorspace::CMYK | Colorspace::YCCK => (PixelFormat::CMYK, Layout::Rgb),
     };
-    decoder.set_options(options.jpeg_set_out_colorspace(space));
+    let scaled = header.scaled(scale);
+    let pitch = scaled.width * format.size();
     // Not cleared first: the decoder writes every byte.
-    pixels.resize(area * channels, 0);
-    decoder.decode_into(pixels).map_err(damaged)?;
-    let layout = match space {
-        ColorSpace::Luma => Layout::Gray,
-        ColorSpace::CMYK | ColorSpace::YCCK => {
-            cmyk_to_rgb(pixels, space == ColorSpace::YCCK);
-            pixels.truncate(area * 3);
-            Layout::Rgb
+    pixels.resize(pitch * scaled.height, 0);
+    let output = Image { pixels: &mut pixels[..], width: scaled.width, pitch, height: scaled.height, format };
+    match decoder.decompress(&bytes, output) {
+        Err(error) if !is_warning(&error) => return Err(failed(error)),
+        _ => {}
+    }
+    if format == PixelFormat::CMYK {
+        cmyk_to_rgb(pixels);
+    }
+    let covers = [width, height].map(|edge| f64::from(edge) / f64::from(divisor));
+    Ok(Decoded { width: scaled.width as u32, height: scaled.height as u32, covers, layout })
+}
+
+/// The header, and the file that it is read of without a warning: the binding decodes nothing behind one.
+fn read_header<'a>(decoder: &mut Decompressor, bytes: &'a [u8]) -> Result<(DecompressHeader, Cow<'a, [u8]>), ImageError> {
+    match decoder.read_header(bytes) {
+        Ok(header) => Ok((header, Cow::Borrowed(bytes))),
+        Err(error) if is_warning(&error) => {
+            let plain = with_plain_header(bytes);
+            Ok((decoder.read_header(&plain).map_err(failed)?, Cow::Owned(plain)))
         }
-        _ => Layout::Rgb,
-    };
-    Ok(Decoded { width, height, layout })
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn is_warning(error: &Error) -> bool {
+    matches!(error, Error::TurboJpegError(message) if WARNINGS.iter().any(|warning| message.starts_with(warning)))
+}
+
+/// The largest divisor that leaves both edges long enough.
+fn divisor(width: u32, height: u32, target: u32) -> u32 {
+    let shortest = u64::from(width.min(height));
+    let wanted = u64::from(target) * u64::from(SCALED_EDGES_MIN);
+    DIVISORS.into_iter().find(|divisor| shortest >= wanted * u64::from(*divisor)).unwrap_or(1)
+}
+
+fn failed(error: Error) -> ImageError {
+    match error {
+        Error::TurboJpegError(message) => damaged(message),
+        // A file of tables alone has no size.
+        Error::IntegerOverflow(_) => damaged("it has no frame header"),
+        other => damaged(other),
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "`map_err` hands the error over")]
@@ -60,35 +112,17 @@ fn damaged(reason: impl ToString) -> ImageError {
     ImageError::Damaged { format: Format::Jpeg.as_str(), reason: reason.to_string() }
 }
 
-/// Whether an end-of-image marker follows the first scan. The header segments are skipped by their lengths, because an embedded
-/// thumbnail has such a marker too; inside a scan `ff d9` can be nothing else.
-fn has_end(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    while let Some(&[first, marker]) = bytes.get(at..at + 2) {
-        match (first, marker) {
-            (0xff, 0xda) => return bytes[at..].windows(2).rev().any(|pair| pair == [0xff, 0xd9]),
-            (0xff, 0x01 | 0xd0..=0xd8) => at += 2,
-            (0xff, 0x00 | 0xff) | (0..=0xfe, _) => at += 1,
-            _ => match bytes.get(at + 2..at + 4) {
-                Some(&[high, low]) => at += 2 + usize::from(u16::from_be_bytes([high, low])),
-                _ => return false,
-            },
+/// Adobe's inverted CMYK to RGB in place, three bytes for four, in Pillow's arithmetic: it takes every four-component JPEG for
+/// inverted, and R = (255 - K) - (C * (255 - K)) / 255.
+fn cmyk_to_rgb(pixels: &mut Vec<u8>) {
+    let area = pixels.len() / 4;
+    for index in 0..area {
+        let [c, m, y, k] = [0, 1, 2, 3].map(|channel| pixels[index * 4 + channel]);
+        for (channel, ink) in [c, m, y].into_iter().enumerate() {
+            pixels[index * 3 + channel] = k - multiply_255(255 - ink, k);
         }
     }
-    false
-}
-
-/// Adobe's inverted CMYK (or YCCK) to RGB in place, three bytes for four, in Pillow's arithmetic: it takes every four-component
-/// JPEG for inverted, and R = (255 - K) - (C * (255 - K)) / 255.
-fn cmyk_to_rgb(pixels: &mut [u8], is_ycck: bool) {
-    for index in 0..pixels.len() / 4 {
-        let [a, b, c, k] = [0, 1, 2, 3].map(|channel| pixels[index * 4 + channel]);
-        // libjpeg makes CMY of YCC as 255 - RGB, and Pillow's inversion makes RGB of it again.
-        let inverted = if is_ycck { ycc_to_rgb(a, b, c) } else { [255 - a, 255 - b, 255 - c] };
-        for (channel, ink) in inverted.into_iter().enumerate() {
-            pixels[index * 3 + channel] = k - multiply_255(ink, k);
-        }
-    }
+    pixels.truncate(area * 3);
 }
 
 /// `a * b / 255`, rounded: Pillow's MULDIV255.
@@ -97,35 +131,25 @@ fn multiply_255(a: u8, b: u8) -> u8 {
     (((product >> 8) + product) >> 8) as u8
 }
 
-/// ITU-T T.871 §7 with libjpeg's rounding.
-fn ycc_to_rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
-    let (y, cb, cr) = (f32::from(y), f32::from(cb) - 128.0, f32::from(cr) - 128.0);
-    let rgb = [y + 1.402 * cr, y - 0.344_136_3 * cb - 0.714_136_3 * cr, y + 1.772 * cb];
-    rgb.map(|value| value.round().clamp(0.0, 255.0) as u8)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{cmyk_to_rgb, has_end, multiply_255};
-
-    #[test]
-    fn an_end_marker_of_a_thumbnail_does_not_hide_a_truncation() {
-        let head = [0xff, 0xd8, 0xff, 0xe1, 0, 6, 0xff, 0xd8, 0xff, 0xd9];
-        let scan = [0xff, 0xda, 0, 2, 1, 2, 0xff, 0x00, 3];
-        let truncated = [&head[..], &scan].concat();
-        assert!(!has_end(&truncated));
-        assert!(has_end(&[&truncated[..], &[0xff, 0xd9, 0, 0]].concat()));
-        for length in 0..truncated.len() {
-            assert!(!has_end(&truncated[..length]));
-        }
-    }
+    use super::{cmyk_to_rgb, divisor, multiply_255};
 
     #[test]
     fn cmyk_is_read_inverted_with_pillows_rounding() {
         // Image.frombytes("CMYK", ..., "raw", "CMYK;I").convert("RGB") of Pillow 13.
-        let mut pixels = [255, 255, 255, 255, 0, 128, 255, 200, 10, 20, 30, 40];
-        cmyk_to_rgb(&mut pixels, false);
-        assert_eq!(pixels[..9], [255, 255, 255, 0, 100, 200, 2, 3, 5]);
+        let mut pixels = vec![255, 255, 255, 255, 0, 128, 255, 200, 10, 20, 30, 40];
+        cmyk_to_rgb(&mut pixels);
+        assert_eq!(pixels, [255, 255, 255, 0, 100, 200, 2, 3, 5]);
         assert_eq!(multiply_255(255, 255), 255);
+    }
+
+    #[test]
+    fn a_picture_is_decoded_to_at_least_twice_the_square() {
+        let expected =
+            [(4000, 3000, 4), (3584, 3584, 8), (3583, 9999, 4), (896, 896, 2), (895, 9999, 1), (800, 600, 1), (1, 1, 1)];
+        for (width, height, by) in expected {
+            assert_eq!(divisor(width, height, 224), by, "{width} x {height}");
+        }
     }
 }

@@ -1,9 +1,12 @@
 //! Picture bytes to the squashed RGB square that the image tower takes, as Pillow does it in the official evaluation.
 
+mod gif;
 mod header;
 mod jpeg;
+mod png;
 mod raster;
 mod resize;
+mod segments;
 mod sniff;
 
 use std::cell::RefCell;
@@ -102,7 +105,15 @@ impl Layout {
 struct Decoded {
     width: u32,
     height: u32,
+    /// How much of it is the picture, in its pixels: a scale that does not divide the size leaves part of the last column and row empty.
+    covers: [f64; 2],
     layout: Layout,
+}
+
+impl Decoded {
+    fn whole(width: u32, height: u32, layout: Layout) -> Self {
+        Self { width, height, covers: [width, height].map(f64::from), layout }
+    }
 }
 
 /// Buffers of one thread.
@@ -123,20 +134,21 @@ thread_local! {
 /// The bytes are no picture, damaged, or beyond a limit; limits are checked on the header before any pixel is decoded.
 pub fn decode_rgb(bytes: &[u8], limits: &ImageLimits) -> Result<RgbPicture, ImageError> {
     let mut pixels = Vec::new();
-    let Decoded { width, height, layout } = decode(bytes, limits, &mut pixels)?;
+    let Decoded { width, height, layout, .. } = decode(bytes, None, limits, &mut pixels)?;
     layout.make_rgb(&mut pixels);
     Ok(RgbPicture { width, height, pixels })
 }
 
-/// [`decode_rgb`] and [`squash`] in one, in buffers that the thread keeps.
+/// [`decode_rgb`] and [`squash`] in one, in buffers that the thread keeps. A JPEG of four times the square or more is scaled down while
+/// it is decoded, to no less than twice the square: a cosine of 0.999 and more to the whole one's.
 ///
 /// # Errors
 /// As [`decode_rgb`].
 pub fn decode_and_squash(bytes: &[u8], size: u32, limits: &ImageLimits) -> Result<RgbSquare, ImageError> {
     SCRATCH.with_borrow_mut(|scratch| {
-        let square = decode(bytes, limits, &mut scratch.pixels).map(|Decoded { width, height, layout }| {
+        let square = decode(bytes, Some(size), limits, &mut scratch.pixels).map(|Decoded { width, height, covers, layout }| {
             layout.make_rgb(&mut scratch.pixels);
-            scratch.squasher.squash(width, height, &scratch.pixels, size)
+            scratch.squasher.squash((width, height, &scratch.pixels), covers, size)
         });
         if scratch.pixels.capacity() > SCRATCH_KEPT_BYTES_MAX {
             scratch.pixels = Vec::new();
@@ -152,11 +164,13 @@ pub fn decode_and_squash(bytes: &[u8], size: u32, limits: &ImageLimits) -> Resul
 /// # Panics
 /// `picture.pixels` is shorter than its width and height say.
 pub fn squash(picture: &RgbPicture, size: u32) -> RgbSquare {
-    SCRATCH.with_borrow_mut(|scratch| scratch.squasher.squash(picture.width, picture.height, &picture.pixels, size))
+    let RgbPicture { width, height, pixels } = picture;
+    let covers = [*width, *height].map(f64::from);
+    SCRATCH.with_borrow_mut(|scratch| scratch.squasher.squash((*width, *height, pixels), covers, size))
 }
 
-/// Decodes into `pixels`, which comes out exactly as long as the picture.
-fn decode(bytes: &[u8], limits: &ImageLimits, pixels: &mut Vec<u8>) -> Result<Decoded, ImageError> {
+/// Decodes into `pixels`, which comes out exactly as long as the picture; for a square of `target` pixels not larger than it needs.
+fn decode(bytes: &[u8], target: Option<u32>, limits: &ImageLimits, pixels: &mut Vec<u8>) -> Result<Decoded, ImageError> {
     if bytes.is_empty() {
         return Err(ImageError::Empty);
     }
@@ -169,8 +183,11 @@ fn decode(bytes: &[u8], limits: &ImageLimits, pixels: &mut Vec<u8>) -> Result<De
         check_size(format, width, height, limits)?;
     }
     match format {
-        Format::Jpeg => jpeg::decode(bytes, limits, pixels),
-        format => raster::decode(format, bytes, limits, pixels),
+        Format::Jpeg => jpeg::decode(bytes, target, limits, pixels),
+        Format::Png => png::decode(bytes, limits, pixels),
+        Format::Gif => gif::decode(bytes, limits, pixels),
+        Format::WebP => raster::webp(bytes, limits, pixels),
+        Format::Bmp => raster::bmp(bytes, limits, pixels),
     }
 }
 

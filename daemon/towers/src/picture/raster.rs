@@ -1,13 +1,9 @@
-//! PNG, WebP, GIF and BMP through the `image` crate, with Pillow's conversions of 16-bit samples.
-//!
-//! Known difference: a GIF whose first frame is smaller than its canvas gets a black rest here, a colour of its palette from Pillow.
+//! WebP and BMP through the `image` crate.
 
 use std::borrow::Cow;
 use std::io::Cursor;
 
 use image::codecs::bmp::BmpDecoder;
-use image::codecs::gif::GifDecoder;
-use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::{ColorType, ImageDecoder, ImageResult, Limits};
 
@@ -17,64 +13,58 @@ use crate::{ImageError, ImageLimits};
 
 /// Bytes that a decoder may take beside the pixels: chunks of metadata, tables, windows.
 const DECODER_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// Bytes of the widest pixel, 16-bit RGBA.
+/// Bytes of the widest pixel.
 const PIXEL_BYTES_MAX: u64 = 8;
-/// Where a PNG's first chunk begins.
-const PNG_CHUNKS_AT: usize = 8;
-/// Where a PNG keeps its colour type, and gray without alpha there. Gray with one transparent value is decoded with alpha, so the
-/// decoder's colour type does not tell it from gray with alpha.
-const PNG_COLOR_TYPE_AT: usize = 25;
-const PNG_GRAY: u8 = 0;
 
-pub(super) fn decode(format: Format, bytes: &[u8], limits: &ImageLimits, pixels: &mut Vec<u8>) -> Result<Decoded, ImageError> {
-    let reader = Cursor::new(bytes);
-    let (size, color) = match format {
-        Format::Png => {
-            let bare = without_profile(bytes);
-            read(format, PngDecoder::with_limits(Cursor::new(&*bare), decoder_limits(limits)), limits, pixels)
-        }
-        Format::WebP => read(format, WebPDecoder::new(reader), limits, pixels),
-        Format::Gif => read(format, GifDecoder::new(reader), limits, pixels),
-        Format::Bmp | Format::Jpeg => read(format, BmpDecoder::new(reader), limits, pixels),
-    }?;
-    let layout = match color {
-        ColorType::L8 => Layout::Gray,
-        ColorType::La8 => Layout::GrayAlpha,
-        ColorType::Rgb8 => Layout::Rgb,
-        ColorType::Rgba8 => Layout::Rgba,
-        // Pillow keeps 16-bit gray as numbers and clips them; 16-bit samples of the other kinds lose their low byte.
-        ColorType::L16 => narrow(pixels, Layout::Gray, clip),
-        ColorType::La16 if bytes.get(PNG_COLOR_TYPE_AT) == Some(&PNG_GRAY) => narrow(pixels, Layout::GrayAlpha, clip),
-        ColorType::La16 => narrow(pixels, Layout::GrayAlpha, high_byte),
-        ColorType::Rgb16 => narrow(pixels, Layout::Rgb, high_byte),
-        ColorType::Rgba16 => narrow(pixels, Layout::Rgba, high_byte),
-        other => return Err(damaged(format, format!("its colour type {other:?} is not read"))),
-    };
-    Ok(Decoded { width: size.0, height: size.1, layout })
+/// Where a WebP has its size without the first eight bytes, the name of its first chunk, and an extended header's flags.
+const RIFF_SIZE_AT: usize = 4;
+const FIRST_CHUNK_AT: usize = 12;
+const FLAGS_AT: usize = 20;
+const HEAD_BYTES: usize = 8;
+/// Flags that say that a chunk is there: a profile, EXIF, XMP; alpha.
+const EXTRAS: u8 = 0x2c;
+const ALPHA: u8 = 0x10;
+const ANIMATION: u8 = 0x02;
+
+pub(super) fn webp(bytes: &[u8], limits: &ImageLimits, pixels: &mut Vec<u8>) -> Result<Decoded, ImageError> {
+    let declared = bytes.get(RIFF_SIZE_AT..HEAD_BYTES).and_then(|size| Some(u32::from_le_bytes(size.try_into().ok()?)));
+    if declared.is_none_or(|declared| bytes.len() - HEAD_BYTES < declared as usize) {
+        return Err(damaged(Format::WebP, "it is truncated: it says that it is longer"));
+    }
+    read(Format::WebP, WebPDecoder::new(Cursor::new(&*without_promises(bytes))), limits, pixels)
 }
 
-/// The PNG without its colour profile, which the decoder would unpack for nobody: a few kilobytes may hold gigabytes.
-fn without_profile(png: &[u8]) -> Cow<'_, [u8]> {
-    let (mut at, mut kept) = (PNG_CHUNKS_AT, Vec::new());
-    let mut copied = 0;
-    // Chunks: length, name, data, check. The profile stands before the pixels.
-    while let Some(&[a, b, c, d, ref name @ ..]) = png.get(at..at + 8) {
-        let end = (u32::from_be_bytes([a, b, c, d]) as usize).saturating_add(at + 12).min(png.len());
-        match name {
-            b"iCCP" => {
-                kept.extend_from_slice(&png[copied..at]);
-                copied = end;
-            }
-            b"IDAT" => break,
-            _ => {}
-        }
-        at = end;
+/// The WebP without flags for chunks that nobody wants here or that are not there: the decoder insists on them, libwebp does not.
+fn without_promises(webp: &[u8]) -> Cow<'_, [u8]> {
+    let flags = match webp.get(FIRST_CHUNK_AT..=FLAGS_AT) {
+        Some([b'V', b'P', b'8', b'X', .., flags]) => *flags,
+        _ => return Cow::Borrowed(webp),
+    };
+    let mut kept = flags & !EXTRAS;
+    if kept & ANIMATION == 0 && !chunk_names(webp).any(|name| name == b"ALPH" || name == b"VP8L") {
+        kept &= !ALPHA;
     }
-    if copied == 0 {
-        return Cow::Borrowed(png);
+    if kept == flags {
+        return Cow::Borrowed(webp);
     }
-    kept.extend_from_slice(&png[copied..]);
-    Cow::Owned(kept)
+    let mut plain = webp.to_vec();
+    plain[FLAGS_AT] = kept;
+    Cow::Owned(plain)
+}
+
+fn chunk_names(webp: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut at = FIRST_CHUNK_AT;
+    std::iter::from_fn(move || {
+        let (name, length) = webp.get(at..at.checked_add(HEAD_BYTES)?)?.split_at(HEAD_BYTES / 2);
+        let length = u32::from_le_bytes(length.try_into().ok()?) as usize;
+        // Chunks of odd length have a byte behind them.
+        at = at.checked_add(HEAD_BYTES)?.checked_add(length)?.checked_add(length & 1)?;
+        Some(name)
+    })
+}
+
+pub(super) fn bmp(bytes: &[u8], limits: &ImageLimits, pixels: &mut Vec<u8>) -> Result<Decoded, ImageError> {
+    read(Format::Bmp, BmpDecoder::new(Cursor::new(bytes)), limits, pixels)
 }
 
 fn decoder_limits(limits: &ImageLimits) -> Limits {
@@ -93,32 +83,20 @@ fn read<D: ImageDecoder>(
     decoder: ImageResult<D>,
     limits: &ImageLimits,
     pixels: &mut Vec<u8>,
-) -> Result<((u32, u32), ColorType), ImageError> {
+) -> Result<Decoded, ImageError> {
     let mut decoder = decoder.map_err(|error| damaged(format, error))?;
     let (width, height) = decoder.dimensions();
     check_size(format, width, height, limits)?;
     decoder.set_limits(decoder_limits(limits)).map_err(|error| damaged(format, error))?;
-    let color = decoder.color_type();
+    let layout = match decoder.color_type() {
+        ColorType::L8 => Layout::Gray,
+        ColorType::La8 => Layout::GrayAlpha,
+        ColorType::Rgb8 => Layout::Rgb,
+        ColorType::Rgba8 => Layout::Rgba,
+        other => return Err(damaged(format, format!("its colour type {other:?} is not read"))),
+    };
     // Not cleared first: the decoders write every byte.
-    pixels.resize(width as usize * height as usize * usize::from(color.bytes_per_pixel()), 0);
+    pixels.resize(width as usize * height as usize * layout.channels(), 0);
     decoder.read_image(pixels).map_err(|error| damaged(format, error))?;
-    Ok(((width, height), color))
-}
-
-/// 16-bit samples to 8-bit ones, in place.
-fn narrow(pixels: &mut Vec<u8>, layout: Layout, convert: fn(u16) -> u8) -> Layout {
-    let samples = pixels.len() / 2;
-    for index in 0..samples {
-        pixels[index] = convert(u16::from_ne_bytes([pixels[index * 2], pixels[index * 2 + 1]]));
-    }
-    pixels.truncate(samples);
-    layout
-}
-
-fn clip(sample: u16) -> u8 {
-    sample.min(255) as u8
-}
-
-fn high_byte(sample: u16) -> u8 {
-    (sample >> 8) as u8
+    Ok(Decoded::whole(width, height, layout))
 }

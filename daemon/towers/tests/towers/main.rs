@@ -4,6 +4,7 @@
 
 mod common;
 mod hostile;
+mod odd_pictures;
 mod parity_inputs;
 mod pictures;
 mod running;

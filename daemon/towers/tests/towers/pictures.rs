@@ -1,7 +1,7 @@
 //! Bad pictures are refused for the right reason and at no cost; odd ones are read as Pillow reads them.
 
 use crate::common::shared;
-use astromech_towers::{ImageError, ImageLimits, decode_and_squash, decode_rgb};
+use astromech_towers::{ImageError, ImageLimits, decode_and_squash, decode_rgb, squash};
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder as _};
 
@@ -102,6 +102,59 @@ fn a_few_bytes_that_declare_a_huge_jpeg_are_refused_before_it_is_allocated() {
     bytes[frame + 5..frame + 9].copy_from_slice(&[0x1b, 0x58, 0x1b, 0x58]);
     let error = refuse(&bytes);
     assert!(error.to_string().ends_with("can't hold the 7000 x 7000 pixels that it declares"), "{error}");
+}
+
+/// Waves that grow finer from left to right, edges and flat parts.
+fn drawn_jpeg(width: usize, height: usize) -> Vec<u8> {
+    let wave = |x: usize, y: usize, channel: usize| {
+        let (across, down) = (x as f32 / width as f32, y as f32 / height as f32);
+        let wave = (across * across * 90.0 + down * 9.0 * (channel + 1) as f32).sin() * 60.0;
+        let edge = if (x / 97 + y / 61) % 3 == channel { 50.0 } else { 0.0 };
+        (110.0 + wave + edge) as u8
+    };
+    let pixels: Vec<u8> =
+        (0..height).flat_map(|y| (0..width).flat_map(move |x| [0, 1, 2].map(|channel| wave(x, y, channel)))).collect();
+    let image = turbojpeg::Image { pixels: &pixels[..], width, pitch: width * 3, height, format: turbojpeg::PixelFormat::RGB };
+    turbojpeg::compress(image, 88, turbojpeg::Subsamp::Sub2x2).unwrap().to_vec()
+}
+
+/// Of the differences from the mean: gray pictures would all be alike.
+fn cosine(a: &[u8], b: &[u8]) -> f64 {
+    let centred = |bytes: &[u8]| {
+        let mean = bytes.iter().map(|byte| f64::from(*byte)).sum::<f64>() / bytes.len() as f64;
+        bytes.iter().map(|byte| f64::from(*byte) - mean).collect::<Vec<_>>()
+    };
+    let (a, b) = (centred(a), centred(b));
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt()
+}
+
+#[test]
+fn a_jpeg_scaled_while_it_is_decoded_is_the_whole_one_to_a_cosine_of_0_999() {
+    let limits = ImageLimits::default();
+    for (width, height) in [(900, 1000), (1203, 901), (1999, 1801), (4000, 3000), (3601, 3585), (8001, 450)] {
+        let bytes = drawn_jpeg(width, height);
+        let scaled = decode_and_squash(&bytes, 224, &limits).unwrap();
+        let whole = squash(&decode_rgb(&bytes, &limits).unwrap(), 224);
+        let cosine = cosine(scaled.pixels(), whole.pixels());
+        assert!(cosine >= 0.999, "{width} x {height}: {cosine:.5}");
+    }
+}
+
+#[test]
+fn a_jpeg_of_more_scans_than_any_encoder_writes_is_refused() {
+    let mut compressor = turbojpeg::Compressor::new().unwrap();
+    compressor.set_progressive(true).unwrap();
+    let image =
+        turbojpeg::Image { pixels: &[90; 40 * 30][..], width: 40, pitch: 40, height: 30, format: turbojpeg::PixelFormat::GRAY };
+    compressor.set_subsamp(turbojpeg::Subsamp::Gray).unwrap();
+    let bytes = compressor.compress_to_vec(image).unwrap();
+    let scans: Vec<usize> = (0..bytes.len() - 1).filter(|at| bytes[*at..*at + 2] == [0xff, 0xda]).collect();
+    let (last, end) = (*scans.last().unwrap(), bytes.len() - 2);
+    let of_scans = |count: usize| [&bytes[..last], &bytes[last..end].repeat(count - scans.len() + 1), &[0xff, 0xd9]].concat();
+    let whole = decode_rgb(&bytes, &ImageLimits::default()).unwrap();
+    assert_eq!(decode_rgb(&of_scans(100), &ImageLimits::default()).unwrap(), whole);
+    assert!(refuse(&of_scans(101)).to_string().ends_with("it has 101 scans; at most 100 are read"));
 }
 
 #[test]
