@@ -43,7 +43,8 @@ if [ $# -gt 0 ]; then
   crates=("$@")
 else
   changed_paths >"${TMPDIR:-/tmp}/astromech-changed.$$"
-  mapfile -t crates < <(changed_crates "${TMPDIR:-/tmp}/astromech-changed.$$")
+  listed=$(changed_crates "${TMPDIR:-/tmp}/astromech-changed.$$")
+  mapfile -t crates <<<"$listed"
   rm -f "${TMPDIR:-/tmp}/astromech-changed.$$"
 fi
 crates=("${crates[@]/#/--package=}")

@@ -18,7 +18,7 @@ use super::entry::Entry;
 use super::metrics::RescoreMetrics;
 use super::table::{self, DiskError};
 use crate::config::DiskConfig;
-use crate::vitals::Metrics;
+use crate::vitals::{Metrics, WarnLimiter};
 
 /// Most bytes waiting to be written; beyond them an entry stays in memory only.
 const WRITES_BYTES_MAX: u32 = 16 * 1024 * 1024;
@@ -30,6 +30,9 @@ const FORM_BEFORE: &str = "states-v1";
 const LOCK_FILE: &str = "lock";
 /// Longest wait for a read: encoding anew is not much slower.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Entries that a failing disk does not take.
+static LEFT_OUT: WarnLimiter = WarnLimiter::new();
 
 /// States of items on disk.
 #[derive(Debug)]
@@ -144,7 +147,9 @@ impl Store {
                 (anew.map_err(lost).ok()?, None)
             }
             Err(error) => {
-                warn!(%error, "the feature cache's tier on disk leaves out an entry");
+                if let Some(repeated) = LEFT_OUT.due("") {
+                    warn!(%error, repeated, "the feature cache's tier on disk leaves out an entry");
+                }
                 (db, None)
             }
         };

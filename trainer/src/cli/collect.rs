@@ -81,8 +81,10 @@ impl Args {
         let mut config = match &self.config {
             Some(path) => {
                 let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-                let (mut document, errors) = Document::parse(&text);
+                let (mut document, mut errors) = Document::parse(&text);
                 document.keep(&["kafka", "collect"]);
+                // Before the file is checked: what the command line says need not stand in it.
+                errors.extend(self.brokers.as_ref().and_then(|brokers| document.set(&format!("kafka.brokers={brokers}"))));
                 let file: File = checked(&document, errors, "configs/refresh.toml", |_, _, _| {})
                     .map_err(|errors| SettingErrors { file: path.clone(), errors })?;
                 CollectConfig { broker: file.kafka, ..file.collect }

@@ -45,7 +45,8 @@ pub(super) fn sql(file: &Path, doing: &str, error: rusqlite::Error) -> IndexErro
         Some(ErrorCode::NotADatabase) => {
             IndexError::mismatch(format!("{at}: it is no SQLite file, so no index: give another folder, or move it away"), error)
         }
-        Some(ErrorCode::DatabaseCorrupt) => {
+        // Nothing: an error of rusqlite's own, a value of another type, text that is no UTF-8, a row that must be there.
+        Some(ErrorCode::DatabaseCorrupt) | None => {
             let fix = "restore it from a backup, or move it away and index anew";
             IndexError::mismatch(format!("{at}: the file is damaged: {fix}"), error)
         }
@@ -60,7 +61,7 @@ pub(super) fn sql(file: &Path, doing: &str, error: rusqlite::Error) -> IndexErro
         Some(ErrorCode::CannotOpen) => {
             IndexError::transient(format!("{at}: is the folder there, and may this user read and write it?"), error)
         }
-        _ => IndexError::transient(at, error),
+        Some(_) => IndexError::transient(at, error),
     }
 }
 

@@ -156,13 +156,16 @@ impl Shelf {
 
     /// Bytes that a point's vectors take; 0 where it has none.
     fn bytes_of(&self, point: PointId) -> usize {
-        self.places.get(&point).map_or(0, |place| bytes(self.slots[*place as usize].vectors as usize, self.dim))
+        let held =
+            |&place: &u32| bytes(self.slots[place as usize].room as usize, self.dim, self.labels[place as usize].tags.len());
+        self.places.get(&point).map_or(0, held)
     }
 
     fn put(&mut self, point: PointId, short: &Short, label: Label) {
         let vectors = short.numbers.len() / self.dim;
         let place = match self.places.get(&point) {
-            Some(&place) if self.slots[place as usize].room as usize >= vectors => place,
+            // Not one that is far too large: what it has too much would be lost.
+            Some(&place) if (vectors..=2 * vectors).contains(&(self.slots[place as usize].room as usize)) => place,
             Some(_) => {
                 self.remove(point);
                 self.allot(vectors)
@@ -217,8 +220,8 @@ impl Shelf {
     }
 }
 
-fn bytes(vectors: usize, dim: usize) -> usize {
-    vectors * dim * size_of::<bf16>() + SLOT_BYTES
+fn bytes(vectors: usize, dim: usize, tags: usize) -> usize {
+    vectors * dim * size_of::<bf16>() + tags * size_of::<u64>() + SLOT_BYTES
 }
 
 /// The shelves of one generation, and how many live items it has.
@@ -301,11 +304,28 @@ impl Memory {
         self.arenas.values().map(|arena| arena.bytes).sum()
     }
 
-    /// By how much it would grow by vectors of so many tokens in that place; nothing where the generation is not open here.
-    pub(super) fn growth(&self, generation: GenerationId, key: Key, vectors: usize) -> i64 {
+    /// By how much it would grow by these vectors of a point with so many tags; nothing where the generation is not open here.
+    pub(super) fn growth(&self, generation: GenerationId, key: Key, short: &Short, tags: usize) -> i64 {
         let Some(arena) = self.arenas.get(&generation) else { return 0 };
         let shelf = &arena.shelves[key.kind][key.name];
-        bytes(vectors, shelf.dim) as i64 - shelf.bytes_of(key.point) as i64
+        bytes(short.numbers.len() / shelf.dim, shelf.dim, tags) as i64 - shelf.bytes_of(key.point) as i64
+    }
+
+    /// By how much it will grow by `changes`, of which the last of a vector counts.
+    pub(super) fn growth_of(&self, changes: &[Change]) -> i64 {
+        let mut last = HashMap::new();
+        for change in changes {
+            let (generation, key, after) = match change {
+                Change::Put(generation, key, short, label) => (generation, key, Some((short.numbers.len(), label.tags.len()))),
+                Change::Remove(generation, key) => (generation, key, None),
+                Change::Live(..) | Change::Clear(_) => continue,
+            };
+            let Some(arena) = self.arenas.get(generation) else { continue };
+            let shelf = &arena.shelves[key.kind][key.name];
+            let after = after.map_or(0, |(numbers, tags)| bytes(numbers / shelf.dim, shelf.dim, tags));
+            last.insert((generation, key.kind, key.name, key.point), after as i64 - shelf.bytes_of(key.point) as i64);
+        }
+        last.into_values().sum()
     }
 
     /// One index more is open on the generation; whether it is in memory already.

@@ -156,10 +156,11 @@ fn put(
         let key = Key { kind: row.kind, name, point };
         match vector {
             Some(vector) => {
-                make_room(writes, generation, key, &vector.short)?;
+                let growth = growth(writes, generation, key, row, &vector.short);
                 let sql = "INSERT INTO vectors VALUES (?, ?) ON CONFLICT DO UPDATE SET data = excluded.data";
                 connection.prepare_cached(sql)?.execute(params![row_of(key), vector.blob])?;
                 writes.delta.changes.push(Shown::Put(generation, key, vector.short.clone(), row.label()));
+                make_room(connection, writes, generation, growth)?;
             }
             None if found.is_some() => remove_vector(connection, generation, key, writes)?,
             None => {}
@@ -173,13 +174,26 @@ pub(super) fn row_of(key: Key) -> i64 {
     2 * key.point + key.name as i64
 }
 
-/// Counts what memory will grow by, and refuses what goes over the limit.
-fn make_room(writes: &mut Writes<'_>, generation: GenerationId, key: Key, short: &Short) -> Result<(), IndexError> {
-    let memory = writes.store.memory();
-    let Some(arena) = memory.arena(generation) else { return Ok(()) };
-    writes.delta.bytes += memory.growth(generation, key, short.numbers.len() / arena.shelf(key.kind, key.name).dim());
-    let (bytes, most) = (memory.bytes() as i64 + writes.delta.bytes, writes.store.vector_bytes_max);
-    if bytes <= most as i64 { Ok(()) } else { Err(over(most)) }
+/// By how much memory grows by one vector of `row`.
+fn growth(writes: &Writes<'_>, generation: GenerationId, key: Key, row: &Row, short: &Short) -> i64 {
+    writes.store.memory().growth(generation, key, short, row.fields.tags.len())
+}
+
+/// Counts what memory grows by, and refuses what goes over the limit. What takes no more than what it replaces is never refused, and a
+/// generation that is not live stops a sixteenth earlier than the live one: filling it must not stop what serves.
+fn make_room(connection: &Connection, writes: &mut Writes<'_>, generation: GenerationId, growth: i64) -> Result<(), Failure> {
+    writes.delta.bytes += growth;
+    let (store, most) = (writes.store, writes.store.vector_bytes_max as i64);
+    let (kept, spare) = (store.memory().bytes() as i64, most / 16);
+    if growth <= 0 || kept + writes.delta.bytes <= most - spare {
+        return Ok(());
+    }
+    // Near the limit it is worth counting what this transaction also removes.
+    writes.delta.bytes = store.memory().growth_of(&writes.delta.changes);
+    let sql = "SELECT live IS NOT NULL FROM generations WHERE generation = ?";
+    let live: bool = connection.prepare_cached(sql)?.query_row([generation], |row| row.get(0))?;
+    let most = if live { most } else { most - spare };
+    if kept + writes.delta.bytes <= most { Ok(()) } else { Err(over(store.vector_bytes_max).into()) }
 }
 
 /// The vectors don't fit into memory.

@@ -24,7 +24,7 @@ const APPLICATION_ID: i32 = 0x4173_7478;
 /// `PRAGMA user_version`: of the tables below. A change of them takes the next number, and a step that brings older files there.
 pub(super) const SCHEMA_VERSION: i32 = 1;
 /// Longest wait for a lock that another connection holds. This process is the only writer, so only a look from outside is waited for.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Size of a page: several vectors of 256 numbers fit.
 const PAGE_BYTES: u32 = 8192;
 /// Pages of the log after which SQLite writes it into the database: its default in bytes, 4 MiB.

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use simsimd::bf16;
 use uuid::Uuid;
 
-use super::error::Failure;
+use super::error::{Failure, closed};
 use super::memory::{GenerationId, Key, Memory, PointId, Probe, Shelf, code};
 use super::read::{by_id, by_point};
 use super::rows::row_of;
@@ -58,24 +58,25 @@ pub(super) fn search(
         by_video: query.kind == Kind::Video && query.vector_name == VECTOR_IMAGE,
     };
     let memory = store.memory_of_snapshot(connection)?;
-    let candidates = candidates(&memory, generation, &asked);
+    let candidates = candidates(&memory, generation, &asked)?;
     drop(memory);
     let hits = answer(connection, generation, &asked, candidates, dim);
     connection.execute_batch("COMMIT")?;
     hits
 }
 
-fn candidates(memory: &Memory, generation: GenerationId, asked: &Asked<'_>) -> Vec<Candidate> {
-    let Some(arena) = memory.arena(generation) else { return Vec::new() };
+fn candidates(memory: &Memory, generation: GenerationId, asked: &Asked<'_>) -> Result<Vec<Candidate>, Failure> {
+    // Closed while this search waited for its turn.
+    let Some(arena) = memory.arena(generation) else { return Err(closed().into()) };
     let (shelf, probe) = (arena.shelf(asked.kind, asked.name), Probe::of(&asked.query.filter));
     // Both the worst of the best and what is compared with it may be off.
     let slack = 2.0 * bound(asked.short.error, shelf.error(), shelf.dim());
     let query = &asked.short.numbers;
-    if asked.by_video {
+    Ok(if asked.by_video {
         gather(shelf, &probe, query, asked.limit, slack, |_, video| video)
     } else {
         gather(shelf, &probe, query, asked.limit, slack, |point, _| Some(point))
-    }
+    })
 }
 
 /// All points whose score may be among the best of `limit` keys.

@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::error::{Failure, closed, sql};
 use super::memory::{Delta, GenerationId, Memory};
+use super::rows::over;
 use super::writer::{self, Job, Work, Writes};
 use super::{READS_IN_FLIGHT_MAX, WRITE_QUEUE_MAX, folder, load, schema};
 use crate::IndexError;
@@ -26,7 +27,7 @@ pub(super) struct Store {
     /// Most bytes of memory for vectors.
     pub(super) vector_bytes_max: usize,
     readers: Mutex<Vec<Connection>>,
-    reads: Semaphore,
+    reads: Arc<Semaphore>,
     jobs: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     lock_file: Mutex<Option<File>>,
@@ -45,7 +46,7 @@ impl Store {
             memory: RwLock::new(Memory::new(commits)),
             vector_bytes_max,
             readers: Mutex::default(),
-            reads: Semaphore::new(READS_IN_FLIGHT_MAX),
+            reads: Arc::new(Semaphore::new(READS_IN_FLIGHT_MAX)),
             jobs: Mutex::new(Some(sender)),
             writer: Mutex::default(),
             lock_file: Mutex::new(Some(lock_file)),
@@ -101,9 +102,14 @@ impl Store {
         doing: &'static str,
         work: impl FnOnce(&Self, &Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, IndexError> {
-        let _permit = self.reads.acquire().await.map_err(|_| closed())?;
+        let permit = Arc::clone(&self.reads).acquire_owned().await.map_err(|_| closed())?;
         let store = Arc::clone(self);
-        blocking(move || store.with_reader(doing, |connection| work(&store, connection))).await?
+        // The permit goes along: who stops waiting does not stop the read.
+        let read = move || {
+            let _permit = permit;
+            store.with_reader(doing, |connection| work(&store, connection))
+        };
+        blocking(read).await?
     }
 
     pub(super) fn with_reader<T>(
@@ -130,8 +136,12 @@ impl Store {
     }
 
     /// Memory of the very commit that the snapshot, which begins here on `connection`, sees.
-    pub(super) fn memory_of_snapshot(&self, connection: &Connection) -> Result<RwLockReadGuard<'_, Memory>, rusqlite::Error> {
+    pub(super) fn memory_of_snapshot(&self, connection: &Connection) -> Result<RwLockReadGuard<'_, Memory>, Failure> {
         loop {
+            // A writing thread that is gone shows nothing any more.
+            if lock(&self.jobs).as_ref().is_none_or(mpsc::Sender::is_closed) {
+                return Err(closed().into());
+            }
             connection.execute_batch("BEGIN")?;
             let memory = self.memory();
             if commits(connection)? == memory.commits {
@@ -155,8 +165,14 @@ impl Store {
             return Ok(());
         }
         let room = self.vector_bytes_max.saturating_sub(self.memory().bytes());
-        let arena = self.with_reader("loading its vectors", |connection| load::arena(connection, generation, room))?;
-        self.memory.write().unwrap_or_else(PoisonError::into_inner).insert(generation, arena);
+        let most = self.vector_bytes_max;
+        let arena = self.with_reader("loading its vectors", |connection| load::arena(connection, generation, room, most))?;
+        let mut memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
+        // Others have grown while it was read.
+        if memory.bytes() + arena.bytes() > most {
+            return Err(over(most));
+        }
+        memory.insert(generation, arena);
         Ok(())
     }
 

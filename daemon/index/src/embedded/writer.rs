@@ -6,15 +6,20 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::{Failure, closed};
 use super::memory::Delta;
+use super::schema::BUSY_TIMEOUT;
 use super::store::Store;
 use super::{GROUP_JOBS_MAX, LOG_BYTES_MAX, folder};
 use crate::IndexError;
+
+/// Longest wait for readers when the log is cut.
+const CHECKPOINT_WAIT: Duration = Duration::from_millis(100);
 
 /// What is done inside the transaction: on the database, and noted for memory.
 pub(super) type Work<T> = Box<dyn FnOnce(&Connection, &mut Writes<'_>) -> Result<T, Failure> + Send>;
@@ -150,8 +155,14 @@ fn shorten_log(store: &Store, connection: &Connection) {
     if folder::log_bytes(store.root()) <= LOG_BYTES_MAX {
         return;
     }
-    let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
-    match connection.query_row(checkpoint, [], |row| row.get::<_, i64>(0)) {
+    // While a generation is loaded its snapshot holds the log for seconds: writes must not wait as long at each commit.
+    let cut = connection
+        .busy_timeout(CHECKPOINT_WAIT)
+        .and_then(|()| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0)));
+    if let Err(error) = connection.busy_timeout(BUSY_TIMEOUT) {
+        tracing::warn!(%error, "the embedded index's time-out was not set back");
+    }
+    match cut {
         Ok(0) => {}
         Ok(_) => tracing::debug!("the embedded index's log is still being read; it is cut later"),
         Err(error) => tracing::warn!(%error, "the embedded index's log was not cut; the next commit tries again"),
