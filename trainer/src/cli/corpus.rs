@@ -19,7 +19,7 @@ pub struct Args {
     /// Licence of the pictures, as configurations and `export --samples-licences` name it.
     #[arg(long)]
     licence: String,
-    /// Name of the source family, as in the names of tasks: val.<domain>.long.
+    /// Name of the source family, as in the names of tasks: `val.<domain>.long`.
     #[arg(long, default_value = "pairs")]
     domain: String,
     /// Folder that paths of pictures are relative to; else each shard's own.
