@@ -232,10 +232,34 @@ async fn promise_6_nothing_unbounded_vectors_that_take_more_memory_than_they_may
     let gone: Vec<Change> = (0..100).map(|n| delete(&format!("n{n}"), 3)).collect();
     index.apply(&gone).await.unwrap();
     index.apply(&batch(written)).await.unwrap();
+    // In one batch too.
+    let gone = (100..200).map(|n| delete(&format!("n{n}"), 3));
+    index.apply(&gone.chain(batch(written + 100)).collect::<Vec<_>>()).await.unwrap();
     index.close().await.unwrap();
     let less = EmbeddedOptions { vector_bytes_max: 1 << 19, ..options };
     let Err(error) = EmbeddedIndex::open(&less, &space('a')).await else { panic!("loaded more than it may") };
     assert!(error.to_string().contains("index.embedded.vector_bytes_max"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn promise_7_a_generation_that_is_filled_meets_the_limit_of_memory_before_the_live_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = EmbeddedOptions { vector_bytes_max: 1 << 20, ..EmbeddedOptions::new(dir.path().join("index")) };
+    let live = EmbeddedIndex::open(&options, &space('a')).await.unwrap();
+    let filled = EmbeddedIndex::open(&EmbeddedOptions { beside: true, ..options }, &space('b')).await.unwrap();
+    let batch = |index: &EmbeddedIndex, from: u64| -> Vec<Change> {
+        let of = |n: u64| Change { fingerprint: index.fingerprint().clone(), ..image(&format!("n{n}"), 1, Some(n), Some(n)) };
+        (from..from + 20).map(of).collect()
+    };
+    let mut written = 0;
+    while filled.apply(&batch(&filled, written)).await.is_ok() {
+        written += 20;
+        assert!(written < 10_000, "a vector takes at least its numbers");
+    }
+    for from in (0..100).step_by(20) {
+        live.apply(&batch(&live, from)).await.unwrap();
+    }
+    assert_eq!(live.counts().await.unwrap()[&Kind::Image], 100);
 }
 
 #[tokio::test(flavor = "multi_thread")]
