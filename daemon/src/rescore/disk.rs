@@ -18,7 +18,7 @@ use super::entry::Entry;
 use super::metrics::RescoreMetrics;
 use super::table::{self, DiskError};
 use crate::config::DiskConfig;
-use crate::vitals::{Metrics, WarnLimiter};
+use crate::vitals::{Meter, Metrics, WarnLimiter};
 
 /// Most bytes waiting to be written; beyond them an entry stays in memory only.
 const WRITES_BYTES_MAX: u32 = 16 * 1024 * 1024;
@@ -46,8 +46,8 @@ pub struct DiskTier {
 impl DiskTier {
     /// Opens the folder with what it holds; `None`, said in log and metrics, where it can't be used.
     pub async fn open(config: &DiskConfig, metrics: &Metrics) -> Option<Arc<Self>> {
-        let (path, bytes_max) = (config.path.clone(), config.bytes_max);
-        let opened = tokio::task::spawn_blocking(move || Self::try_open(&path, bytes_max)).await;
+        let (path, bytes_max, meter) = (config.path.clone(), config.bytes_max, metrics.of::<RescoreMetrics>());
+        let opened = tokio::task::spawn_blocking(move || Self::try_open(&path, bytes_max, meter)).await;
         match opened.unwrap_or_else(|error| Err(DiskError::Io(error.into()))) {
             Ok(tier) => {
                 metrics.of::<RescoreMetrics>().set_disk(true, config.bytes_max);
@@ -62,8 +62,8 @@ impl DiskTier {
         }
     }
 
-    fn try_open(path: &Path, bytes_max: u64) -> Result<Self, DiskError> {
-        let store = Arc::new(Mutex::new(Store::open(path, bytes_max)?));
+    fn try_open(path: &Path, bytes_max: u64, metrics: Meter<RescoreMetrics>) -> Result<Self, DiskError> {
+        let store = Arc::new(Mutex::new(Store::open(path, bytes_max, metrics)?));
         let (writes, mut queue) = mpsc::unbounded_channel::<(StateKey, Vec<u8>, OwnedSemaphorePermit)>();
         let written = Arc::clone(&store);
         // It ends with the tier, which holds the other side of the queue.
@@ -112,11 +112,12 @@ impl DiskTier {
 struct Store {
     folder: PathBuf,
     bytes_max: u64,
+    metrics: Meter<RescoreMetrics>,
     open: Option<(Connection, File)>,
 }
 
 impl Store {
-    fn open(path: &Path, bytes_max: u64) -> Result<Self, DiskError> {
+    fn open(path: &Path, bytes_max: u64, metrics: Meter<RescoreMetrics>) -> Result<Self, DiskError> {
         let folder = path.join(FORM);
         std::fs::create_dir_all(&folder)?;
         let lock = File::options().create(true).truncate(false).write(true).open(path.join(LOCK_FILE))?;
@@ -132,7 +133,7 @@ impl Store {
             Err(DiskError::Sqlite(error)) if table::is_damage(&error) => table::make_anew(&folder, bytes_max, &error)?,
             db => db?,
         };
-        Ok(Self { folder, bytes_max, open: Some((db, lock)) })
+        Ok(Self { folder, bytes_max, metrics, open: Some((db, lock)) })
     }
 
     /// What `act` gives, of the database and its most bytes. A file that turns out to be damaged is made anew.
@@ -143,7 +144,10 @@ impl Store {
             Err(error) if table::is_damage(&error) => {
                 drop(db);
                 let anew = table::make_anew(&self.folder, self.bytes_max, &error);
-                let lost = |error| warn!(%error, "the feature cache's tier on disk is lost until the next start");
+                let lost = |error| {
+                    self.metrics.set_disk(false, 0);
+                    warn!(%error, "the feature cache's tier on disk is lost until the next start");
+                };
                 (anew.map_err(lost).ok()?, None)
             }
             Err(error) => {
