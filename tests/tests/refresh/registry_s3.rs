@@ -47,15 +47,7 @@ macro_rules! contract {
     )* };
 }
 
-contract! {
-    a_published_bundle_comes_back_whole_and_publishing_it_again_changes_nothing
-    a_damaged_bundle_is_refused_with_its_reason_and_mended_by_publishing_it_again
-    garbage_documents_are_named_and_hide_no_other_release
-    only_what_a_trusted_key_signed_is_fetched_where_a_key_is_required
-    retention_keeps_the_newest_and_the_current_one_and_the_pointer_goes_back
-    of_publishers_at_the_same_time_one_wins_and_the_others_are_told
-    a_publisher_stopped_at_any_step_leaves_the_old_pointer_or_the_new_bundle_whole
-}
+contract::for_each_case!(contract);
 
 #[test]
 fn a_store_that_is_down_is_transient_and_wrong_keys_or_a_missing_bucket_are_not() {

@@ -13,6 +13,23 @@ use tempfile::TempDir;
 /// Bytes of the large file: more than one request of an upload or a download.
 const LARGE: usize = (16 << 20) + 12_345;
 
+/// Hands every case of the contract to the macro `$tests`, which makes a test of each: a case that is missing here is dead code and
+/// does not compile.
+macro_rules! for_each_case {
+    ($tests:ident) => {
+        $tests! {
+            a_published_bundle_comes_back_whole_and_publishing_it_again_changes_nothing
+            a_damaged_bundle_is_refused_with_its_reason_and_mended_by_publishing_it_again
+            garbage_documents_are_named_and_hide_no_other_release
+            only_what_a_trusted_key_signed_is_fetched_where_a_key_is_required
+            retention_keeps_the_newest_and_the_current_one_and_the_pointer_goes_back
+            of_publishers_at_the_same_time_one_wins_and_the_others_are_told
+            a_publisher_stopped_at_any_step_leaves_the_old_pointer_or_the_new_bundle_whole
+        }
+    };
+}
+pub(crate) use for_each_case;
+
 /// One registry under test.
 pub struct Place {
     /// How it is opened.
