@@ -16,7 +16,7 @@ use crate::index::qdrant::{ApiKey, QdrantOptions};
 use crate::index::{self, EmbeddedOptions, Index, IndexError, IndexOptions, IndexWriter, Space};
 use crate::media::Media;
 use crate::rescore::{DiskTier, RescoreParts, Rescorer, StateCache};
-use crate::vitals::Metrics;
+use crate::vitals::{BackoffLimits, Condition, Metrics, Readiness, Vitals};
 
 /// How the names of a bundle's cross graphs begin.
 const CROSS_PREFIX: &str = "cross.";
@@ -134,6 +134,12 @@ pub async fn open_index(config: &Config, towers: &Towers) -> Result<Arc<dyn Inde
 /// As [`index::open`].
 pub async fn open_index_beside(config: &Config, towers: &Towers) -> Result<Arc<dyn IndexWriter>, IndexError> {
     index::open(&index_options(config, true), &space(towers)).await
+}
+
+/// What every part of a process reports to; it is ready once all of `conditions` hold.
+pub fn vitals_of(config: &Config, metrics: Arc<Metrics>, conditions: &[Condition]) -> Vitals {
+    let backoff = BackoffLimits { min: config.pipeline.retry_backoff_min, max: config.pipeline.retry_backoff_max };
+    Vitals::new(metrics, Readiness::new(conditions), backoff)
 }
 
 /// The feature cache's tier on disk, where one is configured and can be used. One a process: its folder is of one alone.

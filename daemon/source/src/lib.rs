@@ -45,7 +45,7 @@ pub use span::RecordSpan;
 pub use span::trace_headers;
 
 use astromech_config::KafkaConfig;
-use astromech_vitals::{Condition, Metrics, Readiness};
+use astromech_vitals::{Condition, Vitals};
 
 /// Why reading ended.
 #[derive(Debug, thiserror::Error)]
@@ -75,16 +75,12 @@ pub struct Drained {
 pub struct SourceDeps {
     /// The way into the pipeline.
     pub intake: Intake,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
-    /// Where `condition` is set, while partitions are assigned and brokers answer.
-    pub readiness: Arc<Readiness>,
+    /// What is counted; where `condition` is set, while partitions are assigned and brokers answer; its halt stops without draining.
+    pub vitals: Vitals,
     /// What this source is a condition of.
     pub condition: Condition,
     /// Graceful stop.
     pub stop: CancellationToken,
-    /// Stop without draining.
-    pub halt: CancellationToken,
 }
 
 /// Subscribes and starts the polling thread. The receiver gets what it ended with, after the consumer has left the group.
@@ -96,8 +92,8 @@ pub fn start(kafka: &KafkaConfig, deps: SourceDeps) -> Result<oneshot::Receiver<
     let context = context::Context {
         assignment: Arc::clone(&assignment),
         drain_timeout: kafka.drain_timeout,
-        metrics: deps.metrics.of(),
-        readiness: Arc::clone(&deps.readiness),
+        metrics: deps.vitals.metrics.of(),
+        readiness: Arc::clone(&deps.vitals.readiness),
         condition: deps.condition,
         assigned: AtomicBool::new(false),
         joined: AtomicBool::new(false),
@@ -112,13 +108,11 @@ pub fn start(kafka: &KafkaConfig, deps: SourceDeps) -> Result<oneshot::Receiver<
         intake: deps.intake,
         runtime: tokio::runtime::Handle::current(),
         kafka: kafka.clone(),
-        metrics: deps.metrics.of(),
-        stages: deps.metrics.of(),
-        queues: deps.metrics.of(),
-        readiness: deps.readiness,
+        metrics: deps.vitals.metrics.of(),
+        queues: deps.vitals.metrics.of(),
+        vitals: deps.vitals,
         condition: deps.condition,
         stop: deps.stop,
-        halt: deps.halt,
         state: poll::LoopState::new(kafka),
     };
     let (ended, end) = oneshot::channel();

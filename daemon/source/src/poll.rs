@@ -25,7 +25,7 @@ use super::span::RecordSpan;
 use super::{Drained, SourceError};
 use astromech_config::KafkaConfig;
 use astromech_vitals::trace::stage_span;
-use astromech_vitals::{Condition, Meter, Queue, QueueMetrics, Readiness, Stage, StageMetrics, WarnLimiter};
+use astromech_vitals::{Condition, Meter, Queue, QueueMetrics, Stage, Vitals, WarnLimiter};
 
 /// Longest time inside one `poll`.
 const POLL_MAX: Duration = Duration::from_millis(100);
@@ -48,15 +48,13 @@ pub(super) struct PollLoop {
     pub(super) runtime: Handle,
     pub(super) kafka: KafkaConfig,
     pub(super) metrics: Meter<SourceMetrics>,
-    pub(super) stages: Meter<StageMetrics>,
     pub(super) queues: Meter<QueueMetrics>,
-    pub(super) readiness: Arc<Readiness>,
+    /// Its halt: the daemon can't go on, the partitions are given up at once.
+    pub(super) vitals: Vitals,
     /// What it says ready of.
     pub(super) condition: Condition,
     /// Graceful stop: read nothing more, finish what is under way.
     pub(super) stop: CancellationToken,
-    /// The daemon can't go on: give the partitions up at once.
-    pub(super) halt: CancellationToken,
     pub(super) state: LoopState,
 }
 
@@ -96,7 +94,7 @@ impl PollLoop {
     pub(super) fn run(mut self) -> Result<Drained, SourceError> {
         let result = self.read();
         self.consumer.context().stopping.store(true, Ordering::Release);
-        self.readiness.set_missing(self.condition, "stopping");
+        self.vitals.readiness.set_missing(self.condition, "stopping");
         let (now, drain) = (Instant::now(), self.kafka.drain_timeout);
         let deadline = now + drain;
         if result.is_ok() {
@@ -111,7 +109,7 @@ impl PollLoop {
     }
 
     fn read(&mut self) -> Result<(), SourceError> {
-        while !self.stop.is_cancelled() && !self.halt.is_cancelled() {
+        while !self.stop.is_cancelled() && !self.vitals.halt.token().is_cancelled() {
             self.admit_held()?;
             self.pause_and_resume();
             self.commit_if_due();
@@ -133,7 +131,7 @@ impl PollLoop {
         if error.rdkafka_error_code().is_some_and(|code| unknown.contains(&code)) {
             let names: Vec<_> = self.kafka.topics.iter().map(|topic| topic.name.as_str()).collect();
             let reason = format!("a topic of {} does not exist; create it", names.join(", "));
-            self.readiness.set_missing(self.condition, reason);
+            self.vitals.readiness.set_missing(self.condition, reason);
         } else if let Some(repeated) = UNREAD.due(&error.to_string()) {
             warn!(%error, repeated, "reading failed; it goes on when the brokers answer");
         }
@@ -169,7 +167,7 @@ impl PollLoop {
             };
             if let Some(Held { record, partition, span, waiting, since }) = self.state.held.pop_front() {
                 drop(waiting);
-                self.stages.took(Stage::Consume, since.elapsed());
+                self.vitals.stages.took(Stage::Consume, since.elapsed());
                 self.intake.send(record, partition, admission, span).map_err(|_| SourceError::PipelineGone)?;
             }
         }
@@ -236,7 +234,7 @@ impl PollLoop {
         }
         self.state.held.clear();
         info!(records = self.assignment.open_records(), timeout = ?self.kafka.drain_timeout, "draining");
-        while self.assignment.open_records() > 0 && Instant::now() < deadline && !self.halt.is_cancelled() {
+        while self.assignment.open_records() > 0 && Instant::now() < deadline && !self.vitals.halt.token().is_cancelled() {
             self.commit_if_due();
             // Paused: only events come.
             drop(self.consumer.poll(POLL_MAX / 5));

@@ -30,7 +30,7 @@ struct Ready {
 
 /// `GET /readyz`: 200 when every condition holds, else 503 with what is missing. Plain JSON: probes and people read it.
 pub(super) async fn ready(State(state): State<Arc<AppState>>) -> Response {
-    let missing: BTreeMap<_, _> = state.readiness.missing().into_iter().map(|(c, reason)| (c.as_str(), reason)).collect();
+    let missing: BTreeMap<_, _> = state.vitals.readiness.missing().into_iter().map(|(c, reason)| (c.as_str(), reason)).collect();
     let ready = missing.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(Ready { ready, missing })).into_response()
@@ -38,8 +38,8 @@ pub(super) async fn ready(State(state): State<Arc<AppState>>) -> Response {
 
 /// `GET /metrics`.
 pub(super) async fn metrics(State(state): State<Arc<AppState>>) -> Response {
-    state.metrics.of::<ProcessMetrics>().look(&state.readiness);
-    ([(header::CONTENT_TYPE, HeaderValue::from_static(METRICS_CONTENT_TYPE))], state.metrics.encode()).into_response()
+    state.vitals.metrics.of::<ProcessMetrics>().look(&state.vitals.readiness);
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(METRICS_CONTENT_TYPE))], state.vitals.metrics.encode()).into_response()
 }
 
 /// What this daemon serves: answer of `GET /v1/info`.

@@ -43,7 +43,7 @@ pub use tls::{Tls, TlsError};
 
 use crate::config::{Config, Role};
 use crate::generation::{Generations, Live, Serving};
-use crate::vitals::{Metrics, Readiness};
+use crate::vitals::Vitals;
 use problem::Problem;
 
 /// Limits of the HTTP interface.
@@ -112,10 +112,8 @@ pub struct AppState {
     pub live: OnceLock<Arc<Live>>,
     /// Answers about generations and changes them; `None` where no registry is watched.
     pub generations: Option<Generations>,
-    /// Metrics.
-    pub metrics: Arc<Metrics>,
-    /// Conditions of `/readyz`.
-    pub readiness: Arc<Readiness>,
+    /// Metrics, and the conditions of `/readyz`.
+    pub vitals: Vitals,
     /// From where pictures may be shown.
     pub media: MediaRoots,
     /// Limits.
@@ -134,7 +132,7 @@ impl AppState {
     /// # Errors
     /// The daemon is still starting: what it waits for is in the answer.
     pub(crate) fn serving(&self) -> Result<Arc<Serving>, Problem> {
-        self.live.get().map(|live| live.serving()).ok_or_else(|| Problem::starting(&self.readiness.missing()))
+        self.live.get().map(|live| live.serving()).ok_or_else(|| Problem::starting(&self.vitals.readiness.missing()))
     }
 }
 
@@ -173,7 +171,7 @@ pub fn router(state: Arc<AppState>) -> Router {
     let admission = Arc::new(middleware::Admission {
         permits: Arc::new(Semaphore::new(state.limits.requests_in_flight_max)),
         requests_in_flight_max: state.limits.requests_in_flight_max,
-        metrics: state.metrics.of(),
+        metrics: state.vitals.metrics.of(),
     });
     let v1 = Router::new()
         .route("/v1/embed", post(embed::handle))
@@ -209,6 +207,6 @@ pub fn router(state: Arc<AppState>) -> Router {
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(encoding::pack())
         .layer(from_fn(middleware::secure))
-        .layer(from_fn_with_state(state.metrics.of::<HttpMetrics>(), middleware::observe))
+        .layer(from_fn_with_state(state.vitals.metrics.of::<HttpMetrics>(), middleware::observe))
         .with_state(state)
 }

@@ -23,14 +23,14 @@ use super::metrics::{IndexMetrics, every_metric};
 use super::signals::stop_on_signals;
 use super::{ConfigArg, output};
 use crate::api::{self, Access, AppState, Limits, MediaRoots, Tls};
-use crate::assemble::{open_disk, open_index, start_rescorer, start_towers, warm_cache};
+use crate::assemble::{open_disk, open_index, start_rescorer, start_towers, vitals_of, warm_cache};
 use crate::config::Config;
 use crate::failure::{Usage, hinted};
 use crate::generation::{Live, Serving};
 use crate::index::{Index, IndexWriter};
 use crate::rescore::Rescorer;
 use crate::search::Searcher;
-use crate::vitals::{Condition, Metrics, Readiness};
+use crate::vitals::{Condition, Vitals};
 
 /// Queries that are printed and that the page proposes.
 const EXAMPLES: [&str; 8] =
@@ -64,15 +64,16 @@ pub(super) async fn run(config: Config, args: DemoArgs) -> Result<u8> {
     stop_on_signals(stop.clone()).context("no signal handler")?;
     // First, so that a port in use is told before the work and not after it.
     let listener = if args.once { None } else { Some(bind(config.http.listen).await?) };
-    let metrics = every_metric();
-    let towers = start_towers(&config, &metrics, config.rescore.enabled).await?;
+    let vitals = vitals_of(&config, every_metric(), &[Condition::Bundle, Condition::Index]);
+    let metrics = &vitals.metrics;
+    let towers = start_towers(&config, metrics, config.rescore.enabled).await?;
     let index = open_index(&config, &towers).await;
     let index = index.with_context(|| {
         hinted("the index was not opened", "stop the other demo, or remove the folder of index.embedded.path")
     })?;
     let readable = Arc::clone(&index) as Arc<dyn Index>;
-    let rescorer = start_rescorer(&config, &towers, &readable, open_disk(&config, &metrics).await, &metrics)?;
-    let demo = Demo { config, towers, index, rescorer, metrics };
+    let rescorer = start_rescorer(&config, &towers, &readable, open_disk(&config, metrics).await, metrics)?;
+    let demo = Demo { config, towers, index, rescorer, vitals };
     let ended = demo.run(&set, listener, stop).await;
     if let Some(rescorer) = &demo.rescorer {
         rescorer.close().await;
@@ -103,7 +104,7 @@ struct Demo {
     towers: Towers,
     index: Arc<dyn IndexWriter>,
     rescorer: Option<Arc<Rescorer>>,
-    metrics: Arc<Metrics>,
+    vitals: Vitals,
 }
 
 impl Demo {
@@ -130,7 +131,7 @@ impl Demo {
             config: &self.config,
             towers: &self.towers,
             index: &self.index,
-            metrics: &self.metrics,
+            metrics: &self.vitals.metrics,
             warm: warm_cache(&self.config, self.rescorer.as_ref()),
         };
         let report = index_file(indexing, set, None, stop).await?;
@@ -192,10 +193,10 @@ impl Demo {
     }
 
     async fn serve(&self, listener: TcpListener, stop: CancellationToken) -> Result<()> {
-        let readiness = Arc::new(Readiness::new(&[Condition::Bundle, Condition::Index]));
+        let Vitals { metrics, readiness, .. } = &self.vitals;
         readiness.set_ready(Condition::Bundle);
         readiness.set_ready(Condition::Index);
-        let index_metrics = self.metrics.of::<IndexMetrics>();
+        let index_metrics = metrics.of::<IndexMetrics>();
         for (kind, points) in self.index.counts().await.context("the index did not answer")? {
             index_metrics.set_points(kind, points);
         }
@@ -203,8 +204,7 @@ impl Demo {
         let state = AppState {
             live: Arc::new(Live::new(Serving::new(self.towers.clone(), Arc::clone(&self.index), self.rescorer.clone()))).into(),
             generations: None,
-            metrics: Arc::clone(&self.metrics),
-            readiness,
+            vitals: self.vitals.clone(),
             media: MediaRoots::of(&self.config),
             limits: Limits::of(&self.config),
             access: Access::of(&self.config),

@@ -3,7 +3,7 @@
 use super::output;
 use crate::config::ConfigErrors;
 use crate::failure::{Hinted, Usage};
-use crate::pipeline::HaltCause;
+use crate::vitals::HaltCause;
 
 /// Everything was done.
 pub const EXIT_OK: u8 = 0;

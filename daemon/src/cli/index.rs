@@ -21,16 +21,16 @@ use tokio_util::sync::CancellationToken;
 use super::failure::{EXIT_FAILED, EXIT_OK};
 use super::output;
 use super::signals::stop_on_signals;
-use crate::assemble::{open_index, start_towers};
+use crate::assemble::{open_index, start_towers, vitals_of};
 use crate::config::{Config, ResultsConfig};
 use crate::failure::{Usage, hinted};
 use crate::index::IndexWriter;
 use crate::media::Media;
-use crate::pipeline::{self, Halt, Outlet, PipelineParts, PublishError, TopicRules, VersionRule};
+use crate::pipeline::{self, Outlet, PipelineParts, PublishError, TopicRules, VersionRule};
 use crate::prepare::Fault;
 use crate::rescore::StateCache;
 use crate::source::{Intake, Partition, Record, RecordSpan};
-use crate::vitals::{Condition, Metrics, Readiness};
+use crate::vitals::{Condition, Metrics};
 
 /// Longest line, bytes: the largest inline picture in base64 with room for text.
 const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -113,16 +113,15 @@ pub async fn index_file(indexing: Indexing<'_>, file: &Path, kind: Option<Kind>,
     let lines = count_lines(file).with_context(|| format!("{} can't be read", file.display()))?;
     let topic: Arc<str> = file.to_string_lossy().into();
     let outlet = Arc::new(Terminal { bar: progress_bar(lines), applied: AtomicU64::new(0), bad: Mutex::default() });
-    let halt = Halt::default();
+    let vitals = vitals_of(config, Arc::clone(metrics), &[Condition::Index]);
+    let halt = vitals.halt.clone();
     let parts = PipelineParts {
         throttle: None,
         towers: towers.clone(),
         index: Arc::clone(index),
         media: Arc::new(Media::new(&config.media)?.measured(metrics)),
         outlet: Arc::clone(&outlet) as Arc<dyn Outlet>,
-        metrics: Arc::clone(metrics),
-        readiness: Arc::new(Readiness::new(&[Condition::Index])),
-        halt: halt.clone(),
+        vitals,
         rules: HashMap::from([(Arc::clone(&topic), TopicRules { kind, version: VersionRule::FieldOrOffset })]),
         avro: None,
         // Every bad line is listed, however many there are.

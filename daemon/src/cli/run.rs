@@ -13,17 +13,17 @@ use tracing::{info, warn};
 use super::metrics::{IndexMetrics, every_metric};
 use super::signals::stop_on_signals;
 use crate::api::{self, Access, AppState, HttpMetrics, Limits, MediaRoots, Tls};
-use crate::assemble::{open_disk, open_index, start_rescorer, start_towers};
+use crate::assemble::{open_disk, open_index, start_rescorer, start_towers, vitals_of};
 use crate::clock::unix_ms;
 use crate::config::{Config, KafkaConfig};
 use crate::failure::{Usage, hinted};
 use crate::generation::{self, Ingest, Live, Reading, Serving, StartParts, Started};
 use crate::index::{Index, IndexError};
-use crate::pipeline::{Backoff, BackoffLimits, Halt, KafkaOutlet, SchemaRegistry};
+use crate::pipeline::{KafkaOutlet, SchemaRegistry};
 use crate::rescore_topic::{self, RescoreTopicParts};
 use crate::source::{self, Drained, SourceDeps};
 use crate::telemetry::Traces;
-use crate::vitals::{Condition, Meter, Metrics, Queue, QueueMetrics, Readiness};
+use crate::vitals::{Backoff, Condition, Meter, Metrics, Queue, QueueMetrics, Vitals};
 
 /// How often the index is asked for its health and its number of points.
 const INDEX_CHECK: Duration = Duration::from_secs(10);
@@ -57,15 +57,14 @@ async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
     stop_on_signals(stop.clone()).context("no signal handler")?;
     let tls = Tls::of(&config).context("no HTTPS")?;
     let listener = bind(&config).await?;
-    let readiness = Arc::new(Readiness::new(&conditions(&config, &kafka)));
-    let registry = SchemaRegistry::new(&kafka, Arc::clone(&readiness))?;
+    let vitals = vitals_of(&config, metrics, &conditions(&config, &kafka));
+    let registry = SchemaRegistry::new(&kafka, Arc::clone(&vitals.readiness))?;
     let (generations, asked) = config.rollout.as_ref().map(|_| generation::generations()).unzip();
     // Health and readiness are answered from here on, the rest once there is something to answer with.
     let state = Arc::new(AppState {
         live: OnceLock::new(),
         generations: generations.clone(),
-        metrics: Arc::clone(&metrics),
-        readiness: Arc::clone(&readiness),
+        vitals: vitals.clone(),
         media: MediaRoots::of(&config),
         limits: Limits::of(&config),
         access: Access::of(&config),
@@ -76,8 +75,7 @@ async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
     let server = tokio::spawn(serve(listener, Arc::clone(&state), served.clone(), stop.clone()));
     let _registry = registry.clone().map(|registry| AbortOnDropHandle::new(tokio::spawn(registry.watch())));
 
-    let patience = Patience { limits: BackoffLimits::from(&config.pipeline), readiness: &readiness, stop: &stop };
-    let opened = open(&config, &metrics, &patience).await;
+    let opened = open(&config, &Patience { vitals: &vitals, stop: &stop }).await;
     let Ok(Some((serving, started))) = opened else {
         served.cancel();
         let served = end_server(server).await;
@@ -88,17 +86,16 @@ async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
     let live = Arc::new(Live::new(serving));
     let _ = state.live.set(Arc::clone(&live));
     let watchers = [
-        AbortOnDropHandle::new(tokio::spawn(watch_index(Arc::clone(&live), metrics.of(), Arc::clone(&readiness)))),
-        AbortOnDropHandle::new(tokio::spawn(watch_queues(Arc::clone(&live), metrics.of()))),
+        AbortOnDropHandle::new(tokio::spawn(watch_index(Arc::clone(&live), vitals.clone()))),
+        AbortOnDropHandle::new(tokio::spawn(watch_queues(Arc::clone(&live), vitals.metrics.of()))),
     ];
 
-    let purger = config
-        .index
-        .tombstone_retention
-        .map(|retention| AbortOnDropHandle::new(tokio::spawn(purge_tombstones(Arc::clone(&live), metrics.of(), retention))));
+    let purger = config.index.tombstone_retention.map(|retention| {
+        AbortOnDropHandle::new(tokio::spawn(purge_tombstones(Arc::clone(&live), vitals.metrics.of(), retention)))
+    });
 
     let rolling = started.zip(generations).zip(asked);
-    let reading = Reader { config: Arc::new(config), kafka, live: Arc::clone(&live), metrics, readiness, registry };
+    let reading = Reader { config: Arc::new(config), kafka, live: Arc::clone(&live), vitals, registry };
     let (servings, ended) = reading.run(rolling, stop).await;
     drop((watchers, purger));
     served.cancel();
@@ -134,15 +131,14 @@ async fn bind(config: &Config) -> Result<TcpListener> {
 
 /// Trying as often as it takes (promise 5).
 struct Patience<'a> {
-    limits: BackoffLimits,
-    readiness: &'a Readiness,
+    vitals: &'a Vitals,
     stop: &'a CancellationToken,
 }
 
 impl Patience<'_> {
     /// Attempts at something of the index; `None` where the stop came first.
     async fn until_open<T, F: Future<Output = Result<T, IndexError>>>(&self, attempt: impl Fn() -> F) -> Result<Option<T>> {
-        let mut backoff = Backoff::new(self.limits);
+        let mut backoff = Backoff::new(self.vitals.backoff);
         loop {
             let problem = match attempt().await {
                 Ok(opened) => return Ok(Some(opened)),
@@ -154,7 +150,7 @@ impl Patience<'_> {
             };
             let wait = backoff.next_wait();
             warn!(%problem, ?wait, "the index does not answer; trying again");
-            self.readiness.set_missing(Condition::Index, problem);
+            self.vitals.readiness.set_missing(Condition::Index, problem);
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.stop.cancelled() => return Ok(None),
@@ -164,7 +160,8 @@ impl Patience<'_> {
 }
 
 /// Towers and index of the live generation, which with rollouts the index names; `None` where the stop came first.
-async fn open(config: &Config, metrics: &Arc<Metrics>, patience: &Patience<'_>) -> Result<Option<(Serving, Option<Started>)>> {
+async fn open(config: &Config, patience: &Patience<'_>) -> Result<Option<(Serving, Option<Started>)>> {
+    let Vitals { metrics, readiness, .. } = patience.vitals;
     let started = match &config.rollout {
         None => None,
         Some(rollout) => match patience.until_open(|| Started::find(config, rollout)).await? {
@@ -175,14 +172,14 @@ async fn open(config: &Config, metrics: &Arc<Metrics>, patience: &Patience<'_>) 
     let config = started.as_ref().map_or(config, |started| &started.config);
     let counted = started.as_ref().map_or_else(|| Arc::clone(metrics), |started| started.metrics(metrics));
     let towers = start_towers(config, &counted, config.rescore.enabled).await?;
-    patience.readiness.set_ready(Condition::Bundle);
+    readiness.set_ready(Condition::Bundle);
     let Some(writer) = patience.until_open(|| open_index(config, &towers)).await? else { return Ok(None) };
     if let Some(started) = &started
         && patience.until_open(|| started.claim(&towers)).await?.is_none()
     {
         return Ok(None);
     }
-    patience.readiness.set_ready(Condition::Index);
+    readiness.set_ready(Condition::Index);
     let index = Arc::clone(&writer) as Arc<dyn Index>;
     let rescorer = start_rescorer(config, &towers, &index, open_disk(config, metrics).await, metrics)?;
     Ok(Some((Serving::new(towers, writer, rescorer), started)))
@@ -193,8 +190,7 @@ struct Reader {
     config: Arc<Config>,
     kafka: KafkaConfig,
     live: Arc<Live>,
-    metrics: Arc<Metrics>,
-    readiness: Arc<Readiness>,
+    vitals: Vitals,
     registry: Option<Arc<SchemaRegistry>>,
 }
 
@@ -203,9 +199,8 @@ type Rolling = ((Started, generation::Generations), generation::CommandReceiver)
 impl Reader {
     /// Runs the generations, and the topic of re-scoring requests beside them, to their end. Whichever ends first stops the other.
     async fn run(self, rolling: Option<Rolling>, stop: CancellationToken) -> (Vec<Arc<Serving>>, Result<Drained>) {
-        let halt = Halt::default();
         let begun = Instant::now();
-        let (changes, answering) = match self.start(rolling, &halt, &stop) {
+        let (changes, answering) = match self.start(rolling, &stop) {
             Ok(started) => started,
             Err(error) => return (vec![self.live.serving()], Err(error)),
         };
@@ -225,7 +220,7 @@ impl Reader {
         let ((servings, drained), answered) = tokio::join!(changes, requests);
         info!(ran = ?begun.elapsed(), "reading ended");
         let ended = || -> Result<Drained> {
-            if let Some(cause) = halt.cause() {
+            if let Some(cause) = self.vitals.halt.cause() {
                 bail!(cause.clone());
             }
             Ok(Drained { unfinished: drained?.unfinished + answered?.unfinished })
@@ -233,10 +228,10 @@ impl Reader {
         (servings, ended())
     }
 
-    fn start(&self, rolling: Option<Rolling>, halt: &Halt, stop: &CancellationToken) -> Result<(Changes, Option<Reading>)> {
+    fn start(&self, rolling: Option<Rolling>, stop: &CancellationToken) -> Result<(Changes, Option<Reading>)> {
         let outlet = Arc::new(KafkaOutlet::new(&self.kafka, self.registry.clone()).context("the producer did not start")?);
-        self.readiness.set_ready(Condition::Publish);
-        let answering = self.start_rescore_topic(&outlet, halt, stop)?;
+        self.vitals.readiness.set_ready(Condition::Publish);
+        let answering = self.start_rescore_topic(&outlet, stop)?;
         let changes = match rolling {
             None => {
                 let ingest = Ingest {
@@ -244,21 +239,18 @@ impl Reader {
                     kafka: self.kafka.clone(),
                     serving: self.live.serving(),
                     outlet,
-                    metrics: Arc::clone(&self.metrics),
-                    readiness: Arc::clone(&self.readiness),
-                    halt: halt.clone(),
+                    vitals: self.vitals.clone(),
                     throttle: None,
                 };
                 Changes::One(ingest.start(stop.clone())?)
             }
             Some(((started, generations), asked)) => {
-                let http = self.metrics.of::<HttpMetrics>();
+                let http = self.vitals.metrics.of::<HttpMetrics>();
                 let parts = StartParts {
                     config: Arc::clone(&self.config),
                     kafka: self.kafka.clone(),
                     outlet,
-                    metrics: Arc::clone(&self.metrics),
-                    readiness: Arc::clone(&self.readiness),
+                    vitals: self.vitals.clone(),
                     live: Arc::clone(&self.live),
                     requests: Arc::new(move || http.in_flight()),
                     stop: stop.clone(),
@@ -270,26 +262,12 @@ impl Reader {
     }
 
     /// The topic of re-scoring requests, where one is configured: a source and a consumer group of its own.
-    fn start_rescore_topic(&self, outlet: &Arc<KafkaOutlet>, halt: &Halt, stop: &CancellationToken) -> Result<Option<Reading>> {
+    fn start_rescore_topic(&self, outlet: &Arc<KafkaOutlet>, stop: &CancellationToken) -> Result<Option<Reading>> {
         let Some(topics) = self.config.rescore.topics.as_ref().filter(|_| self.config.rescore.enabled) else { return Ok(None) };
         let limits = &self.config.pipeline;
-        let parts = RescoreTopicParts {
-            live: Arc::clone(&self.live),
-            outlet: Arc::clone(outlet),
-            metrics: Arc::clone(&self.metrics),
-            readiness: Arc::clone(&self.readiness),
-            halt: halt.clone(),
-            backoff: BackoffLimits::from(limits),
-        };
+        let parts = RescoreTopicParts { live: Arc::clone(&self.live), outlet: Arc::clone(outlet), vitals: self.vitals.clone() };
         let (intake, pipeline) = rescore_topic::start(topics, limits.bytes_in_flight_max, parts);
-        let deps = SourceDeps {
-            intake,
-            metrics: Arc::clone(&self.metrics),
-            readiness: Arc::clone(&self.readiness),
-            condition: Condition::RescoreTopic,
-            stop: stop.clone(),
-            halt: halt.token().clone(),
-        };
+        let deps = SourceDeps { intake, vitals: self.vitals.clone(), condition: Condition::RescoreTopic, stop: stop.clone() };
         let source = source::start(&topics.source(&self.kafka), deps).context("reading re-scoring requests did not start")?;
         Ok(Some(Reading { source, pipeline }))
     }
@@ -325,7 +303,8 @@ async fn end_server(server: JoinHandle<Result<(), api::ApiError>>) -> Result<()>
 }
 
 /// Keeps readiness and the number of points up to date.
-async fn watch_index(live: Arc<Live>, metrics: Meter<IndexMetrics>, readiness: Arc<Readiness>) {
+async fn watch_index(live: Arc<Live>, vitals: Vitals) {
+    let (metrics, readiness) = (vitals.metrics.of::<IndexMetrics>(), vitals.readiness);
     let mut ticks = tokio::time::interval(INDEX_CHECK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

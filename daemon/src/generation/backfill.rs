@@ -24,8 +24,9 @@ use super::kill_point::{KillPoint, reached};
 use crate::index::book::{Backfill, Catalog, Cursor};
 use crate::index::payload::{FIELD_ID, FIELD_VECTORS, FIELD_VERSION, FIELD_VIDEO, is_tombstone};
 use crate::index::{Index, IndexError, Page, Scope, Stored, VECTOR_IMAGE};
-use crate::pipeline::{BODY_CHARS_MAX, Backoff, BackoffLimits, Halt, HaltCause, Left, Refill, RefillBody, Refilled, Refiller};
+use crate::pipeline::{BODY_CHARS_MAX, Left, Refill, RefillBody, Refilled, Refiller};
 use crate::source::Partition;
+use crate::vitals::{Backoff, HaltCause, Vitals};
 
 /// Points that are read, embedded and written together.
 const PAGE_POINTS: u32 = 128;
@@ -171,8 +172,7 @@ pub(super) struct Filling {
     pub(super) towers: Towers,
     pub(super) refiller: Refiller,
     pub(super) lost_max: u64,
-    pub(super) halt: Halt,
-    pub(super) backoff: BackoffLimits,
+    pub(super) vitals: Vitals,
     pub(super) progress: watch::Sender<Filled>,
 }
 
@@ -181,7 +181,7 @@ impl Filling {
     pub(super) async fn run(mut self, stop: CancellationToken) {
         // Its fence is what ends waits and keeps writes from beginning once the generation is stopped.
         let partition = Partition::new(Arc::from("points"), 0);
-        let halt = self.halt.clone();
+        let halt = self.vitals.halt.clone();
         tokio::select! {
             () = stop.cancelled() => partition.fence().close(),
             () = halt.token().cancelled() => partition.fence().close(),
@@ -239,13 +239,13 @@ impl Filling {
                 }
                 Err(NotFilled::Left) => return false,
                 Err(NotFilled::Index(problem)) => {
-                    self.halt.halt(HaltCause::Mismatch(problem));
+                    self.vitals.halt.halt(HaltCause::Mismatch(problem));
                     return false;
                 }
             }
         }
         if self.state.lost > self.lost_max {
-            self.halt.halt(HaltCause::Backfill(format!(
+            self.vitals.halt.halt(HaltCause::Backfill(format!(
                 "{} items or more lose their picture, a part of their text or all by being filled from points, over \
                  rollout.backfill_lost_max = {}; the log names them; fix: make their pictures readable again, or raise it",
                 self.state.lost, self.lost_max
@@ -313,13 +313,13 @@ impl Filling {
     where
         F: Future<Output = Result<T, IndexError>>,
     {
-        let mut backoff = Backoff::new(self.backoff);
+        let mut backoff = Backoff::new(self.vitals.backoff);
         loop {
             match ask(self).await {
                 Ok(answer) => return answer,
                 Err(error @ IndexError::Transient(_)) => warn!(%error, "filling from points waits for the index"),
                 Err(error) => {
-                    self.halt.halt(HaltCause::Mismatch(error.to_string()));
+                    self.vitals.halt.halt(HaltCause::Mismatch(error.to_string()));
                     // The halt ends the generation, and this wait with it.
                     std::future::pending::<()>().await;
                 }

@@ -13,9 +13,9 @@ use super::serving::Serving;
 use crate::assemble::warm_cache;
 use crate::config::{Config, KafkaConfig};
 use crate::media::Media;
-use crate::pipeline::{self, Halt, KafkaOutlet, PipelineParts, PoisonBreaker, Refiller, Throttle, TopicRules};
+use crate::pipeline::{self, KafkaOutlet, PipelineParts, PoisonBreaker, Refiller, Throttle, TopicRules};
 use crate::source::{self, Drained, SourceDeps, SourceError};
-use crate::vitals::{Condition, Metrics, Readiness};
+use crate::vitals::{Condition, Vitals};
 
 /// Longest wait at the end for what ends by itself once its input has ended.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,12 +30,8 @@ pub struct Ingest<'a> {
     pub serving: Arc<Serving>,
     /// Where results and dead letters go.
     pub outlet: Arc<KafkaOutlet>,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
-    /// Conditions.
-    pub readiness: Arc<Readiness>,
-    /// Stops this generation.
-    pub halt: Halt,
+    /// This generation's own.
+    pub vitals: Vitals,
     /// Live traffic first; `None` where there is only one generation.
     pub throttle: Option<Arc<Throttle>>,
 }
@@ -59,10 +55,8 @@ impl Ingest<'_> {
         let parts = PipelineParts {
             towers: self.serving.towers.clone(),
             index: Arc::clone(&self.serving.writer),
-            media: Arc::new(Media::new(&self.config.media)?.measured(&self.metrics)),
-            metrics: Arc::clone(&self.metrics),
-            readiness: Arc::clone(&self.readiness),
-            halt: self.halt.clone(),
+            media: Arc::new(Media::new(&self.config.media)?.measured(&self.vitals.metrics)),
+            vitals: self.vitals.clone(),
             rules: self.kafka.topics.iter().map(|topic| (Arc::from(topic.name.as_str()), TopicRules::from(topic))).collect(),
             avro: self.outlet.schema_registry(),
             poison: Some(PoisonBreaker::new(limits.poison_window, limits.poison_share_max)),
@@ -72,14 +66,7 @@ impl Ingest<'_> {
             throttle: self.throttle,
         };
         let (intake, refiller, pipeline) = pipeline::start_refillable(self.config, parts);
-        let deps = SourceDeps {
-            intake,
-            metrics: self.metrics,
-            readiness: self.readiness,
-            condition: Condition::Kafka,
-            stop,
-            halt: self.halt.token().clone(),
-        };
+        let deps = SourceDeps { intake, vitals: self.vitals, condition: Condition::Kafka, stop };
         let source = source::start(&self.kafka, deps).context("reading from kafka did not start")?;
         Ok((Reading { source, pipeline }, refiller))
     }

@@ -15,7 +15,7 @@ use super::backfill::Survey;
 use super::bundles::Bundles;
 use super::group;
 use super::kill_point::{KillPoint, reached};
-use super::running::{GenerationContext, GenerationTelemetry, Refilling, Running, config_of};
+use super::running::{GenerationContext, GenerationVitals, Refilling, Running, config_of};
 use super::serving::Serving;
 use crate::assemble::{open_index_beside, space, start_rescorer, start_towers};
 use crate::config::BackfillSource;
@@ -86,10 +86,10 @@ impl Loader {
         reached(KillPoint::Downloaded);
         fits(&path, shared.rollout.memory_bytes_max)?;
         let config = config_of(&shared.config, &path);
-        let telemetry = GenerationTelemetry::new(&shared.metrics, &shared.readiness, Arc::default());
+        let own = GenerationVitals::new(&shared.vitals, Arc::default());
         reached(KillPoint::Replaying);
         let refused = |error: anyhow::Error| LoadError::Refused(whole(&error));
-        let towers = start_towers(&config, &telemetry.metrics, config.rescore.enabled).await.map_err(refused)?;
+        let towers = start_towers(&config, &own.vitals.metrics, config.rescore.enabled).await.map_err(refused)?;
         if *towers.fingerprint() != fingerprint {
             return Err(LoadError::Refused(format!(
                 "{} holds bundle {}, not {}",
@@ -102,9 +102,9 @@ impl Loader {
         let writer = open_index_beside(&config, &towers).await?;
         let index = Arc::clone(&writer) as Arc<dyn Index>;
         reached(KillPoint::CollectionsMade);
-        let rescorer = start_rescorer(&config, &towers, &index, shared.disk.clone(), &shared.metrics).map_err(refused)?;
+        let rescorer = start_rescorer(&config, &towers, &index, shared.disk.clone(), &shared.vitals.metrics).map_err(refused)?;
         let serving = Arc::new(Serving::new(towers, writer, rescorer));
-        let running = Running::start(shared, &config, serving, telemetry, refilling);
+        let running = Running::start(shared, &config, serving, own, refilling);
         let running = running.map_err(|error| LoadError::Unanswered(whole(&error)))?;
         info!(bundle = running.bundle(), fingerprint = fingerprint.short(), "a generation runs beside the live one");
         Ok(running)

@@ -107,7 +107,7 @@ impl Roller {
         reached(KillPoint::BeforeRollback);
         self.catalog.promote(&fingerprint).await?;
         reached(KillPoint::AfterRollback);
-        self.shared.metrics.of::<GenerationMetrics>().rollout_ended(RolloutEnd::RolledBack);
+        self.shared.vitals.metrics.of::<GenerationMetrics>().rollout_ended(RolloutEnd::RolledBack);
         self.follow(&fingerprint);
         Ok(fingerprint)
     }
@@ -154,7 +154,7 @@ impl Roller {
             let lag = generation.lag_records.unwrap_or_default();
             (generation.fingerprint.as_str(), generation.state.as_str(), lag, generation.eta_seconds)
         });
-        self.shared.metrics.of::<GenerationMetrics>().set_generations(measured);
+        self.shared.vitals.metrics.of::<GenerationMetrics>().set_generations(measured);
         self.generations.report(Rollout {
             generations,
             refused: self.refused.values().cloned().collect(),

@@ -91,7 +91,7 @@ impl Roller {
     pub(super) fn new(parts: RollerParts) -> Self {
         let RollerParts { shared, bundles, catalog, live, first, generations, commands, traffic } = parts;
         let live_is = first.fingerprint().clone();
-        first.announce(&shared.metrics);
+        first.announce(&shared.vitals.metrics);
         Self {
             shared,
             bundles,
@@ -216,10 +216,10 @@ impl Roller {
         if let Some(old) = self.running.get(&self.live_is) {
             old.set_live(false);
         }
-        self.shared.metrics.of::<SourceMetrics>().forget_partitions();
+        self.shared.vitals.metrics.of::<SourceMetrics>().forget_partitions();
         new.set_live(true);
         self.live.switch(Arc::clone(&new.serving));
-        new.announce(&self.shared.metrics);
+        new.announce(&self.shared.vitals.metrics);
         info!(from = self.live_is.short(), to = fingerprint.short(), bundle = new.bundle(), "another generation answers");
         self.live_is = fingerprint.clone();
         self.candidate.take_if(|candidate| candidate.fingerprint == *fingerprint);
@@ -356,7 +356,7 @@ impl Roller {
         match promoted.await {
             Ok(()) => {
                 reached(KillPoint::AfterAlias);
-                self.shared.metrics.of::<GenerationMetrics>().rollout_ended(RolloutEnd::Live);
+                self.shared.vitals.metrics.of::<GenerationMetrics>().rollout_ended(RolloutEnd::Live);
                 self.follow(fingerprint);
                 reached(KillPoint::Retired);
             }
@@ -384,7 +384,7 @@ impl Roller {
 
     pub(super) fn note_refused(&mut self, fingerprint: &Fingerprint, bundle: &str, reason: &str) {
         error!(fingerprint = fingerprint.short(), bundle, reason, "a bundle is refused; the live generation is untouched");
-        self.shared.metrics.of::<GenerationMetrics>().rollout_ended(RolloutEnd::Refused);
+        self.shared.vitals.metrics.of::<GenerationMetrics>().rollout_ended(RolloutEnd::Refused);
         let refusal = Refusal { fingerprint: fingerprint.clone(), bundle: bundle.to_owned(), reason: reason.to_owned() };
         self.refused.insert(fingerprint.clone(), refusal);
     }

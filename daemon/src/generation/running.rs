@@ -18,10 +18,10 @@ use crate::assemble::TowerMetrics;
 use crate::config::{Config, KafkaConfig, RolloutConfig};
 use crate::index::Index;
 use crate::index::book::{Backfill, Catalog};
-use crate::pipeline::{BackoffLimits, Halt, KafkaOutlet, Pace, Throttle};
+use crate::pipeline::{KafkaOutlet, Pace, Throttle};
 use crate::rescore::DiskTier;
 use crate::source::Drained;
-use crate::vitals::{Metrics, Readiness};
+use crate::vitals::{Halt, Metrics, Vitals};
 
 /// What every generation of a daemon shares.
 #[derive(Clone)]
@@ -30,8 +30,8 @@ pub(super) struct GenerationContext {
     pub(super) rollout: Arc<RolloutConfig>,
     pub(super) kafka: Arc<KafkaConfig>,
     pub(super) outlet: Arc<KafkaOutlet>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) readiness: Arc<Readiness>,
+    /// The daemon's, of all of them.
+    pub(super) vitals: Vitals,
     /// How fast live traffic goes.
     pub(super) pace: Pace,
     /// The feature cache's tier on disk, of all of them.
@@ -73,18 +73,15 @@ pub(super) struct Refilling {
 }
 
 /// What a generation counts and says.
-pub(super) struct GenerationTelemetry {
+pub(super) struct GenerationVitals {
     pub(super) live: Arc<AtomicBool>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) readiness: Arc<Readiness>,
+    pub(super) vitals: Vitals,
 }
 
-impl GenerationTelemetry {
+impl GenerationVitals {
     /// Heard while the generation is live.
-    pub(super) fn new(metrics: &Arc<Metrics>, readiness: &Arc<Readiness>, live: Arc<AtomicBool>) -> Self {
-        let metrics = Arc::new(Metrics::of_generation(metrics, &live));
-        let readiness = Arc::new(Readiness::of_generation(readiness, &live));
-        Self { live, metrics, readiness }
+    pub(super) fn new(daemon: &Vitals, live: Arc<AtomicBool>) -> Self {
+        Self { vitals: daemon.of_generation(&live), live }
     }
 }
 
@@ -94,22 +91,21 @@ impl Running {
         shared: &GenerationContext,
         config: &Config,
         serving: Arc<Serving>,
-        telemetry: GenerationTelemetry,
+        own: GenerationVitals,
         refilling: Option<Refilling>,
     ) -> Result<Self> {
         let rollout = &shared.rollout;
         let throttle = Throttle::new(rollout.records_per_second_busy, rollout.records_per_second_max, Arc::clone(&shared.pace));
         let throttle = Arc::new(throttle);
-        throttle.set_open(telemetry.live.load(Ordering::Acquire));
-        let (halt, stop) = (Halt::default(), shared.stop.child_token());
+        throttle.set_open(own.live.load(Ordering::Acquire));
+        let (vitals, stop) = (own.vitals, shared.stop.child_token());
+        let halt = vitals.halt.clone();
         let ingest = Ingest {
             config,
             kafka: shared.kafka_of(serving.towers.fingerprint()),
             serving: Arc::clone(&serving),
             outlet: Arc::clone(&shared.outlet),
-            metrics: telemetry.metrics,
-            readiness: telemetry.readiness,
-            halt: halt.clone(),
+            vitals: vitals.clone(),
             throttle: Some(Arc::clone(&throttle)),
         };
         let (reading, refiller) = ingest.start_refillable(stop.clone())?;
@@ -122,8 +118,7 @@ impl Running {
             towers: serving.towers.clone(),
             refiller,
             lost_max: rollout.backfill_lost_max,
-            halt: halt.clone(),
-            backoff: BackoffLimits::from(&config.pipeline),
+            vitals,
             progress,
         });
         let ending = stop.clone();
@@ -135,7 +130,7 @@ impl Running {
             };
             tokio::join!(reading.end(), fill).0
         };
-        Ok(Self { serving, halt, live: telemetry.live, throttle, stop, task: tokio::spawn(task), filled })
+        Ok(Self { serving, halt, live: own.live, throttle, stop, task: tokio::spawn(task), filled })
     }
 
     pub(super) fn fingerprint(&self) -> &Fingerprint {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::bundles::Bundles;
 use super::command::{CommandRequest, Generations};
 use super::roller::{Roller, RollerParts};
-use super::running::{GenerationContext, GenerationTelemetry, Running};
+use super::running::{GenerationContext, GenerationVitals, Running};
 use super::serving::{Live, Serving};
 use super::traffic::{Requests, Traffic};
 use crate::assemble::index_options;
@@ -21,7 +21,7 @@ use crate::index::book::Catalog;
 use crate::index::{self, IndexError};
 use crate::pipeline::KafkaOutlet;
 use crate::source::Drained;
-use crate::vitals::{Metrics, Readiness};
+use crate::vitals::{Metrics, Vitals};
 
 /// The live generation's bundle, before anything of it runs.
 pub struct Started {
@@ -42,10 +42,8 @@ pub struct StartParts {
     pub kafka: KafkaConfig,
     /// Where results and dead letters go.
     pub outlet: Arc<KafkaOutlet>,
-    /// Counters of the daemon.
-    pub metrics: Arc<Metrics>,
-    /// Conditions of the daemon.
-    pub readiness: Arc<Readiness>,
+    /// The daemon's own.
+    pub vitals: Vitals,
     /// What answers.
     pub live: Arc<Live>,
     /// How much it has to answer.
@@ -106,22 +104,21 @@ impl Started {
     /// # Errors
     /// The live generation's source or pipeline did not start.
     pub fn roll(self, parts: StartParts, generations: Generations, commands: CommandReceiver) -> Result<Rolling> {
-        let StartParts { config, kafka, outlet, metrics, readiness, live, requests, stop } = parts;
+        let StartParts { config, kafka, outlet, vitals, live, requests, stop } = parts;
         let disk = live.serving().rescorer.as_ref().and_then(|rescorer| rescorer.cache().disk().cloned());
-        let traffic = Arc::new(Traffic::new(Arc::clone(&live), &metrics, requests));
+        let traffic = Arc::new(Traffic::new(Arc::clone(&live), &vitals.metrics, requests));
         let shared = GenerationContext {
             config,
             rollout: self.rollout,
             kafka: Arc::new(kafka),
             outlet,
-            metrics,
-            readiness,
+            vitals,
             pace: traffic.pace(),
             disk,
             stop,
         };
-        let telemetry = GenerationTelemetry::new(&shared.metrics, &shared.readiness, self.first_is_live);
-        let first = Running::start(&shared, &self.config, live.serving(), telemetry, None)
+        let own = GenerationVitals::new(&shared.vitals, self.first_is_live);
+        let first = Running::start(&shared, &self.config, live.serving(), own, None)
             .with_context(|| hinted("the live generation did not start", "see the cause above"))?;
         let parts = RollerParts {
             shared,

@@ -12,14 +12,13 @@ use astromech_schemas::results::{RESULT_AVRO_SCHEMA, ResultMessage};
 use tokio::time::MissedTickBehavior;
 use tracing::warn;
 
-use super::backoff::Backoff;
 use super::decode::{Decoded, TopicRules, decode, decode_value};
 use super::outlet::PublishError;
 use super::task::{NotEmbedded, TaskContext};
 use crate::config::{KafkaConfig, RecordFormat};
 use crate::prepare::Fault;
 use crate::source::Record;
-use crate::vitals::{Condition, Readiness, Stage, WarnLimiter};
+use crate::vitals::{Backoff, Condition, Readiness, Stage, WarnLimiter};
 
 /// The registry does not answer: every record under way tries again by itself.
 static UNANSWERED: WarnLimiter = WarnLimiter::new();
@@ -130,7 +129,7 @@ impl TaskContext {
             return Ok(None);
         }
         let (id, _) = split(value).map_err(|e| invalid(&e))?;
-        let mut backoff = Backoff::new(self.backoff);
+        let mut backoff = Backoff::new(self.vitals.backoff);
         loop {
             match avro.noted(avro.registry.schema(id).await) {
                 Ok(schema) => return Ok(Some(schema)),
@@ -138,7 +137,7 @@ impl TaskContext {
                 Err(AvroError::Invalid(error)) => return Err(invalid(&error).into()),
                 Err(error @ AvroError::Transient(_)) => {
                     let wait = backoff.next_wait();
-                    self.stages.retry(Stage::Decode);
+                    self.vitals.stages.retry(Stage::Decode);
                     if let Some(repeated) = UNANSWERED.due("") {
                         warn!(%error, id, ?wait, repeated, "the schema of a record can't be had now; trying again");
                     }

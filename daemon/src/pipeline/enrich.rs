@@ -8,12 +8,11 @@ use astromech_schemas::results::{Neighbour, ResultMessage};
 use futures::future::try_join_all;
 use tracing::{Instrument as _, warn};
 
-use super::backoff::{Backoff, BackoffLimits};
 use crate::config::ResultsConfig;
 use crate::index::payload::{FIELD_ID, FIELD_VERSION};
 use crate::index::{Change, ChangeBody, Index, IndexError, Query, SearchFilter, Stored, VECTOR_IMAGE, VECTOR_TEXT, compared_by};
-use crate::vitals::WarnLimiter;
 use crate::vitals::trace::stage_span;
+use crate::vitals::{Backoff, BackoffLimits, WarnLimiter};
 
 /// Searches that failed while the index is down.
 static NO_NEIGHBOURS: WarnLimiter = WarnLimiter::new();

@@ -10,11 +10,9 @@
 //! fence or the halt ends. The writer alone writes to the index.
 
 mod avro;
-mod backoff;
 mod decode;
 mod enrich;
 mod frames;
-mod halt;
 mod kafka_outlet;
 mod metrics;
 mod outlet;
@@ -36,11 +34,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 pub use avro::{SchemaRegistry, results_writer, schema_registry};
-pub use backoff::{Backoff, BackoffLimits};
 use enrich::Enricher;
 
 pub use decode::{Decoded, TopicRules, VersionRule, decode};
-pub use halt::{Halt, HaltCause};
 pub use kafka_outlet::KafkaOutlet;
 pub use metrics::PipelineMetrics;
 pub use outlet::{Outlet, PublishError};
@@ -58,7 +54,7 @@ use crate::media::Media;
 use crate::prepare::Preparer;
 use crate::rescore::StateCache;
 use crate::source::{Intake, one_task_each};
-use crate::vitals::{Metrics, Readiness};
+use crate::vitals::Vitals;
 
 /// What the pipeline is made of.
 pub struct PipelineParts {
@@ -70,12 +66,8 @@ pub struct PipelineParts {
     pub media: Arc<Media>,
     /// Where results and dead letters go.
     pub outlet: Arc<dyn Outlet>,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
-    /// Says when the index does not answer.
-    pub readiness: Arc<Readiness>,
-    /// Stops the daemon.
-    pub halt: Halt,
+    /// What is counted, what is waited for, and what stops the daemon.
+    pub vitals: Vitals,
     /// How each topic's records are read.
     pub rules: HashMap<Arc<str>, TopicRules>,
     /// Which topics are in Avro, and the registry of their schemas; `None` where nothing is.
@@ -98,22 +90,18 @@ pub fn start(config: &Config, parts: PipelineParts) -> (Intake, JoinHandle<()>) 
 
 /// As [`start`], with a way in for what is not a record; it ends once that is dropped too.
 pub fn start_refillable(config: &Config, parts: PipelineParts) -> (Intake, Refiller, JoinHandle<()>) {
-    let limits = &config.pipeline;
-    let backoff = BackoffLimits::from(limits);
-    let enricher = Enricher { index: Arc::clone(&parts.index) as Arc<dyn Index>, config: parts.results, backoff };
+    let (limits, vitals) = (&config.pipeline, parts.vitals);
+    let enricher = Enricher { index: Arc::clone(&parts.index) as Arc<dyn Index>, config: parts.results, backoff: vitals.backoff };
     let writer = Writer {
         index: parts.index,
         limits: WriterLimits {
             batch_points_max: config.index.batch_points_max,
             batch_wait_max: config.index.batch_wait_max,
             in_flight_max: config.index.in_flight_max,
-            backoff,
         },
-        metrics: parts.metrics.of(),
-        stages: parts.metrics.of(),
-        queues: parts.metrics.of(),
-        readiness: Arc::clone(&parts.readiness),
-        halt: parts.halt.clone(),
+        metrics: vitals.metrics.of(),
+        queues: vitals.metrics.of(),
+        vitals: vitals.clone(),
     };
     let (writer, written) = writer.start();
     let shared = Arc::new(task::TaskContext {
@@ -123,18 +111,16 @@ pub fn start_refillable(config: &Config, parts: PipelineParts) -> (Intake, Refil
         media_places: Arc::new(Semaphore::new(config.media.in_flight_max)),
         writer,
         outlet: parts.outlet,
-        publisher: Publisher { stages: parts.metrics.of(), readiness: parts.readiness, halt: parts.halt.clone(), backoff },
+        publisher: Publisher { vitals: vitals.clone() },
         enricher,
-        metrics: parts.metrics.of(),
-        stages: parts.metrics.of(),
+        metrics: vitals.metrics.of(),
+        vitals,
         poison: parts.poison,
         warm: parts.warm,
         throttle: parts.throttle,
-        halt: parts.halt,
         rules: parts.rules,
         avro: parts.avro,
         limits: config.record,
-        backoff,
     });
     let (intake, deliveries) = Intake::new(limits.records_in_flight_max, limits.bytes_in_flight_max);
     let refiller = Refiller(Arc::clone(&shared));

@@ -1,15 +1,12 @@
 //! Publishing until the broker has it: results and dead letters here, replies to re-scoring requests.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use tracing::warn;
 
-use super::backoff::{Backoff, BackoffLimits};
-use super::halt::{Halt, HaltCause};
 use super::outlet::PublishError;
 use crate::source::{Fence, FenceGuard};
-use crate::vitals::{Condition, Meter, Readiness, Stage, StageMetrics, WarnLimiter};
+use crate::vitals::{Backoff, Condition, HaltCause, Stage, Vitals, WarnLimiter};
 
 /// Why a record was left unfinished. It is not acknowledged, so whoever owns its partition next reads it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,14 +22,8 @@ static UNPUBLISHED: WarnLimiter = WarnLimiter::new();
 
 /// Publishes as often as it takes.
 pub struct Publisher {
-    /// Attempts are timed and counted.
-    pub stages: Meter<StageMetrics>,
-    /// Says that something waits to be published.
-    pub readiness: Arc<Readiness>,
-    /// Stops the daemon where a producer gives up for good.
-    pub halt: Halt,
-    /// Waits between attempts.
-    pub backoff: BackoffLimits,
+    /// Attempts are timed and counted; something waits to be published; a producer that gives up for good stops the daemon.
+    pub vitals: Vitals,
 }
 
 impl Publisher {
@@ -44,23 +35,23 @@ impl Publisher {
     where
         F: Future<Output = Result<(), PublishError>>,
     {
-        let mut backoff = Backoff::new(self.backoff);
+        let mut backoff = Backoff::new(self.vitals.backoff);
         // One of another attempt is let go only once the next is there.
         let mut _waiting = None;
         loop {
             let started = Instant::now();
             let published = attempt().await;
-            self.stages.took(Stage::Publish, started.elapsed());
+            self.vitals.stages.took(Stage::Publish, started.elapsed());
             match published {
                 Ok(()) => return Ok(()),
                 Err(PublishError::Fatal(problem)) => {
-                    self.halt.halt(HaltCause::Publish(problem));
+                    self.vitals.halt.halt(HaltCause::Publish(problem));
                     return Err(Left::Halted);
                 }
                 Err(PublishError::Transient(problem)) => {
                     let wait = backoff.next_wait();
-                    self.stages.retry(Stage::Publish);
-                    _waiting = Some(self.readiness.wait(Condition::Publish, problem.as_str()));
+                    self.vitals.stages.retry(Stage::Publish);
+                    _waiting = Some(self.vitals.readiness.wait(Condition::Publish, problem.as_str()));
                     if let Some(repeated) = UNPUBLISHED.due(&problem) {
                         warn!(problem, ?wait, repeated, "publishing failed; trying again");
                     }

@@ -67,7 +67,7 @@ impl Refiller {
     pub async fn write(&self, item: Refill, partition: &Arc<Partition>) -> Result<Refilled, Left> {
         tokio::select! {
             biased;
-            () = self.0.halt.token().cancelled() => Err(Left::Halted),
+            () = self.0.vitals.halt.token().cancelled() => Err(Left::Halted),
             written = self.process(item, partition) => written,
         }
     }

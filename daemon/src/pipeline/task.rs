@@ -12,10 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{Instrument as _, Span, debug, warn};
 
 use super::avro::{SchemaRegistry, decode_with};
-use super::backoff::{Backoff, BackoffLimits};
 use super::decode::{Decoded, TopicRules};
 use super::enrich::Enricher;
-use super::halt::{Halt, HaltCause};
 use super::metrics::PipelineMetrics;
 use super::outlet::Outlet;
 use super::payload::payload;
@@ -30,7 +28,7 @@ use crate::prepare::{FIELD_IMAGE_SHA256, Fault, Preparer};
 use crate::rescore::StateCache;
 use crate::source::{Delivery, FenceGuard, Partition, Record};
 use crate::vitals::trace::stage_span;
-use crate::vitals::{Meter, Stage, StageMetrics, WarnLimiter};
+use crate::vitals::{Backoff, HaltCause, Meter, Stage, Vitals, WarnLimiter};
 
 /// A value up to here is decoded on the spot; a longer one, with a picture in base64, on a blocking thread.
 const INLINE_DECODE_BYTES_MAX: usize = 32 * 1024;
@@ -49,15 +47,13 @@ pub(super) struct TaskContext {
     pub(super) publisher: Publisher,
     pub(super) enricher: Enricher,
     pub(super) metrics: Meter<PipelineMetrics>,
-    pub(super) stages: Meter<StageMetrics>,
+    pub(super) vitals: Vitals,
     pub(super) poison: Option<PoisonBreaker>,
     pub(super) warm: Option<Arc<StateCache>>,
     pub(super) throttle: Option<Arc<Throttle>>,
-    pub(super) halt: Halt,
     pub(super) rules: HashMap<Arc<str>, TopicRules>,
     pub(super) avro: Option<Arc<SchemaRegistry>>,
     pub(super) limits: RecordLimits,
-    pub(super) backoff: BackoffLimits,
 }
 
 /// Why a record did not become an embedded change.
@@ -92,7 +88,7 @@ impl TaskContext {
         let running = async {
             let ended = tokio::select! {
                 biased;
-                () = self.halt.token().cancelled() => Err(Left::Halted),
+                () = self.vitals.halt.token().cancelled() => Err(Left::Halted),
                 ended = self.process(&delivery) => ended,
             };
             if let Err(left) = ended {
@@ -262,7 +258,7 @@ impl TaskContext {
     async fn embedded<T>(&self, span: Span, tower: impl Future<Output = Result<T, TowersError>>) -> Result<T, NotEmbedded> {
         self.staged(Stage::Embed, span, tower).await.map_err(|e| {
             // Bad input was refused when it was prepared: what fails here is the runtime.
-            self.halt.halt(HaltCause::Towers(e.to_string()));
+            self.vitals.halt.halt(HaltCause::Towers(e.to_string()));
             NotEmbedded::Left(Left::Halted)
         })
     }
@@ -283,7 +279,7 @@ impl TaskContext {
 
     /// Fetches a picture, as often as it takes (promise 5). Returns its place among the fetched pictures too.
     async fn fetch(&self, source: ImageSource) -> Result<(Vec<u8>, OwnedSemaphorePermit), NotEmbedded> {
-        let mut backoff = Backoff::new(self.backoff);
+        let mut backoff = Backoff::new(self.vitals.backoff);
         loop {
             let error = match self.fetch_once(&source).await? {
                 Ok(fetched) => return Ok(fetched),
@@ -294,10 +290,10 @@ impl TaskContext {
             }
             let mut wait = backoff.next_wait();
             if let MediaError::HostPaused { wait: pause, .. } = error {
-                wait = wait.min(self.backoff.min) + pause;
+                wait = wait.min(self.vitals.backoff.min) + pause;
                 debug!(%error, ?wait, "the picture waits for its host");
             } else {
-                self.stages.retry(Stage::Media);
+                self.vitals.stages.retry(Stage::Media);
                 if let Some(repeated) = UNFETCHED.due(&host_of(&source)) {
                     warn!(%error, ?wait, repeated, "the picture can't be fetched now; trying again");
                 }
@@ -327,7 +323,7 @@ impl TaskContext {
         {
             let cause =
                 HaltCause::Poison { dead, window: poison.window(), reason: fault.reason.as_str(), detail: fault.detail.clone() };
-            self.halt.halt(cause);
+            self.vitals.halt.halt(cause);
             return Err(Left::Halted);
         }
         let published = self.publisher.publish(delivery.partition.fence(), guard, || self.outlet.dead_letter(record, fault));
@@ -349,7 +345,7 @@ impl TaskContext {
     async fn staged<T>(&self, stage: Stage, span: Span, work: impl Future<Output = T>) -> T {
         let started = Instant::now();
         let done = work.instrument(span).await;
-        self.stages.took(stage, started.elapsed());
+        self.vitals.stages.took(stage, started.elapsed());
         done
     }
 }

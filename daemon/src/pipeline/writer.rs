@@ -7,13 +7,11 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use super::backoff::{Backoff, BackoffLimits};
-use super::halt::{Halt, HaltCause};
 use super::metrics::PipelineMetrics;
 use super::write::{WriteReply, WriteRequest};
 use crate::index::{Change, IndexError, IndexWriter};
 use crate::source::FenceGuard;
-use crate::vitals::{Condition, Meter, Queue, QueueMetrics, Readiness, Stage, StageMetrics, WarnLimiter};
+use crate::vitals::{Backoff, Condition, HaltCause, Meter, Queue, QueueMetrics, Stage, Vitals, WarnLimiter};
 
 /// Writes that failed while the index is down.
 static UNWRITTEN: WarnLimiter = WarnLimiter::new();
@@ -27,8 +25,6 @@ pub struct WriterLimits {
     pub batch_wait_max: Duration,
     /// Most writes under way at once.
     pub in_flight_max: usize,
-    /// Waits between attempts.
-    pub backoff: BackoffLimits,
 }
 
 /// Gathers and writes.
@@ -40,14 +36,10 @@ pub struct Writer {
     pub limits: WriterLimits,
     /// Counters of the pipeline.
     pub metrics: Meter<PipelineMetrics>,
-    /// Writes are timed, and attempts counted.
-    pub stages: Meter<StageMetrics>,
     /// The writer's queue is watched.
     pub queues: Meter<QueueMetrics>,
-    /// The index is ready or not.
-    pub readiness: Arc<Readiness>,
-    /// Stops everything on a mismatch.
-    pub halt: Halt,
+    /// Writes are timed, and attempts counted; the index is ready or not; a mismatch stops everything.
+    pub vitals: Vitals,
 }
 
 impl Writer {
@@ -74,7 +66,7 @@ impl Writer {
             writes.spawn(async move {
                 let started = Instant::now();
                 writer.write(batch).await;
-                writer.stages.took(Stage::Index, started.elapsed());
+                writer.vitals.stages.took(Stage::Index, started.elapsed());
                 drop(place);
             });
         }
@@ -113,7 +105,7 @@ impl Writer {
 
     /// Tries until the changes are written, refused or fenced off. Returns the halves to try where several were refused.
     async fn write_part(&self, part: Vec<WriteRequest>) -> Option<(Vec<WriteRequest>, Vec<WriteRequest>)> {
-        let mut backoff = Backoff::new(self.limits.backoff);
+        let mut backoff = Backoff::new(self.vitals.backoff);
         let mut requests = part;
         let mut failed = false;
         loop {
@@ -125,7 +117,7 @@ impl Writer {
                 Ok(()) => {
                     if failed {
                         info!("the index answers again");
-                        self.readiness.set_ready(Condition::Index);
+                        self.vitals.readiness.set_ready(Condition::Index);
                     }
                     entered.reply_applied();
                     return None;
@@ -140,7 +132,7 @@ impl Writer {
                     return Some((first, second));
                 }
                 Err(IndexError::Mismatch(problem)) => {
-                    self.halt.halt(HaltCause::Mismatch(problem.into()));
+                    self.vitals.halt.halt(HaltCause::Mismatch(problem.into()));
                     return None;
                 }
                 Err(IndexError::Transient(problem)) => {
@@ -148,14 +140,14 @@ impl Writer {
                     // Leaving the fence: nothing is written during the wait, so a revoke need not wait for it either.
                     requests = entered.into_requests();
                     let wait = backoff.next_wait();
-                    self.stages.retry(Stage::Index);
-                    self.readiness.set_missing(Condition::Index, problem.to_string());
+                    self.vitals.stages.retry(Stage::Index);
+                    self.vitals.readiness.set_missing(Condition::Index, problem.to_string());
                     if let Some(repeated) = UNWRITTEN.due("") {
                         warn!(%problem, points = requests.len(), ?wait, repeated, "the index does not answer; trying again");
                     }
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}
-                        () = self.halt.token().cancelled() => return None,
+                        () = self.vitals.halt.token().cancelled() => return None,
                     }
                 }
             }

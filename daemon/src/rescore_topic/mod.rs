@@ -25,12 +25,12 @@ use crate::clock::unix_ms;
 use crate::config::RescoreTopics;
 use crate::generation::Live;
 use crate::index::IndexError;
-use crate::pipeline::{Backoff, BackoffLimits, Halt, KafkaOutlet, Left, Publisher};
+use crate::pipeline::{KafkaOutlet, Left, Publisher};
 use crate::problem::Problem;
 use crate::rescore::RescoreError;
 use crate::source::{Delivery, Intake, Record, one_task_each};
 use crate::vitals::trace::stage_span;
-use crate::vitals::{Metrics, Readiness};
+use crate::vitals::{Backoff, Vitals};
 pub use reply::Reply;
 use reply::To;
 
@@ -40,14 +40,8 @@ pub struct RescoreTopicParts {
     pub live: Arc<Live>,
     /// Where replies go.
     pub outlet: Arc<KafkaOutlet>,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
-    /// Says that a reply waits.
-    pub readiness: Arc<Readiness>,
-    /// Stops the daemon.
-    pub halt: Halt,
-    /// Waits between attempts at what may pass.
-    pub backoff: BackoffLimits,
+    /// Says that a reply waits, and stops the daemon.
+    pub vitals: Vitals,
 }
 
 struct RescoreTopic {
@@ -59,8 +53,8 @@ struct RescoreTopic {
 
 /// Starts answering. It ends when its [`Intake`] is dropped and every request under way has ended.
 pub fn start(topics: &RescoreTopics, bytes_in_flight_max: usize, parts: RescoreTopicParts) -> (Intake, JoinHandle<()>) {
-    let RescoreTopicParts { live, outlet, metrics, readiness, halt, backoff } = parts;
-    let publisher = Publisher { stages: metrics.of(), readiness, halt, backoff };
+    let RescoreTopicParts { live, outlet, vitals } = parts;
+    let publisher = Publisher { vitals };
     let answering = Arc::new(RescoreTopic { live, outlet, publisher, topics: topics.clone() });
     let (intake, deliveries) = Intake::new(topics.requests_in_flight_max, bytes_in_flight_max);
     (intake, tokio::spawn(one_task_each(deliveries, move |delivery| Arc::clone(&answering).run(delivery))))
@@ -72,7 +66,7 @@ impl RescoreTopic {
         let running = async {
             let answered = tokio::select! {
                 biased;
-                () = self.publisher.halt.token().cancelled() => Err(Left::Halted),
+                () = self.publisher.vitals.halt.token().cancelled() => Err(Left::Halted),
                 answered = self.process(&delivery) => answered,
             };
             debug!(answer = ?answered.map(|reply| reply.status), "request");
@@ -120,7 +114,7 @@ impl RescoreTopic {
             return Err(RescoreError::Stale { age_ms: age.as_millis() as u64, deadline_ms: time.as_millis() as u64 }.into());
         };
         let deadline = read + left;
-        let mut backoff = Backoff::new(self.publisher.backoff);
+        let mut backoff = Backoff::new(self.publisher.vitals.backoff);
         loop {
             // A topic holds what HTTP must refuse: what may pass is tried again while there is time.
             let error = match rescorer.rescore_until(request.clone(), deadline).await {

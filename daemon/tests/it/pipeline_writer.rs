@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use astromech::index::{Change, ChangeBody, Index, IndexError, IndexWriter, Page, Query, Scope, Stored};
-use astromech::pipeline::{BackoffLimits, Halt, HaltCause, WriteReply, WriteRequest, Writer, WriterLimits};
+use astromech::pipeline::{WriteReply, WriteRequest, Writer, WriterLimits};
 use astromech::source::Partition;
-use astromech::vitals::{Condition, Metrics, Readiness};
+use astromech::vitals::{BackoffLimits, Condition, HaltCause, Metrics, Readiness, Vitals};
 use astromech_schemas::{Fingerprint, Kind, point_id};
 use futures::future::BoxFuture;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -104,30 +104,22 @@ fn fingerprint() -> Fingerprint {
 
 struct Rig {
     queue: mpsc::Sender<WriteRequest>,
-    readiness: Arc<Readiness>,
-    halt: Halt,
+    vitals: Vitals,
     ended: tokio::task::JoinHandle<()>,
 }
 
 fn start(index: &Arc<Scripted>, batch_points_max: usize) -> Rig {
-    let (readiness, halt) = (Arc::new(Readiness::new(&[Condition::Index])), Halt::default());
-    let metrics = Metrics::new();
+    let backoff = BackoffLimits { min: Duration::from_millis(1), max: Duration::from_millis(4) };
+    let vitals = Vitals::new(Arc::new(Metrics::new()), Readiness::new(&[Condition::Index]), backoff);
     let writer = Writer {
         index: Arc::clone(index) as Arc<dyn IndexWriter>,
-        limits: WriterLimits {
-            batch_points_max,
-            batch_wait_max: Duration::from_millis(50),
-            in_flight_max: 2,
-            backoff: BackoffLimits { min: Duration::from_millis(1), max: Duration::from_millis(4) },
-        },
-        metrics: metrics.of(),
-        stages: metrics.of(),
-        queues: metrics.of(),
-        readiness: Arc::clone(&readiness),
-        halt: halt.clone(),
+        limits: WriterLimits { batch_points_max, batch_wait_max: Duration::from_millis(50), in_flight_max: 2 },
+        metrics: vitals.metrics.of(),
+        queues: vitals.metrics.of(),
+        vitals: vitals.clone(),
     };
     let (queue, ended) = writer.start();
-    Rig { queue, readiness, halt, ended }
+    Rig { queue, vitals, ended }
 }
 
 impl Rig {
@@ -205,10 +197,10 @@ async fn an_index_that_is_down_is_waited_for_and_nothing_is_refused() {
     let (rig, partition) = (start(&index, 4), Partition::new("t".into(), 0));
     let receiver = rig.send("a", &partition).await;
     index.wait_attempts(5).await;
-    assert!(!rig.readiness.is_ready());
+    assert!(!rig.vitals.readiness.is_ready());
     *down.lock().unwrap() = false;
     assert!(matches!(answer(receiver).await, Ok(WriteReply::Applied(_))));
-    assert!(rig.readiness.is_ready());
+    assert!(rig.vitals.readiness.is_ready());
 }
 
 #[tokio::test]
@@ -238,6 +230,6 @@ async fn a_mismatch_stops_the_daemon_and_answers_nothing() {
     let (rig, partition) = (start(&index, 4), Partition::new("t".into(), 0));
     let receiver = rig.send("a", &partition).await;
     assert!(answer(receiver).await.is_err(), "the request is dropped");
-    assert_eq!(rig.halt.cause(), Some(&HaltCause::Mismatch("fingerprint b, expected a".to_owned())));
-    assert!(rig.halt.token().is_cancelled());
+    assert_eq!(rig.vitals.halt.cause(), Some(&HaltCause::Mismatch("fingerprint b, expected a".to_owned())));
+    assert!(rig.vitals.halt.token().is_cancelled());
 }

@@ -50,6 +50,7 @@ labels! {
 }
 
 /// What every stage counts alike.
+#[derive(Debug)]
 pub struct StageMetrics {
     retries: Family<StageLabel, Counter>,
     seconds: Histograms<StageLabel>,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use astromech::api::{Access, AppState, Limits, MediaRoots, Tls, serve};
-use astromech::assemble::{open_disk, start_rescorer};
+use astromech::assemble::{open_disk, start_rescorer, vitals_of};
 use astromech::config::Config;
 use astromech::generation::{Live, Serving};
 use astromech::index::{Change, ChangeBody, EmbeddedOptions, Index, IndexOptions, IndexWriter, Space, open};
@@ -94,18 +94,17 @@ impl Server {
         let index = open(&options, &space).await.unwrap();
         let readable = Arc::clone(&index) as Arc<dyn Index>;
         std::fs::create_dir(folder.path().join("root")).unwrap();
-        let readiness = Arc::new(Readiness::new(&[Condition::Bundle, Condition::Index]));
-        let metrics = Arc::new(Metrics::new());
         // A process that already has a provider keeps it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config = config(folder.path(), settings);
+        let vitals = vitals_of(&config, Arc::new(Metrics::new()), &[Condition::Bundle, Condition::Index]);
+        let (readiness, metrics) = (Arc::clone(&vitals.readiness), Arc::clone(&vitals.metrics));
         let rescorer = start_rescorer(&config, &towers, &readable, open_disk(&config, &metrics).await, &metrics).unwrap();
         let tls = Tls::of(&config).unwrap();
         let state = AppState {
             live: Arc::new(Live::new(Serving::new(towers.clone(), Arc::clone(&index), rescorer.clone()))).into(),
             generations: None,
-            metrics: Arc::clone(&metrics),
-            readiness: Arc::clone(&readiness),
+            vitals,
             media: MediaRoots { file_roots: vec![folder.path().join("root")], bytes_max: 100_000 },
             limits,
             access: Access::of(&config),

@@ -3,8 +3,6 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
-use crate::config::PipelineConfig;
-
 /// The first and the longest wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackoffLimits {
@@ -12,12 +10,6 @@ pub struct BackoffLimits {
     pub min: Duration,
     /// Longest wait.
     pub max: Duration,
-}
-
-impl From<&PipelineConfig> for BackoffLimits {
-    fn from(limits: &PipelineConfig) -> Self {
-        Self { min: limits.retry_backoff_min, max: limits.retry_backoff_max }
-    }
 }
 
 /// The waits of one thing that is tried again and again.

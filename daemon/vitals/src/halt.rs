@@ -49,7 +49,7 @@ impl HaltCause {
     }
 }
 
-/// TaskContext by every part that may stop the daemon or must stop with it. Cheap to clone.
+/// Shared by every part that may stop the daemon or must stop with it. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Halt {
     token: CancellationToken,
