@@ -1,5 +1,7 @@
 //! A batch as tensors: what a step of training and a teacher are given.
 
+use std::collections::HashMap;
+
 use tch::{Device, Kind, Tensor};
 
 use crate::corpus::Batch;
@@ -25,6 +27,8 @@ pub struct Inputs {
     pub(crate) ids: Tensor,
     pub(crate) mask: Tensor,
     pub(crate) concepts: Tensor,
+    /// [B] i64: the place of the first pair with the same text.
+    pub(crate) first_with_text: Tensor,
     pub(crate) keep: Option<Tensor>,
     /// Masked ids and labels.
     pub(crate) masked: Option<[Tensor; 2]>,
@@ -41,6 +45,7 @@ impl Inputs {
             ids: shaped(&batch.ids, length),
             mask: shaped(&batch.mask, length),
             concepts: Tensor::from_slice(&batch.concepts).to_device(device),
+            first_with_text: Tensor::from_slice(&first_equal(&batch.ids, batch.length)).to_device(device),
             keep: batch.keep.as_ref().map(|keep| shaped(keep, -1)),
             masked: batch.masked.as_ref().map(|both| both.each_ref().map(|ids| shaped(ids, length))),
         }
@@ -86,8 +91,15 @@ impl Inputs {
             ids: part(&self.ids),
             mask: part(&self.mask),
             concepts: part(&self.concepts),
+            first_with_text: part(&self.first_with_text),
             keep: self.keep.as_ref().map(part),
             masked: self.masked.as_ref().map(|both| both.each_ref().map(part)),
         }
     }
+}
+
+/// For each row of `length` ids, the place of the first row that is equal.
+fn first_equal(ids: &[i64], length: usize) -> Vec<i64> {
+    let mut first = HashMap::new();
+    ids.chunks(length.max(1)).enumerate().map(|(at, row)| *first.entry(row).or_insert(at as i64)).collect()
 }

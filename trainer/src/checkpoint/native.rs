@@ -134,6 +134,8 @@ pub fn load_model(path: &Path) -> Result<LoadedModel, CheckpointError> {
 
 /// Names of the feature queue's parts. Concepts are numbers below 2^24, which f32 holds exactly.
 const QUEUE_KEYS: [&str; 4] = ["queue.image", "queue.text", "queue.concepts", "queue.weights"];
+/// Names of mean and deviation of the image states.
+const IMAGE_SCALE_KEYS: [&str; 2] = ["image_scale.mean", "image_scale.deviation"];
 
 /// Everything a run needs to go on as if it had not stopped. Data order and dropout follow from seed and step, so no generator's state
 /// is needed beside them.
@@ -150,6 +152,17 @@ pub struct TrainingState {
     pub v: Tensor,
     /// The feature queue, where the run has one: images, texts, concepts, weights.
     pub queue: Option<[Tensor; 4]>,
+    /// Mean and deviation of the image states, [Dv] each, where the cross encoders are trained over standardised ones.
+    pub image_scale: Option<[Tensor; 2]>,
+}
+
+/// Where in a run the cross encoders started.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct CrossStart {
+    /// Their first step.
+    pub step: u64,
+    /// The run's progress (0..1) in it.
+    pub progress: f64,
 }
 
 /// The scalar part of a [`TrainingState`].
@@ -163,6 +176,9 @@ pub struct Progress {
     pub seed: u64,
     /// Seconds trained so far.
     pub elapsed_seconds: f64,
+    /// Where the cross encoders started; none before, and in states of older versions.
+    #[serde(default)]
+    pub cross_start: Option<CrossStart>,
 }
 
 /// Writes the resumable state atomically.
@@ -173,8 +189,9 @@ pub fn write_state(path: &Path, state: &TrainingState) -> Result<(), CheckpointE
     let tensors = [("params", &state.params), ("ema", &state.ema), ("adam.m", &state.m), ("adam.v", &state.v)]
         .map(|(name, tensor)| (name.to_owned(), Stored::new(tensor)));
     let queue = state.queue.iter().flat_map(|parts| QUEUE_KEYS.iter().zip(parts));
-    let tensors: Vec<(String, Stored)> =
-        tensors.into_iter().chain(queue.map(|(name, tensor)| ((*name).to_owned(), Stored::new(tensor)))).collect();
+    let scale = state.image_scale.iter().flat_map(|parts| IMAGE_SCALE_KEYS.iter().zip(parts));
+    let parts = queue.chain(scale).map(|(name, tensor)| ((*name).to_owned(), Stored::new(tensor)));
+    let tensors: Vec<(String, Stored)> = tensors.into_iter().chain(parts).collect();
     let progress = serde_json::to_string(&state.progress).map_err(|error| format_error(path, error))?;
     write(path, &tensors, (STATE_KEY, progress))
 }
@@ -199,15 +216,19 @@ pub fn read_state(path: &Path, numel: i64) -> Result<TrainingState, CheckpointEr
         }
         Ok(tensor)
     };
-    let queue = if tensors.names().contains(&QUEUE_KEYS[0]) {
-        let part = |name: &str| {
-            let view = tensors.tensor(name).map_err(|error| format_error(path, error))?;
-            tensor_of(path, &view)
-        };
+    let part = |name: &str| {
+        let view = tensors.tensor(name).map_err(|error| format_error(path, error))?;
+        tensor_of(path, &view)
+    };
+    let names = tensors.names();
+    let queue = if names.contains(&QUEUE_KEYS[0]) {
         let [image, text, concepts, weights] = QUEUE_KEYS;
         Some([part(image)?, part(text)?, part(concepts)?.to_kind(Kind::Int64), part(weights)?])
     } else {
         None
     };
-    Ok(TrainingState { progress, params: flat("params")?, ema: flat("ema")?, m: flat("adam.m")?, v: flat("adam.v")?, queue })
+    let [mean, deviation] = IMAGE_SCALE_KEYS;
+    let image_scale = if names.contains(&mean) { Some([part(mean)?, part(deviation)?]) } else { None };
+    let [params, ema, m, v] = ["params", "ema", "adam.m", "adam.v"].map(flat);
+    Ok(TrainingState { progress, params: params?, ema: ema?, m: m?, v: v?, queue, image_scale })
 }

@@ -68,32 +68,30 @@ impl Lesson<'_> {
         sum
     }
 
-    /// The term over the match scores of the pairs (`image_index`, `text_index`), `[P]` i64 each, counted within a part of the batch that
-    /// begins at `offset`; `None` where it has no weight.
+    /// The term over the match scores of the pairs (`image_index`, `text_index`), `[P]` i64 each; `None` where it has no
+    /// weight.
     ///
     /// # Errors
     /// A bundle's cross tower failed.
     pub fn score_term(
         &self,
-        offset: i64,
         [image_index, text_index]: [&Tensor; 2],
         matched: &MatchLogits,
     ) -> Result<Option<Tensor>, DistilError> {
         if self.config.score_weight <= 0.0 {
             return Ok(None);
         }
-        let (image_index, text_index) = (image_index + offset, text_index + offset);
         let [text, image] = match (self.teacher, &self.states) {
             (Teacher::Checkpoint(loaded), States::Tensors { image, text, mask }) => no_grad(|| {
                 let w = loaded.params.weights_of(loaded.params.flat(), Precision::F32);
                 let of = |states: &Tensor, index: &Tensor| states.index_select(0, index);
-                let (image, text, mask) = (of(image, &image_index), of(text, &text_index), of(mask, &text_index));
+                let (image, text, mask) = (of(image, image_index), of(text, text_index), of(mask, text_index));
                 let (text, image) = loaded.model.match_pairs(&w, &image, &text, &mask, Context::EVAL).probabilities();
                 [text, image]
             }),
             (Teacher::Bundle(bundle), States::Items(items)) => {
                 let numbers = |index: &Tensor| (0..index.size()[0]).map(|at| index.int64_value(&[at])).collect::<Vec<i64>>();
-                let pairs: Vec<_> = numbers(&image_index).into_iter().zip(numbers(&text_index)).collect();
+                let pairs: Vec<_> = numbers(image_index).into_iter().zip(numbers(text_index)).collect();
                 bundle.match_pairs(items, &pairs)?.map(|taught| taught.to_device(matched.text.device()))
             }
             // A lesson's states are of its teacher's kind.

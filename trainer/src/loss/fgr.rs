@@ -6,8 +6,9 @@ use tch::{Kind, Tensor};
 /// matches weigh 2, with any number as much as the mismatches together.
 pub const POSITIVE_WEIGHT: f64 = 2.0;
 
-/// Keeps a row drawable when all its probability lies on entries that are masked out.
-const PROBABILITY_FLOOR: f64 = 1e-8;
+/// Keeps an entry drawable whose probability is too small for f32. What is masked out is masked before the softmax, so a row's own match
+/// takes no probability from the rest, and this floor is no share of any draw that has something to choose.
+const PROBABILITY_FLOOR: f64 = 1e-30;
 
 /// The drawn negatives of each of the first rows.
 #[derive(Debug)]
@@ -18,24 +19,81 @@ pub struct Negatives {
     pub text_of_image: Tensor,
 }
 
-/// Draws `count` negatives a direction in proportion to the model's own probabilities, without replacement and never of the anchor's
-/// concept. `logits` are image-to-text [B, B], `same` the bool matrix of equal concepts. `None` when some anchor has fewer samples of
-/// another concept than are to be drawn.
-pub fn hard_negatives(logits: &Tensor, same: &Tensor, anchors: i64, count: i64) -> Option<Negatives> {
-    let draw = |logits: &Tensor| {
-        let logits = logits.narrow(0, 0, anchors);
-        let same = same.narrow(0, 0, anchors);
-        let weights = (logits.softmax(1, Kind::Float) + PROBABILITY_FLOOR).masked_fill(&same, 0.0);
-        let others = weights.greater(0.0).sum_dim_intlist([1i64].as_slice(), false, Kind::Int64).min().int64_value(&[]);
-        (others >= count).then(|| weights.multinomial(count, false))
+/// How negatives are drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Draw {
+    /// The first so many pairs of the batch get negatives.
+    pub anchors: i64,
+    /// Negatives a direction.
+    pub count: i64,
+    /// Part of the anchors (0..1) whose negatives are drawn evenly in place of by the model's own probabilities.
+    pub uniform: f64,
+}
+
+/// Draws negatives a direction in proportion to the model's own probabilities among the pairs that may serve (for `draw.uniform` of the
+/// anchors: evenly), without replacement. `logits` are image-to-text [B, B]; `same` [B, B], bool and symmetric, marks what can't be a
+/// negative: pairs of one concept or with the same text. `None` when some anchor has fewer others than are to be drawn.
+pub fn hard_negatives(logits: &Tensor, same: &Tensor, draw: Draw) -> Option<Negatives> {
+    let Draw { anchors, count, uniform } = draw;
+    let same = same.narrow(0, 0, anchors);
+    let others = same.logical_not();
+    let fewest = others.sum_dim_intlist([1i64].as_slice(), false, Kind::Int64).min().int64_value(&[]);
+    if fewest < count {
+        return None;
+    }
+    let direction = |logits: &Tensor| {
+        let masked = logits.narrow(0, 0, anchors).masked_fill(&same, f64::NEG_INFINITY);
+        let hard = masked.softmax(1, Kind::Float).clamp_min(PROBABILITY_FLOOR);
+        let weights = if uniform > 0.0 {
+            let evenly = Tensor::rand([anchors, 1], (Kind::Float, logits.device())).less(uniform);
+            hard.ones_like().where_self(&evenly, &hard)
+        } else {
+            hard
+        };
+        weights.masked_fill(&same, 0.0).multinomial(count, false)
     };
-    Some(Negatives { image_of_text: draw(&logits.tr())?, text_of_image: draw(logits)? })
+    Some(Negatives { image_of_text: direction(&logits.tr()), text_of_image: direction(logits) })
 }
 
 /// Cross entropy of match logits `[P, 2]` against labels `[P]` i64 with class weights [1, `positive`], normalised by the sum of weights.
 pub fn weighted_cross_entropy(logits: &Tensor, labels: &Tensor, positive: f64) -> Tensor {
     let weights = Tensor::from_slice(&[1.0f32, positive as f32]).to_device(logits.device());
     logits.cross_entropy_loss(labels, Some(&weights), tch::Reduction::Mean, -100, 0.0)
+}
+
+/// What one cross encoder's head tells of the pairs it was trained on in a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HeadFigures {
+    /// Matching loss: class-weighted cross entropy, ln 2 where nothing is known.
+    pub loss: f64,
+    /// Part of matches and mismatches that it classifies right, both counted alike; 0.5 is chance.
+    pub accuracy: f64,
+    /// Probability that a match scores above a mismatch (area under the ROC curve), 0.5 is chance: against other pictures of a text, and
+    /// against other texts of a picture.
+    pub auc: [f64; 2],
+}
+
+impl HeadFigures {
+    /// Of match logits [N·(1 + 2·count), 2] in the order of [`listwise`], with `loss` of the same.
+    pub fn of(logits: &Tensor, anchors: i64, count: i64, loss: f64) -> Self {
+        tch::no_grad(|| {
+            let odds = (logits.select(1, 1) - logits.select(1, 0)).to_kind(Kind::Float);
+            let part = |from: i64, length: i64| odds.narrow(0, from, length);
+            let (own, others) = (part(0, anchors), part(anchors, 2 * anchors * count));
+            let share = |right: &Tensor| right.to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);
+            let accuracy = f64::midpoint(share(&own.greater(0.0)), share(&others.less_equal(0.0)));
+            let auc = [0, 1].map(|at| auc(&own, &part(anchors * (1 + at * count), anchors * count)));
+            Self { loss, accuracy, auc }
+        })
+    }
+}
+
+/// Area under the ROC curve of scores of matches [N] and of mismatches [M]: the part of N·M comparisons that a match wins, a tie by half
+/// (Mann and Whitney's U).
+pub fn auc(matches: &Tensor, mismatches: &Tensor) -> f64 {
+    let (matches, mismatches) = (matches.unsqueeze(1), mismatches.unsqueeze(0));
+    let part = |wins: Tensor| wins.to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);
+    part(matches.greater_tensor(&mismatches)) + part(matches.eq_tensor(&mismatches)) / 2.0
 }
 
 /// Listwise ranking of each anchor's match among its own negatives (our choice, InfoNCE over the log-odds of a match): with
@@ -56,6 +114,37 @@ mod tests {
     use super::*;
     use crate::loss::same_concept;
 
+    const fn draw(anchors: i64, count: i64) -> Draw {
+        Draw { anchors, count, uniform: 0.0 }
+    }
+
+    #[test]
+    fn a_sure_match_leaves_the_draw_to_the_hardest_of_the_others_however_sharp_the_temperature_is() {
+        // Cosines .9 for the match and .65, .5, .4 for the others over a temperature of .01: of the whole row's probability the hardest
+        // negative has e^-25, of the negatives' all but e^-15.
+        let row = [0.9f32, 0.65, 0.5, 0.4].map(|cosine| cosine / 0.01);
+        let logits = Tensor::from_slice(&row).view([1, 4]).repeat([4, 1]);
+        let same = same_concept(&Tensor::from_slice(&[0i64, 1, 2, 3]));
+        for _ in 0..200 {
+            let negatives = hard_negatives(&logits, &same, draw(1, 1)).unwrap();
+            assert_eq!(negatives.text_of_image.int64_value(&[0, 0]), 1);
+        }
+    }
+
+    #[test]
+    fn a_uniform_share_is_drawn_evenly() {
+        let logits = Tensor::from_slice(&[0.0f32, 90.0, 0.0, 0.0]).view([1, 4]).repeat([4, 1]);
+        let same = same_concept(&Tensor::from_slice(&[0i64, 1, 2, 3]));
+        tch::manual_seed(1);
+        let mut seen = [0; 4];
+        for _ in 0..600 {
+            let negatives = hard_negatives(&logits, &same, Draw { uniform: 0.5, ..draw(1, 1) }).unwrap();
+            seen[negatives.text_of_image.int64_value(&[0, 0]) as usize] += 1;
+        }
+        // Half of 600 lie on the hardest, and a third of the other half.
+        assert!(seen[0] == 0 && (360..440).contains(&seen[1]) && seen[2].min(seen[3]) > 60, "{seen:?}");
+    }
+
     #[test]
     fn matching_loss_is_normalised_by_the_sum_of_weights() {
         let logits = Tensor::from_slice(&[0.0f32, 1.0, 2.0, -1.0, 0.5, 0.5]).view([3, 2]);
@@ -75,7 +164,7 @@ mod tests {
         let concept: Vec<i64> = ids.try_into().unwrap();
         for round in 0..50 {
             let count = 1 + round % 2;
-            let negatives = hard_negatives(&logits, &same, 4, count).unwrap();
+            let negatives = hard_negatives(&logits, &same, draw(4, count)).unwrap();
             for drawn in [negatives.image_of_text, negatives.text_of_image] {
                 assert_eq!(drawn.size(), [4, count]);
                 for anchor in 0..4 {
@@ -101,8 +190,11 @@ mod tests {
     #[test]
     fn a_batch_with_fewer_other_concepts_than_asked_for_has_no_negatives() {
         let logits = Tensor::zeros([2, 2], (Kind::Float, tch::Device::Cpu));
-        assert!(hard_negatives(&logits, &same_concept(&Tensor::from_slice(&[5i64, 5])), 2, 1).is_none());
+        assert!(hard_negatives(&logits, &same_concept(&Tensor::from_slice(&[5i64, 5])), draw(2, 1)).is_none());
         let different = same_concept(&Tensor::from_slice(&[5i64, 6]));
-        assert!(hard_negatives(&logits, &different, 2, 1).is_some() && hard_negatives(&logits, &different, 2, 2).is_none());
+        assert!(
+            hard_negatives(&logits, &different, draw(2, 1)).is_some()
+                && hard_negatives(&logits, &different, draw(2, 2)).is_none()
+        );
     }
 }

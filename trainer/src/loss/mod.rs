@@ -9,7 +9,7 @@ mod queue;
 mod token_wise;
 
 pub use distil::{divergence, embedding_distance, score_distance};
-pub use fgr::{Negatives, POSITIVE_WEIGHT, hard_negatives, listwise, weighted_cross_entropy};
+pub use fgr::{Draw, HeadFigures, Negatives, POSITIVE_WEIGHT, auc, hard_negatives, listwise, weighted_cross_entropy};
 pub use gcpr::{Gcpr, contrast, distilled_targets, gcpr, same_concept, same_concept_columns, soft_targets};
 pub use matching::averaged_cross_entropy;
 pub use mlm::{feature_distillation, masked_cross_entropy};

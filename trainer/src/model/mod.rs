@@ -4,6 +4,7 @@ mod bert;
 mod config;
 mod interpolate;
 mod mimetic;
+mod standardise;
 mod vision;
 
 use tch::{Kind, Tensor};
@@ -12,6 +13,7 @@ pub use bert::{CrossTower, MlmHead, TextTower};
 pub use config::{ConfigError, CrossConfig, ModelConfig, TextConfig, VisionConfig};
 pub use interpolate::{grid_side, interpolate_positions};
 pub use mimetic::mimetic_vision;
+pub use standardise::StateScale;
 pub use vision::VisionTower;
 
 use crate::loss::Tokens;
@@ -70,6 +72,8 @@ pub struct R2d2 {
     itm_head_i: Linear,
     temp: Leaf,
     mlm: Option<MlmHead>,
+    /// While it is trained: how image states are standardised before the cross encoders. A saved model has it folded in.
+    image_scale: Option<StateScale>,
 }
 
 impl R2d2 {
@@ -120,6 +124,7 @@ impl R2d2 {
             itm_head_i: Linear::new(&mut b, "itm_head_i", tw, 2, 0.02),
             temp: b.vector(TEMPERATURE_KEY.to_owned(), &[], Init::Constant(TEMPERATURE_INITIAL)),
             mlm: config.mlm_head.then(|| MlmHead::new(&mut b, config)),
+            image_scale: None,
             config: config.clone(),
         };
         Ok((model, b))
@@ -152,6 +157,16 @@ impl R2d2 {
         Tokens { rows: unit(&self.text_proj.forward_f32(w, states)), mask: mask.to_kind(Kind::Float) }
     }
 
+    /// How image states are standardised before the cross encoders from now on; `None` takes them as they are.
+    pub fn set_image_scale(&mut self, scale: Option<StateScale>) {
+        self.image_scale = scale;
+    }
+
+    /// How image states are standardised before the cross encoders, while they are trained so.
+    pub const fn image_scale(&self) -> Option<&StateScale> {
+        self.image_scale.as_ref()
+    }
+
     /// Both cross encoders over P pairs: image states [P, Lv, Dv], text states [P, L, Dt], text mask [P, L].
     pub fn match_pairs(
         &self,
@@ -162,6 +177,8 @@ impl R2d2 {
         context: Context,
     ) -> MatchLogits {
         let mask = additive(mask, w.kind());
+        let standard = self.image_scale.as_ref().map(|scale| scale.apply(image_states));
+        let image_states = standard.as_ref().unwrap_or(image_states);
         let text = self.text_joint.forward(w, text_states, Some(&mask), image_states, None, context);
         let queries = self.img_joint_proj.forward(w, image_states);
         let image = self.img_joint.forward(w, &queries, None, text_states, Some(&mask), context);

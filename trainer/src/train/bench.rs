@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use super::config::TrainConfig;
 use super::error::TrainError;
 use super::objective::{Guide, Objective};
-use super::optimiser::AdamW;
+use super::optimiser::{AdamW, Rates};
 use crate::corpus::Batch;
 use crate::inputs::Inputs;
 use crate::model::{ModelConfig, R2d2};
@@ -64,7 +64,7 @@ pub fn bench_steps(config: &TrainConfig, steps: usize, length: usize) -> Result<
         let (total, _) = objective.forward(&weights, &inputs, true, &mut Guide::default())?;
         params.zero_grad();
         total.backward();
-        adam.step(&params, 1e-4);
+        adam.step(&params, Rates::even(1e-4));
         synchronise(device);
         times.push(began.elapsed().as_secs_f64() * 1000.0);
     }

@@ -10,16 +10,16 @@
 
 use tch::{Kind, Tensor};
 
-use super::objective::{Guide, Objective, StepLosses, batch_logits};
+use super::objective::{Guide, Objective, StepLosses};
 use crate::distil::DistilError;
 use crate::inputs::Inputs;
-use crate::loss::same_concept;
 use crate::model::Encoded;
 use crate::nn::Weights;
 
 impl Objective<'_> {
-    /// Adds the gradient of a step to the parameters, from parts of at most `part` pairs. The matching loss draws its negatives within a
-    /// part. `seed` makes both passes of a part drop the same elements.
+    /// Adds the gradient of a step to the parameters, from parts of at most `part` pairs. The cross encoders see the whole batch: their
+    /// negatives are drawn from all of it, and the states of what was drawn get their gradient as the embeddings do. `seed` makes both
+    /// passes of a part drop the same elements.
     ///
     /// # Errors
     /// A teacher's towers failed.
@@ -37,55 +37,47 @@ impl Objective<'_> {
         let encode = |index: usize| {
             let (from, length) = parts[index];
             tch::manual_seed(seed.wrapping_add(index as i64));
-            let own = inputs.narrow(from, length);
-            let encoded = self.encode(w, &own, with_itm);
-            (own, encoded)
+            self.encode(w, &inputs.narrow(from, length), with_itm)
         };
-        let (mut images, mut texts) = (Vec::new(), Vec::new());
-        tch::no_grad(|| {
-            for index in 0..parts.len() {
-                let (_, [image, text]) = encode(index);
-                images.push(image.embedding);
-                texts.push(text.embedding);
-            }
-        });
-        let leaf = |rows: &[Tensor]| Tensor::cat(rows, 0).detach().set_requires_grad(true);
-        let (image, text) = (leaf(&images), leaf(&texts));
-        let temperature = self.temperature(w);
-        let (loss, fgd) = self.contrastive(inputs, [&image, &text], with_itm, &temperature, guide);
-        let logits = batch_logits([&image, &text], &temperature);
-        let mut losses = StepLosses::of_contrast(&loss, &logits, &same_concept(&inputs.concepts));
-        let mut total = loss;
-        if let Some(fgd) = fgd {
-            losses.fgd = Some(fgd.double_value(&[]));
-            total += fgd * self.loss.fgd_weight;
-        }
-        if let Some(lesson) = guide.lesson {
-            total += losses.add_lesson(lesson, [&image, &text]);
-        }
-        losses.total = total.double_value(&[]);
+        let [image, text] = cached((0..parts.len()).map(|index| tch::no_grad(|| encode(index))), with_itm);
+        let (total, losses) = self.terms(w, inputs, [&image, &text], with_itm, guide)?;
         total.backward();
-        let gradients = [image.grad(), text.grad()];
         for (index, &(from, length)) in parts.iter().enumerate() {
-            let (own, encoded) = encode(index);
-            let [image, text] = &encoded;
-            let through =
-                |encoded: &Encoded, gradient: &Tensor| (&encoded.embedding * gradient.narrow(0, from, length)).sum(Kind::Float);
-            let mut surrogate = through(image, &gradients[0]) + through(text, &gradients[1]);
-            if with_itm {
-                let share = length as f64 / size as f64;
-                let logits = batch_logits([&image.embedding, &text.embedding], &temperature);
-                let lesson = guide.lesson.map(|lesson| (lesson, from));
-                if let Some((term, weighted)) = self.cross_terms(w, &own, [image, text], &logits, lesson)? {
-                    losses.add_cross(&term, share);
-                    losses.total += weighted.double_value(&[]) * share;
-                    surrogate += weighted * share;
-                }
+            let encoded = encode(index);
+            let sides = encoded.iter().zip([&image, &text]);
+            let surrogate = sides.map(|(own, leaves)| {
+                let through = |own: &Tensor, leaf: &Tensor| {
+                    let gradient = leaf.grad();
+                    gradient.defined().then(|| (own * gradient.narrow(0, from, length)).sum(Kind::Float))
+                };
+                let states = with_itm.then(|| through(&own.states, &leaves.states)).flatten();
+                [through(&own.embedding, &leaves.embedding), states].into_iter().flatten().reduce(|sum, term| sum + term)
+            });
+            if let Some(surrogate) = surrogate.flatten().reduce(|sum, term| sum + term) {
+                surrogate.backward();
             }
-            surrogate.backward();
         }
         Ok(losses)
     }
+}
+
+/// The batch from its parts: embeddings, and states where the cross encoders need them, as leaves that gather gradient. States of a whole
+/// batch are what a part's graph holds a layer many times over.
+fn cached(parts: impl Iterator<Item = [Encoded; 2]>, with_states: bool) -> [Encoded; 2] {
+    let mut rows: [[Vec<Tensor>; 2]; 2] = Default::default();
+    for encoded in parts {
+        for ([embeddings, states], own) in rows.iter_mut().zip(encoded) {
+            embeddings.push(own.embedding);
+            if with_states {
+                states.push(own.states);
+            }
+        }
+    }
+    let leaf = |rows: &[Tensor]| Tensor::cat(rows, 0).detach().set_requires_grad(true);
+    rows.map(|[embeddings, states]| Encoded {
+        embedding: leaf(&embeddings),
+        states: if with_states { leaf(&states) } else { Tensor::new() },
+    })
 }
 
 #[cfg(test)]
@@ -121,7 +113,10 @@ mod tests {
     /// Gradient of the contrastive loss, and its value.
     fn whole(model: &R2d2, params: &mut Params, inputs: &Inputs, loss: &LossConfig, guide: &mut Guide<'_>) -> (Tensor, f64) {
         params.zero_grad();
-        let (total, losses) = Objective { model, loss }.forward(&params.weights(Precision::F32), inputs, false, guide).unwrap();
+        tch::manual_seed(9);
+        let with_itm = loss.itm_every > 0;
+        let (total, losses) =
+            Objective { model, loss }.forward(&params.weights(Precision::F32), inputs, with_itm, guide).unwrap();
         total.backward();
         (params.grad().copy(), losses.gcpr)
     }
@@ -142,6 +137,22 @@ mod tests {
         let losses = objective.backward_cached(&w, &inputs, 4, false, &mut Guide::default(), 1).unwrap();
         assert!(difference(params.grad(), &gradient) < 1e-4);
         assert!((losses.gcpr - value).abs() < 1e-5);
+    }
+
+    #[test]
+    fn the_cross_encoders_gradient_from_parts_is_the_whole_batch_s_too() {
+        let (model, mut params, inputs) = tiny();
+        // The one anchor takes every other pair, so that what is drawn does not hang on the generator's state.
+        for itm_detach in [false, true] {
+            let loss = LossConfig { fgr_negatives: 5, itm_detach, itm_pairs_max: 11, ..LossConfig::default() };
+            let (gradient, value) = whole(&model, &mut params, &inputs, &loss, &mut Guide::default());
+            params.zero_grad();
+            let w = params.weights(Precision::F32);
+            let objective = Objective { model: &model, loss: &loss };
+            let losses = objective.backward_cached(&w, &inputs, 2, true, &mut Guide::default(), 1).unwrap();
+            assert!(losses.fgr.is_some() && (losses.gcpr - value).abs() < 1e-5);
+            assert!(difference(params.grad(), &gradient) < 1e-4, "itm_detach = {itm_detach}");
+        }
     }
 
     #[test]

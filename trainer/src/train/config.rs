@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use astromech_settings::kinds::{above_zero, array, choice, flag, float, int, list, path, text};
 use astromech_settings::{Document, Fault, SettingError, SettingErrors, Tree, Value as _, checked, defaults, settings};
 
-use super::config_parts::{MatchingConfig, ScheduleKind};
+use super::config_parts::{CrossOptimConfig, MatchingConfig, ScheduleKind};
 use crate::corpus::augment::AugmentConfig;
 use crate::corpus::{PublishedSet, TextKindWeights};
 use crate::distil::DistilConfig;
@@ -145,6 +145,9 @@ settings! {
         itm_pairs_max: i64 = 96 => int(0, ANY);
         /// Pictures drawn as negatives of each text, and texts of each picture (the official code: 1). They are drawn from the batch.
         fgr_negatives: i64 = 1 => int(1, ANY);
+        /// Part of the anchors whose negatives are drawn evenly from the batch instead of by the model's own probabilities. Hard ones alone
+        /// hold a head at ln 2 for longer.
+        fgr_uniform: f64 = 0.0 => float(0.0, 1.0);
         /// Weight, within the matching loss, of ranking each match first among its own negatives (our choice; the source has none); 0
         /// switches it off.
         fgr_listwise_weight: f64 = 0.0 => float(0.0, NO_END);
@@ -159,6 +162,11 @@ settings! {
         mlm_probability: f64 = 0.15 => float(0.0, 1.0);
         /// Weight of feature-guided distillation; 0 switches it off. Needs `momentum` and `mlm_weight`.
         fgd_weight: f64 = 0.0 => float(0.0, NO_END);
+        /// Standardise each channel of the image states before the cross encoders, by the mean and deviation of the batch with which
+        /// they start. States of a vision tower that is trained from scratch reach any size and drown the text-image cross encoder. The
+        /// saved model has it folded into the official weights. Without effect where `run.init` is given: its cross encoders know
+        /// their states.
+        itm_standardise: bool = true => flag();
         /// The matching loss does not reach the towers: they train by the contrastive loss alone, and a step with it costs less.
         itm_detach: bool = false => flag();
         /// The temperature learns; else it stays at its initial value.
@@ -211,6 +219,8 @@ settings! {
         max_seconds: u64 = 0 => int(0, ANY);
         /// Shape of the learning rate.
         schedule: ScheduleKind;
+        /// A learning rate of the cross encoders' own; where it is not given they learn at that of the towers.
+        cross: Option<CrossOptimConfig>;
     }
 
     /// Periodic validation.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use astromech_settings::kinds::{choice, flag, float, int, list, path};
-use astromech_settings::{At, Entry, Part, Section, SectionAt, SettingError, Table, Value as _, settings};
+use astromech_settings::{At, Entry, Part, Section, SectionAt, SettingError, Table, Value as _, defaults, settings};
 
 /// Shape of the learning rate.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -94,6 +94,25 @@ impl ScheduleSection {
             Shape::CosinePerEpoch => ScheduleKind::CosinePerEpoch { warmup_from: self.warmup_from.unwrap_or(0.0) },
             Shape::Triangular => ScheduleKind::Triangular { up_steps: self.up_steps.unwrap_or(1), low: self.low.unwrap_or(0.0) },
         }
+    }
+}
+
+settings! {
+    /// Learning rate of the cross encoders and their heads (with the head of masked language modelling): linear warm-up from the step
+    /// in which they start, then a cosine to `optim.lr_end` over what is left of the run. Their decay under Muon is the whole of
+    /// `optim.weight_decay` a step of the rate, where the towers' is divided by `optim.muon_lr_scale`.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct CrossOptimConfig {
+        /// Peak as a multiple of the towers' peak, for AdamW and Muon alike.
+        lr_scale: f64 = 0.25 => float(0.0, f64::INFINITY);
+        /// Steps of linear warm-up from where they start.
+        warmup_steps: u64 = 200 => int(0, u64::MAX);
+    }
+}
+
+impl Default for CrossOptimConfig {
+    fn default() -> Self {
+        defaults()
     }
 }
 

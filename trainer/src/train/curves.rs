@@ -31,19 +31,30 @@ pub fn draw_curves(metrics: &Path, target: &Path) -> Result<(), String> {
             }
         }
     }
+    let named = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), of(name))).collect();
     let charts: Vec<(&str, Vec<Series>)> = vec![
-        ("loss", ["loss", "gcpr", "fgr", "mlm", "distil"].map(|name| (name.to_owned(), of(name))).into()),
+        ("loss", named(&["loss", "gcpr", "fgr", "mlm", "distil"])),
+        ("matching loss of each head (ln 2 is chance)", named(&["fgr_text", "fgr_image"])),
+        (
+            "AUC of each head and direction in training (0.5 is chance)",
+            named(&[
+                "itm_text_auc_text_to_image",
+                "itm_text_auc_image_to_text",
+                "itm_image_auc_text_to_image",
+                "itm_image_auc_image_to_text",
+            ]),
+        ),
         ("recall at 1, text to image", recall),
-        ("learning rate", vec![("lr".into(), of("lr"))]),
+        ("learning rate", named(&["lr", "cross_lr"])),
         ("temperature", vec![("temperature".into(), of("temperature"))]),
     ];
     draw(target, &charts).map_err(|error| format!("{}: {error}", target.display()))
 }
 
 fn draw(target: &Path, charts: &[(&str, Vec<Series>)]) -> Result<(), Box<dyn std::error::Error>> {
-    let root = SVGBackend::new(target, (1200, 800)).into_drawing_area();
+    let root = SVGBackend::new(target, (1200, 1200)).into_drawing_area();
     root.fill(&WHITE)?;
-    for (area, (title, series)) in root.split_evenly((2, 2)).iter().zip(charts) {
+    for (area, (title, series)) in root.split_evenly((3, 2)).iter().zip(charts) {
         let points = || series.iter().flat_map(|(_, points)| points.iter());
         let x_max = points().map(|point| point.0).fold(1.0, f64::max);
         let (low, high) = points().fold((f64::MAX, f64::MIN), |(low, high), point| (low.min(point.1), high.max(point.1)));

@@ -10,13 +10,14 @@ use tch::Tensor;
 use super::config::TrainConfig;
 use super::curves::draw_curves;
 use super::error::TrainError;
-use super::optimiser::{AdamW, Ema};
+use super::optimiser::{AdamW, Ema, Rates};
+use super::schedule::Schedule;
 use super::validate::Recall;
 use crate::checkpoint::{
-    METRICS_FILE, MODEL_FILE, Progress, STATE_FILE, TrainingState, load_model, read_state, save_model, write_state,
+    CrossStart, METRICS_FILE, MODEL_FILE, Progress, STATE_FILE, TrainingState, load_model, read_state, save_model, write_state,
 };
 use crate::files::file_error;
-use crate::model::{R2d2, mimetic_vision};
+use crate::model::{R2d2, StateScale, mimetic_vision};
 use crate::nn::Params;
 
 /// File name of the curves inside a run's folder.
@@ -51,6 +52,8 @@ pub(super) struct Learner<'a> {
     pub(super) ema: Ema,
     /// Steps done over all parts of the run.
     pub(super) step: u64,
+    /// Where the cross encoders started.
+    cross_start: Option<CrossStart>,
     elapsed_before: f64,
     started: Instant,
     metrics: File,
@@ -62,10 +65,10 @@ impl<'a> Learner<'a> {
     /// # Errors
     /// Sizes that are no model, a device that is not there, or a checkpoint or metrics that cannot be used.
     pub(super) fn open(config: &'a TrainConfig, resume: bool) -> Result<(Self, Option<QueueParts>), TrainError> {
-        let (model, mut params) = initial(config)?;
+        let (mut model, mut params) = initial(config)?;
         let mut adam = AdamW::of(&mut params, &config.optim)?;
         let mut ema = Ema::new(&params, config.optim.ema);
-        let (mut step, mut elapsed_before, mut queue) = (0, 0.0, None);
+        let (mut step, mut elapsed_before, mut queue, mut cross_start) = (0, 0.0, None, None);
         if resume {
             let state = read_state(&config.run.out.join(STATE_FILE), params.numel())?;
             let (progress, device) = (state.progress, params.device());
@@ -77,17 +80,42 @@ impl<'a> Learner<'a> {
             ema.flat = state.ema.to_device(device);
             (adam.m, adam.v, adam.updates) = (state.m.to_device(device), state.v.to_device(device), progress.updates);
             (step, elapsed_before, queue) = (progress.step, progress.elapsed_seconds, state.queue);
+            cross_start = progress.cross_start;
+            let scale = state.image_scale.map(|parts| StateScale::from_parts(parts.map(|part| part.to_device(device))));
+            model.set_image_scale(scale);
         }
         let path = config.run.out.join(METRICS_FILE);
         let mut options = OpenOptions::new();
         let metrics = options.create(true).append(resume).write(true).truncate(!resume).open(&path).map_err(file_error(&path))?;
         let started = Instant::now();
-        Ok((Self { config, model, params, adam, ema, step, elapsed_before, started, metrics }, queue))
+        Ok((Self { config, model, params, adam, ema, step, cross_start, elapsed_before, started, metrics }, queue))
     }
 
     /// Seconds trained over all parts of the run.
     pub(super) fn elapsed(&self) -> f64 {
         self.elapsed_before + self.started.elapsed().as_secs_f64()
+    }
+
+    /// Notes a step with the cross encoders, at a progress (0..1). The first one of a model that starts from random weights fixes how image
+    /// states are standardised, by those of its batch, which `states` gives.
+    pub(super) fn enter_cross(&mut self, progress: f64, states: impl FnOnce(&R2d2) -> Tensor) {
+        if self.cross_start.is_some() {
+            return;
+        }
+        self.cross_start = Some(CrossStart { step: self.step, progress });
+        if self.config.loss.itm_standardise && self.config.run.init.is_none() {
+            let scale = StateScale::of(&states(&self.model));
+            self.model.set_image_scale(Some(scale));
+        }
+    }
+
+    /// The rates of a step whose towers learn at `lr`.
+    pub(super) fn rates(&self, schedule: &Schedule, lr: f64, progress: f64) -> Rates {
+        match (&self.config.optim.cross, self.cross_start) {
+            (Some(cross), Some(began)) => Rates { towers: lr, cross: schedule.cross_lr_at(cross, began, self.step, progress) },
+            (Some(_), None) => Rates { towers: lr, cross: 0.0 },
+            (None, _) => Rates::even(lr),
+        }
     }
 
     /// The step before which this part of the run ends, whatever the schedule says.
@@ -121,9 +149,16 @@ impl<'a> Learner<'a> {
     /// Writes the model and the state that this step is resumed from.
     pub(super) fn save(&self, queue: Option<QueueParts>) -> Result<(), TrainError> {
         let out = &self.config.run.out;
-        save_model(&out.join(MODEL_FILE), &self.config.model, &self.params, &self.ema.flat)?;
-        let progress =
-            Progress { step: self.step, updates: self.adam.updates, seed: self.config.run.seed, elapsed_seconds: self.elapsed() };
+        let scale = self.model.image_scale();
+        let folded = scale.map(|scale| scale.fold(&self.params, &self.ema.flat));
+        save_model(&out.join(MODEL_FILE), &self.config.model, &self.params, folded.as_ref().unwrap_or(&self.ema.flat))?;
+        let progress = Progress {
+            step: self.step,
+            updates: self.adam.updates,
+            seed: self.config.run.seed,
+            elapsed_seconds: self.elapsed(),
+            cross_start: self.cross_start,
+        };
         let state = TrainingState {
             progress,
             params: self.params.flat().shallow_clone(),
@@ -131,6 +166,7 @@ impl<'a> Learner<'a> {
             m: self.adam.m.shallow_clone(),
             v: self.adam.v.shallow_clone(),
             queue,
+            image_scale: scale.map(StateScale::parts),
         };
         Ok(write_state(&out.join(STATE_FILE), &state)?)
     }

@@ -11,6 +11,7 @@ use super::config::TrainConfig;
 use super::config_parts::MatchingConfig;
 use super::error::TrainError;
 use super::learner::{Learner, Outcome, SKIPPED_STEPS_MAX, progress_bar};
+use super::optimiser::Rates;
 use super::pairs::{PairBatch, PairMaker, PairSettings};
 use super::schedule::Schedule;
 use crate::corpus::{CorpusError, Loader, MatchPairs, PairSource, Picture, augment, open_tokenizer};
@@ -199,7 +200,7 @@ impl<'a> Session<'a> {
             let said = (text + image).ge(1.0).to_kind(Kind::Int64);
             right += said.eq_tensor(&part(&labels)).to_kind(Kind::Float).sum(Kind::Float).double_value(&[]);
         }
-        let norm = self.learner.adam.step(&self.learner.params, lr);
+        let norm = self.learner.adam.step(&self.learner.params, Rates::even(lr));
         if norm.is_finite() {
             self.learner.ema.update(&self.learner.params, self.learner.adam.updates);
         }

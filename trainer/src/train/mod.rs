@@ -20,14 +20,14 @@ mod validate;
 
 pub use bench::{StepTimes, bench_steps};
 pub use config::{DataConfig, DataSource, EvalConfig, LossConfig, OptimConfig, RunConfig, TrainConfig};
-pub use config_parts::{MatchingConfig, ScheduleKind};
+pub use config_parts::{CrossOptimConfig, MatchingConfig, ScheduleKind};
 pub use curves::draw_curves;
 pub use error::TrainError;
 pub use learner::Outcome;
 pub use matching::{MatchFigures, MatchingOutcome, train_matching};
 pub use muon::MuonSettings;
 pub use objective::{Guide, Objective, StepLosses};
-pub use optimiser::{AdamW, AdamWSettings, Ema};
+pub use optimiser::{AdamW, AdamWSettings, Ema, Group, Rates};
 pub use run::train;
 pub use schedule::Schedule;
 pub use source::{batch_maker, batch_source};

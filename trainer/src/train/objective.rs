@@ -7,8 +7,8 @@ use crate::corpus::NOT_MASKED;
 use crate::distil::{DistilError, Lesson};
 use crate::inputs::Inputs;
 use crate::loss::{
-    FeatureQueue, POSITIVE_WEIGHT, contrast, distilled_targets, feature_distillation, hard_negatives, listwise,
-    masked_cross_entropy, same_concept, same_concept_columns, soft_targets, token_wise, weighted_cross_entropy,
+    Draw, FeatureQueue, HeadFigures, POSITIVE_WEIGHT, contrast, distilled_targets, feature_distillation, hard_negatives,
+    listwise, masked_cross_entropy, same_concept, same_concept_columns, soft_targets, token_wise, weighted_cross_entropy,
 };
 use crate::model::{Encoded, MatchLogits, R2d2};
 use crate::nn::{Context, Weights};
@@ -20,8 +20,10 @@ pub struct StepLosses {
     pub total: f64,
     /// Contrastive part.
     pub gcpr: f64,
-    /// Matching part, where it was due.
+    /// Matching part, where it was due: the mean of both heads.
     pub fgr: Option<f64>,
+    /// Of the text-image and of the image-text cross encoder's head, where they were due.
+    pub heads: Option<[HeadFigures; 2]>,
     /// Masked language modelling, where it was due.
     pub mlm: Option<f64>,
     /// Feature-guided distillation, where it was due.
@@ -35,6 +37,7 @@ pub struct StepLosses {
 /// Values of the cross encoders' terms.
 pub(super) struct CrossTerms {
     fgr: f64,
+    heads: [HeadFigures; 2],
     mlm: Option<f64>,
     distil: Option<f64>,
 }
@@ -47,6 +50,7 @@ impl StepLosses {
             total: value,
             gcpr: value,
             fgr: None,
+            heads: None,
             mlm: None,
             fgd: None,
             distil: None,
@@ -60,6 +64,7 @@ impl StepLosses {
         let Some(earlier) = earlier else { return self };
         Self {
             fgr: self.fgr.or(earlier.fgr),
+            heads: self.heads.or(earlier.heads),
             mlm: self.mlm.or(earlier.mlm),
             fgd: self.fgd.or(earlier.fgd),
             distil: self.distil.or(earlier.distil),
@@ -74,14 +79,16 @@ impl StepLosses {
         sum
     }
 
-    /// Adds the terms of a part that makes up `share` of the batch.
-    pub(super) fn add_cross(&mut self, terms: &CrossTerms, share: f64) {
-        self.fgr = Some(self.fgr.unwrap_or(0.0) + terms.fgr * share);
-        if let Some(mlm) = terms.mlm {
-            self.mlm = Some(self.mlm.unwrap_or(0.0) + mlm * share);
-        }
-        if let Some(distil) = terms.distil {
-            self.distil = Some(self.distil.unwrap_or(0.0) + distil * share);
+    /// Notes the terms of the cross encoders.
+    pub(super) const fn note_cross(&mut self, terms: &CrossTerms) {
+        self.fgr = Some(terms.fgr);
+        self.heads = Some(terms.heads);
+        self.mlm = terms.mlm;
+        if let Some(taught) = terms.distil {
+            self.distil = Some(match self.distil {
+                Some(before) => before + taught,
+                None => taught,
+            });
         }
     }
 }
@@ -103,6 +110,7 @@ pub struct Guide<'a> {
 /// The matching loss, and what it was computed of.
 struct Ranked {
     loss: Tensor,
+    heads: [HeadFigures; 2],
     mlm: Option<Tensor>,
     /// Places of the pairs' pictures and texts, [P] each.
     index: [Tensor; 2],
@@ -135,7 +143,7 @@ impl Objective<'_> {
         [image, self.model.encode_text(w, ids, &inputs.mask, self.context())]
     }
 
-    pub(super) fn temperature(&self, w: &Weights) -> Tensor {
+    fn temperature(&self, w: &Weights) -> Tensor {
         let temperature = self.model.temperature(w);
         if self.loss.learn_temperature { temperature.shallow_clone() } else { temperature.detach() }
     }
@@ -152,11 +160,26 @@ impl Objective<'_> {
         guide: &mut Guide<'_>,
     ) -> Result<(Tensor, StepLosses), DistilError> {
         let [image, text] = self.encode(w, inputs, with_itm);
+        self.terms(w, inputs, [&image, &text], with_itm, guide)
+    }
+
+    /// Every term over a batch that is encoded, summed with its weights.
+    ///
+    /// # Errors
+    /// A teacher's towers failed.
+    pub(super) fn terms(
+        &self,
+        w: &Weights,
+        inputs: &Inputs,
+        [image, text]: [&Encoded; 2],
+        with_itm: bool,
+        guide: &mut Guide<'_>,
+    ) -> Result<(Tensor, StepLosses), DistilError> {
         let temperature = self.temperature(w);
         let same = same_concept(&inputs.concepts);
         let embeddings = [&image.embedding, &text.embedding];
         let (mut total, fgd, logits) = if self.loss.token_wise {
-            let [by_image, by_text] = self.late_interaction(w, inputs, [&image, &text]).map(|scores| scores / &temperature);
+            let [by_image, by_text] = self.late_interaction(w, inputs, [image, text]).map(|scores| scores / &temperature);
             let targets = soft_targets(&same, self.loss.label_smoothing);
             let loss = contrast(&by_image, &targets, None) + contrast(&by_text.tr(), &targets, None);
             (loss / 2.0, None, by_image.detach())
@@ -172,36 +195,33 @@ impl Objective<'_> {
         if let Some(lesson) = guide.lesson {
             total += losses.add_lesson(lesson, embeddings);
         }
-        let lesson = guide.lesson.map(|lesson| (lesson, 0));
-        if with_itm && let Some((terms, weighted)) = self.cross_terms(w, inputs, [&image, &text], &logits, lesson)? {
-            losses.add_cross(&terms, 1.0);
+        if with_itm && let Some((terms, weighted)) = self.cross_terms(w, inputs, [image, text], &logits, guide.lesson)? {
+            losses.note_cross(&terms);
             total += weighted;
         }
         losses.total = total.double_value(&[]);
         Ok((total, losses))
     }
 
-    /// The terms of the cross encoders, and their weighted sum; `None` where no negative can be drawn. `lesson` comes with the place of
-    /// this part in its batch.
-    pub(super) fn cross_terms(
+    /// The terms of the cross encoders, and their weighted sum; `None` where no negative can be drawn.
+    fn cross_terms(
         &self,
         w: &Weights,
         inputs: &Inputs,
         encoded: [&Encoded; 2],
         logits: &Tensor,
-        lesson: Option<(&Lesson<'_>, i64)>,
+        lesson: Option<&Lesson<'_>>,
     ) -> Result<Option<(CrossTerms, Tensor)>, DistilError> {
-        let Some(Ranked { loss, mlm, index: [image_index, text_index], matched }) = self.fgr(w, inputs, encoded, logits) else {
-            return Ok(None);
-        };
+        let Some(ranked) = self.fgr(w, inputs, encoded, logits) else { return Ok(None) };
+        let Ranked { loss, heads, mlm, index: [image_index, text_index], matched } = ranked;
         let value = |term: &Tensor| term.double_value(&[]);
-        let mut terms = CrossTerms { fgr: value(&loss), mlm: mlm.as_ref().map(value), distil: None };
+        let mut terms = CrossTerms { fgr: value(&loss), heads, mlm: mlm.as_ref().map(value), distil: None };
         let mut weighted = loss * self.loss.fgr_weight;
         if let Some(mlm) = mlm {
             weighted += mlm * self.loss.mlm_weight;
         }
-        if let Some((lesson, offset)) = lesson
-            && let Some(taught) = lesson.score_term(offset, [&image_index, &text_index], &matched)?
+        if let Some(lesson) = lesson
+            && let Some(taught) = lesson.score_term([&image_index, &text_index], &matched)?
         {
             terms.distil = Some(value(&taught));
             weighted += taught;
@@ -226,7 +246,7 @@ impl Objective<'_> {
 
     /// GCPR over the batch and the queue (docs/R2D2.md §2.1, §2.4), and FgD (§2.5) where the text is masked and the momentum towers saw it
     /// whole; afterwards the batch's features join the queue.
-    pub(super) fn contrastive(
+    fn contrastive(
         &self,
         inputs: &Inputs,
         [image, text]: [&Tensor; 2],
@@ -275,7 +295,9 @@ impl Objective<'_> {
     /// matching ones among them.
     fn fgr(&self, w: &Weights, inputs: &Inputs, [image, text]: [&Encoded; 2], logits: &Tensor) -> Option<Ranked> {
         let (anchors, count) = (self.loss.fgr_anchors(logits.size()[0]), self.loss.fgr_negatives);
-        let negatives = hard_negatives(logits, &same_concept(&inputs.concepts), anchors, count)?;
+        // Another concept's pair with the same words is no mismatch.
+        let same = same_concept(&inputs.concepts).logical_or(&same_concept(&inputs.first_with_text));
+        let negatives = hard_negatives(logits, &same, Draw { anchors, count, uniform: self.loss.fgr_uniform })?;
         let own = Tensor::arange(anchors, (Kind::Int64, logits.device()));
         let repeated = own.repeat_interleave_self_int(count, None, None);
         let image_index = Tensor::cat(&[&own, &negatives.image_of_text.reshape([-1]), &repeated], 0);
@@ -292,12 +314,13 @@ impl Objective<'_> {
         );
         let of_head = |logits: &Tensor| {
             let loss = weighted_cross_entropy(logits, &labels, POSITIVE_WEIGHT * count as f64);
+            let figures = HeadFigures::of(logits, anchors, count, loss.double_value(&[]));
             if self.loss.fgr_listwise_weight == 0.0 {
-                return loss;
+                return (loss, figures);
             }
-            loss + listwise(logits, anchors, count) * self.loss.fgr_listwise_weight
+            (loss + listwise(logits, anchors, count) * self.loss.fgr_listwise_weight, figures)
         };
-        let (text_loss, image_loss) = (of_head(&matched.text), of_head(&matched.image));
+        let ((text_loss, text_head), (image_loss, image_head)) = (of_head(&matched.text), of_head(&matched.image));
         let mlm = inputs.masked.as_ref().and_then(|[_, labels]| {
             let labels = labels.narrow(0, 0, anchors).reshape([-1]);
             let places = labels.not_equal(NOT_MASKED).nonzero().squeeze_dim(1);
@@ -306,12 +329,13 @@ impl Objective<'_> {
             let logits = self.model.guess_tokens(w, &states).filter(|_| places.size()[0] > 0)?;
             Some(masked_cross_entropy(&logits, &labels.index_select(0, &places)))
         });
-        Some(Ranked { loss: (text_loss + image_loss) / 2.0, mlm, index: [image_index, text_index], matched })
+        let (loss, heads) = ((text_loss + image_loss) / 2.0, [text_head, image_head]);
+        Some(Ranked { loss, heads, mlm, index: [image_index, text_index], matched })
     }
 }
 
 /// Image-to-text logits of a batch [B, B], without gradient.
-pub(super) fn batch_logits([image, text]: [&Tensor; 2], temperature: &Tensor) -> Tensor {
+fn batch_logits([image, text]: [&Tensor; 2], temperature: &Tensor) -> Tensor {
     tch::no_grad(|| image.matmul(&text.tr()) / temperature)
 }
 

@@ -38,8 +38,47 @@ pub struct AdamW {
     pub updates: i64,
     /// What AdamW updates.
     segments: Vec<Segment>,
-    /// The matrices that Muon updates instead, whose momentum lies in `m`.
-    muon: Option<(MuonSettings, Vec<Named>)>,
+    /// The matrices that Muon updates instead, whose momentum lies in `m`, by group.
+    muon: Vec<(Group, MuonSettings, Vec<Named>)>,
+}
+
+/// Parameters that have a learning rate of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// Both towers and their projections, and everything that is in no other group.
+    Towers,
+    /// Both cross encoders with their heads, where `optim.cross` is given.
+    Cross,
+}
+
+impl Group {
+    fn of(named: &Named) -> Self {
+        let cross = ["text_joint_layer.", "img_joint_layer.", "img_joint_proj.", "itm_head.", "itm_head_i.", "cls."];
+        if cross.iter().any(|prefix| named.name.starts_with(prefix)) { Self::Cross } else { Self::Towers }
+    }
+}
+
+/// The learning rate of each group in a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rates {
+    /// Of [`Group::Towers`].
+    pub towers: f64,
+    /// Of [`Group::Cross`].
+    pub cross: f64,
+}
+
+impl Rates {
+    /// One rate for all.
+    pub const fn even(rate: f64) -> Self {
+        Self { towers: rate, cross: rate }
+    }
+
+    const fn of(self, group: Group) -> f64 {
+        match group {
+            Group::Towers => self.towers,
+            Group::Cross => self.cross,
+        }
+    }
 }
 
 /// A range of the flat buffer that is updated in one way.
@@ -48,6 +87,7 @@ struct Segment {
     from: i64,
     to: i64,
     decays: bool,
+    group: Group,
 }
 
 /// Ranges that learn, in order, neighbours of one kind joined. `frozen` are the names that do not, `no_decay` parts of names that are
@@ -65,9 +105,10 @@ fn segments(
         let (from, to) = (named.offset, named.offset + named.numel());
         let by_kind = from < params.matrix_numel() || settings.decay_vectors;
         let decays = by_kind && !no_decay.iter().any(|part| named.name.contains(part.as_str()));
+        let group = Group::of(named);
         match segments.last_mut() {
-            Some(last) if last.to == from && last.decays == decays => last.to = to,
-            _ => segments.push(Segment { from, to, decays }),
+            Some(last) if last.to == from && last.decays == decays && last.group == group => last.to = to,
+            _ => segments.push(Segment { from, to, decays, group }),
         }
     }
     segments
@@ -77,7 +118,7 @@ impl AdamW {
     /// Zero moments for `numel` parameters on a device.
     fn new(numel: i64, settings: AdamWSettings, device: Device) -> Self {
         let zeros = || Tensor::zeros([numel], (Kind::Float, device));
-        Self { settings, m: zeros(), v: zeros(), updates: 0, segments: Vec::new(), muon: None }
+        Self { settings, m: zeros(), v: zeros(), updates: 0, segments: Vec::new(), muon: Vec::new() }
     }
 
     /// The optimiser of a configuration. What `optim.freeze` names gets no gradient from now on and never changes.
@@ -102,17 +143,25 @@ impl AdamW {
         let with_muon = o.muon_lr_scale > 0.0;
         adam.segments = segments(params, &settings, &frozen, &o.no_decay, with_muon);
         if with_muon {
-            // The decay is per step of the learning rate, which is larger here: the same pull to zero wants a smaller factor.
-            let weight_decay = o.weight_decay / o.muon_lr_scale;
-            let muon = MuonSettings { lr_scale: o.muon_lr_scale, momentum: o.muon_momentum, weight_decay };
-            let learns = |named: &&Named| muon::is_hidden_matrix(named) && !frozen.contains(&named.name);
-            adam.muon = Some((muon, params.named().iter().filter(learns).cloned().collect()));
+            // The decay is per step of the learning rate, which is larger here: the same pull to zero wants a smaller factor. The cross
+            // encoders' own rate is small, and they keep the whole of it.
+            let towers = MuonSettings {
+                lr_scale: o.muon_lr_scale,
+                momentum: o.muon_momentum,
+                weight_decay: o.weight_decay / o.muon_lr_scale,
+            };
+            let cross = if o.cross.is_some() { MuonSettings { weight_decay: o.weight_decay, ..towers } } else { towers };
+            for (group, muon) in [(Group::Towers, towers), (Group::Cross, cross)] {
+                let learns =
+                    |named: &&Named| muon::is_hidden_matrix(named) && !frozen.contains(&named.name) && Group::of(named) == group;
+                adam.muon.push((group, muon, params.named().iter().filter(learns).cloned().collect()));
+            }
         }
         Ok(adam)
     }
 
     /// One update from the flat gradient; returns the gradient's norm before clipping. A gradient that is not finite changes nothing.
-    pub fn step(&mut self, params: &Params, lr: f64) -> f64 {
+    pub fn step(&mut self, params: &Params, rates: Rates) -> f64 {
         let s = self.settings;
         let segments = self.segments.clone();
         tch::no_grad(|| {
@@ -122,19 +171,20 @@ impl AdamW {
             }
             self.updates += 1;
             let scale = if s.clip_norm > 0.0 { (s.clip_norm / (norm + 1e-6)).min(1.0) } else { 1.0 };
-            let step_size = lr / (1.0 - s.betas[0].powi(self.updates as i32));
             let root_correction = (1.0 - s.betas[1].powi(self.updates as i32)).sqrt();
             // A CUDA device has no cache to keep a chunk in: there a segment is one launch an operation.
             let chunk = if params.device().is_cuda() { i64::MAX } else { CHUNK_ELEMENTS };
             for segment in segments {
+                let lr = rates.of(segment.group);
+                let step_size = lr / (1.0 - s.betas[0].powi(self.updates as i32));
                 let decay = if segment.decays { lr * s.weight_decay } else { 0.0 };
                 for from in (segment.from..segment.to).step_by(chunk as usize) {
                     let length = chunk.min(segment.to - from);
                     self.update(params, from, length, [scale, decay, step_size, root_correction]);
                 }
             }
-            if let Some((settings, matrices)) = &self.muon {
-                muon::update(params, matrices, &self.m, lr, settings);
+            for (group, settings, matrices) in &self.muon {
+                muon::update(params, matrices, &self.m, rates.of(*group), settings);
             }
             norm
         })
@@ -142,7 +192,7 @@ impl AdamW {
 
     /// Norm of the gradient of what learns.
     fn norm(&self, params: &Params) -> f64 {
-        let by_muon = self.muon.iter().flat_map(|(_, matrices)| matrices).map(|named| (named.offset, named.numel()));
+        let by_muon = self.muon.iter().flat_map(|(_, _, matrices)| matrices).map(|named| (named.offset, named.numel()));
         let ranges = self.segments.iter().map(|segment| (segment.from, segment.to - segment.from)).chain(by_muon);
         let ranges: Vec<(i64, i64)> = ranges.collect();
         let learning: i64 = ranges.iter().map(|range| range.1).sum();
@@ -195,6 +245,7 @@ impl Ema {
 
 #[cfg(test)]
 mod tests {
+    use super::super::config_parts::CrossOptimConfig;
     use super::*;
     use crate::nn::{Builder, Init};
 
@@ -225,7 +276,7 @@ mod tests {
         let mut ema = Ema::new(&params, 0.5);
         for _ in 0..3 {
             let _ = params.grad().shallow_clone().fill_(2.0);
-            let norm = adam.step(&params, 0.1);
+            let norm = adam.step(&params, Rates::even(0.1));
             // The frozen six of the fourteen elements do not count.
             assert!((norm - 2.0 * 8f64.sqrt()).abs() < 1e-6, "{norm}");
             ema.update(&params, adam.updates);
@@ -243,7 +294,7 @@ mod tests {
         let of = |config: OptimConfig| {
             let mut params = params();
             let mut adam = AdamW::of(&mut params, &config).unwrap();
-            adam.step(&params, 0.1);
+            adam.step(&params, Rates::even(0.1));
             ["a.weight", "a.bias", "b.weight", "b.norm"].map(|name| values(&params, name)[0] < 0.96)
         };
         assert_eq!(of(optim()), [true, false, true, false]);
@@ -264,7 +315,28 @@ mod tests {
         let ranges: Vec<(i64, i64, bool)> =
             adam.segments.iter().map(|segment| (segment.from, segment.to, segment.decays)).collect();
         assert_eq!(ranges, [(0, 20, true), (44, 56, true), (56, 59, false)]);
-        assert_eq!(adam.muon.unwrap().1.len(), 1);
+        assert_eq!(adam.muon.iter().map(|(_, _, matrices)| matrices.len()).collect::<Vec<_>>(), [1, 0]);
+    }
+
+    #[test]
+    fn the_cross_encoders_learn_at_their_own_rate_and_keep_the_whole_decay() {
+        let mut b = Builder::new();
+        for tower in ["text_encoder", "text_joint_layer"] {
+            b.matrix(format!("{tower}.encoder.layer.0.output.dense.weight"), &[4, 4], Init::Constant(1.0));
+            b.vector(format!("{tower}.encoder.layer.0.output.dense.bias"), &[4], Init::Constant(1.0));
+        }
+        let mut params = Params::new(b.layout());
+        params.initialise(1);
+        let cross = Some(CrossOptimConfig::default());
+        let mut adam = AdamW::of(&mut params, &OptimConfig { muon_lr_scale: 20.0, cross, ..optim() }).unwrap();
+        let decays: Vec<f64> = adam.muon.iter().map(|(_, settings, _)| settings.weight_decay).collect();
+        assert_eq!(decays, [0.5 / 20.0, 0.5]);
+        let _ = params.grad().shallow_clone().fill_(2.0);
+        adam.step(&params, Rates { towers: 0.0, cross: 0.1 });
+        for part in ["weight", "bias"] {
+            let of = |tower: &str| values(&params, &format!("{tower}.encoder.layer.0.output.dense.{part}"))[0];
+            assert!(of("text_encoder") > 0.999 && of("text_joint_layer") < 0.95, "{part}");
+        }
     }
 
     #[test]

@@ -4,12 +4,14 @@ use std::time::Instant;
 
 use indicatif::ProgressBar;
 use serde_json::json;
+use tch::Tensor;
 
 use super::config::TrainConfig;
 use super::error::TrainError;
 use super::learner::{Learner, Outcome, SKIPPED_STEPS_MAX, progress_bar};
 use super::matching::train_matching;
 use super::objective::{Guide, Objective, StepLosses};
+use super::optimiser::Rates;
 use super::schedule::Schedule;
 use super::source::batch_source;
 use super::validate::{Recall, ValidateOptions, Validator};
@@ -19,8 +21,8 @@ use crate::distil::{Student, Teacher};
 use crate::files::file_error;
 use crate::inputs::Inputs;
 use crate::loss::FeatureQueue;
-use crate::model::{TEMPERATURE_BOUNDS, TEMPERATURE_KEY};
-use crate::nn::{Device, Precision};
+use crate::model::{R2d2, TEMPERATURE_BOUNDS, TEMPERATURE_KEY};
+use crate::nn::{Context, Device, Precision, Weights};
 use crate::stop::StopFlag;
 use crate::zero::Positions;
 
@@ -60,6 +62,17 @@ pub fn train(config: &TrainConfig, resume: bool, stop: &StopFlag) -> Result<Outc
     source.begin(session.learner.step)?;
     let loader = Loader::start(source, session.learner.step, config.run.data_threads).map_err(file_error(out))?;
     session.run(&loader, &schedule, stop)
+}
+
+/// States of a batch's pictures, [B, L, Dv], without gradient and with nothing dropped but patches; of `part` pictures at a time, 0 for all.
+fn image_states(model: &R2d2, w: &Weights, inputs: &Inputs, part: i64) -> Tensor {
+    let size = inputs.size();
+    let part = if part > 0 { part.min(size) } else { size };
+    let states = (0..size).step_by(part as usize).map(|from| {
+        let own = inputs.narrow(from, part.min(size - from));
+        tch::no_grad(|| model.encode_image(w, &own.pixels, own.keep.as_ref(), Context::EVAL).states)
+    });
+    Tensor::cat(&states.collect::<Vec<_>>(), 0)
 }
 
 /// Whether oneDNN has bf16 products for this processor.
@@ -114,7 +127,7 @@ impl<'a> Session<'a> {
             self.positions.note(batch.position.clone());
             let wait_ms = waited.elapsed().as_secs_f64() * 1000.0;
             let lr = schedule.lr_at(self.learner.step, progress);
-            let mut done = self.train_step(&batch, lr, progress)?;
+            let mut done = self.train_step(&batch, schedule, lr, progress)?;
             losses.push(done.losses.total);
             done.losses = done.losses.with_terms_of(unlogged);
             unlogged = Some(done.losses);
@@ -148,7 +161,7 @@ impl<'a> Session<'a> {
         Ok(Outcome { steps, elapsed_seconds, finished, losses, recall: std::mem::take(&mut self.recall) })
     }
 
-    fn train_step(&mut self, batch: &Batch, lr: f64, progress: f64) -> Result<StepDone, TrainError> {
+    fn train_step(&mut self, batch: &Batch, schedule: &Schedule, lr: f64, progress: f64) -> Result<StepDone, TrainError> {
         let loss = &self.learner.config.loss;
         // Dropout and negatives.
         let seed = self.learner.seed_step();
@@ -164,6 +177,10 @@ impl<'a> Session<'a> {
             && progress >= loss.itm_start_progress
             && self.learner.step.is_multiple_of(loss.itm_every);
         let w = self.learner.params.weights(self.learner.config.run.precision);
+        if with_itm {
+            let part = self.learner.config.data.micro_batch;
+            self.learner.enter_cross(progress, |model| image_states(model, &w, &inputs, part as i64));
+        }
         let teacher =
             loss.momentum.then(|| self.learner.params.weights_of(&self.learner.ema.flat, self.learner.config.run.precision));
         let queued = loss.queue_slots > 0 && progress >= loss.queue_start_progress;
@@ -189,12 +206,13 @@ impl<'a> Session<'a> {
             (losses, forward_ms)
         };
         let backward_ms = lap_ms();
-        let norm = self.learner.adam.step(&self.learner.params, lr);
+        let rates = self.learner.rates(schedule, lr, progress);
+        let norm = self.learner.adam.step(&self.learner.params, rates);
         self.clamp_temperature();
         if norm.is_finite() {
             self.learner.ema.update(&self.learner.params, self.learner.adam.updates);
         }
-        Ok(StepDone { losses, norm, ms: [forward_ms, backward_ms, lap_ms()] })
+        Ok(StepDone { losses, norm, rates, ms: [forward_ms, backward_ms, lap_ms()] })
     }
 
     fn clamp_temperature(&mut self) {
@@ -207,11 +225,22 @@ impl<'a> Session<'a> {
     fn log_step(&mut self, done: &StepDone, lr: f64, progress: f64, rate: f64, wait_ms: f64) -> Result<(), TrainError> {
         let temperature = self.learner.params.value(TEMPERATURE_KEY).map_or(f64::NAN, |value| value.double_value(&[]));
         let l = done.losses;
-        let row = json!({
-            "step": self.learner.step, "progress": progress, "elapsed_seconds": self.learner.elapsed(), "loss": l.total, "gcpr": l.gcpr, "fgr": l.fgr, "mlm": l.mlm, "fgd": l.fgd, "distil": l.distil,
-            "batch_accuracy": l.batch_accuracy, "lr": lr, "temperature": temperature, "grad_norm": done.norm, "pairs_per_second": rate,
+        let rates = done.rates;
+        let mut row = json!({
+            "step": self.learner.step, "progress": progress, "elapsed_seconds": self.learner.elapsed(), "loss": l.total, "gcpr": l.gcpr,
+            "fgr": l.fgr, "mlm": l.mlm, "fgd": l.fgd, "distil": l.distil, "batch_accuracy": l.batch_accuracy, "lr": lr,
+            "cross_lr": rates.cross, "temperature": temperature, "grad_norm": done.norm, "pairs_per_second": rate,
             "wait_ms": wait_ms, "forward_ms": done.ms[0], "backward_ms": done.ms[1], "update_ms": done.ms[2],
         });
+        if let (Some(heads), Some(row)) = (l.heads, row.as_object_mut()) {
+            for (name, head) in ["itm_text", "itm_image"].into_iter().zip(heads) {
+                let [of_images, of_texts] = head.auc;
+                row.insert(format!("fgr_{}", &name[4..]), head.loss.into());
+                row.insert(format!("{name}_accuracy"), head.accuracy.into());
+                row.insert(format!("{name}_auc_text_to_image"), of_images.into());
+                row.insert(format!("{name}_auc_image_to_text"), of_texts.into());
+            }
+        }
         self.learner.write_metrics(&row)
     }
 
@@ -250,6 +279,7 @@ impl<'a> Session<'a> {
 struct StepDone {
     losses: StepLosses,
     norm: f64,
+    rates: Rates,
     /// Forward, backward, update.
     ms: [f64; 3],
 }

@@ -1,7 +1,8 @@
 //! Learning rate over the run, and the part of the distilled targets.
 
 use super::config::{LossConfig, OptimConfig};
-use super::config_parts::ScheduleKind;
+use super::config_parts::{CrossOptimConfig, ScheduleKind};
+use crate::checkpoint::CrossStart;
 
 /// The learning rate of every step of a run.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +70,13 @@ impl Schedule {
                 self.lr * (low + (1.0 - low) * height)
             }
         }
+    }
+
+    /// Learning rate of the cross encoders at a step and progress, where they have one of their own; they started at `began`.
+    pub fn cross_lr_at(&self, cross: &CrossOptimConfig, began: CrossStart, step: u64, progress: f64) -> f64 {
+        let warm = ((step.saturating_sub(began.step) + 1) as f64 / cross.warmup_steps.max(1) as f64).min(1.0);
+        let left = (1.0 - began.progress).max(f64::EPSILON);
+        self.lr * cross.lr_scale * warm * self.cosine(((progress - began.progress) / left).clamp(0.0, 1.0))
     }
 
     fn cosine(&self, progress: f64) -> f64 {
@@ -170,6 +178,17 @@ mod tests {
             let found = schedule.lr_at(step, 0.0);
             assert!((found - lr).abs() < 1e-15, "step {step}: {found:e} is not {lr:e}");
         }
+    }
+
+    #[test]
+    fn the_cross_encoders_warm_up_where_they_start_and_fall_over_what_is_left() {
+        let schedule = Schedule { lr: 0.8, ..schedule(ScheduleKind::Cosine, 100, 10) };
+        let cross = CrossOptimConfig { lr_scale: 0.25, warmup_steps: 10 };
+        let at = |step: u64| schedule.cross_lr_at(&cross, CrossStart { step: 50, progress: 0.5 }, step, step as f64 / 100.0);
+        assert!((at(50) - 0.02).abs() < 1e-9, "a tenth of a quarter of .8: {}", at(50));
+        // Half of what is left: the cosine's middle.
+        let end = schedule.lr_end;
+        assert!((at(75) - 0.2 * (end + (1.0 - end) / 2.0)).abs() < 1e-9 && (at(100) - 0.2 * end).abs() < 1e-9);
     }
 
     #[test]
