@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use astromech_towers::{TextStates, Towers, similarity};
+use astromech_towers::{MatchScore, TextStates, Towers, similarity};
 
 use super::classify::{Classification, classify};
 use super::encode::{encode_picture, encode_texts, in_order};
@@ -16,8 +16,8 @@ const PICTURES_IN_FLIGHT_MAX: usize = 8;
 struct Scored {
     pair: usize,
     cosine: f32,
-    /// Mean of both match probabilities, without the cosine; where the single tower is loaded.
-    matched: Option<f32>,
+    /// Both match probabilities, where the single tower is loaded.
+    matched: Option<MatchScore>,
 }
 
 /// Measures one task: the single tower's probability where `with_single`, and the dual tower's cosine alone beside it.
@@ -40,12 +40,18 @@ pub async fn evaluate_matching(towers: &Towers, pairs: &MatchPairs, with_single:
         score_picture(towers.clone(), pairs.pictures[picture].clone(), texts, own, with_single)
     });
     let mut cosines = vec![0.0; labels.len()];
-    let mut matches = vec![0.0; labels.len()];
+    let mut matches = vec![MatchScore { itm_text: 0.0, itm_image: 0.0 }; labels.len()];
     for scored in in_order(work, PICTURES_IN_FLIGHT_MAX).await?.into_iter().flatten() {
         cosines[scored.pair] = scored.cosine;
-        matches[scored.pair] = scored.matched.unwrap_or_default();
+        if let Some(matched) = scored.matched {
+            matches[scored.pair] = matched;
+        }
     }
     let measure = |scores: &[f32]| -> Result<Classification, EvaluateError> { classify(scores, &labels).ok_or_else(one_label) };
+    let single = |read: fn(MatchScore) -> f32| {
+        let scores: Vec<f32> = matches.iter().copied().map(read).collect();
+        if with_single { measure(&scores).map(Some) } else { Ok(None) }
+    };
     let mut notes = Vec::new();
     if let Some(first) = pairs.skipped.first() {
         notes.push(format!("{} rows were left out, the first: {first}", pairs.skipped.len()));
@@ -56,7 +62,9 @@ pub async fn evaluate_matching(towers: &Towers, pairs: &MatchPairs, with_single:
         matching,
         pictures: pairs.pictures.len(),
         cosine: measure(&cosines)?,
-        matched: if with_single { Some(measure(&matches)?) } else { None },
+        matched: single(MatchScore::score)?,
+        itm_text: single(|score| score.itm_text)?,
+        itm_image: single(|score| score.itm_image)?,
         notes,
     })
 }
@@ -76,7 +84,7 @@ async fn score_picture(
         let states: Vec<Arc<TextStates>> = texts.iter().filter_map(|text| text.states.clone()).collect();
         let asked = (0..states.len() as u32).map(|text| (0, text)).collect();
         let scores = towers.match_pairs(vec![image.states], states, asked).await?;
-        scores.into_iter().map(|score| Some(score.score())).collect()
+        scores.into_iter().map(Some).collect()
     } else {
         vec![None; texts.len()]
     };

@@ -7,7 +7,7 @@ use std::path::Path;
 use astromech_towers::{Bundle, Towers};
 use serde::{Deserialize, Serialize};
 
-use super::{Classification, EvaluateError, Recalls, mean_recall};
+use super::{Classification, EvaluateError, HeadAuc, Recalls, mean_recall};
 
 /// Results of one retrieval task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,12 @@ pub struct TaskReport {
     pub image_to_text_reranked: Option<Recalls>,
     /// Without learning: nearest training picture of the text's concept, in pixels.
     pub floor_text_to_image: Option<Recalls>,
+    /// How well each head of the single tower tells the right pictures among a text's re-ranked ones.
+    #[serde(default)]
+    pub text_to_image_heads: Option<HeadAuc>,
+    /// How well each head tells the right texts among a picture's re-ranked ones.
+    #[serde(default)]
+    pub image_to_text_heads: Option<HeadAuc>,
     /// What a reader of the figures has to know: a gallery smaller than `top_k`, rows left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -44,6 +50,12 @@ impl TaskReport {
     /// R@M after re-ranking.
     pub fn mean_recall_reranked(&self) -> Option<f64> {
         Some(mean_recall(&self.text_to_image_reranked?, self.image_to_text_reranked.as_ref()))
+    }
+
+    /// (direction for people, in metrics, figures) of the heads.
+    pub fn heads(&self) -> impl Iterator<Item = (&'static str, &'static str, HeadAuc)> {
+        let both = [("text → image", "t2i", self.text_to_image_heads), ("image → text", "i2t", self.image_to_text_heads)];
+        both.into_iter().filter_map(|(name, metric, heads)| Some((name, metric, heads?)))
     }
 
     fn row(&self, score: &str, recalls: [Option<&Recalls>; 2], mean: Option<f64>) -> String {
@@ -85,8 +97,15 @@ pub struct MatchReport {
     pub pictures: usize,
     /// By the cosine of the dual tower alone.
     pub cosine: Classification,
-    /// By the match probability of the single tower, without the cosine (docs/R2D2.md §4.2); none when it was left out.
+    /// By the match probability of the single tower, the mean of both heads, without the cosine (docs/R2D2.md §4.2); none when it was left
+    /// out.
     pub matched: Option<Classification>,
+    /// By the probability of the text-image cross encoder's head alone.
+    #[serde(default)]
+    pub itm_text: Option<Classification>,
+    /// By the probability of the image-text cross encoder's head alone.
+    #[serde(default)]
+    pub itm_image: Option<Classification>,
     /// Rows left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -95,7 +114,12 @@ pub struct MatchReport {
 impl MatchReport {
     /// (name for people, name in metrics, figures) of each score.
     fn scores(&self) -> impl Iterator<Item = (&'static str, &'static str, &Classification)> {
-        let single = self.matched.as_ref().map(|figures| ("single tower, probability", "match", figures));
+        let single = [
+            ("single tower, probability", "match", &self.matched),
+            ("its head itm_text", "itm_text", &self.itm_text),
+            ("its head itm_image", "itm_image", &self.itm_image),
+        ];
+        let single = single.into_iter().filter_map(|(name, metric, figures)| Some((name, metric, figures.as_ref()?)));
         std::iter::once(("dual tower, cosine", "cosine", &self.cosine)).chain(single)
     }
 }
@@ -124,6 +148,8 @@ fn cell(value: Option<f64>) -> String {
 
 const RETRIEVAL_HEAD: &str = "| task | texts / pictures | score | text → image R@1 | R@5 | R@10 | MRR | image → text R@1 | R@5 | R@10 \
      | MRR | R@M |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n";
+const HEADS_HEAD: &str =
+    "| task | among the re-ranked, queries | AUC of the cosine | itm_text | itm_image |\n|---|---|---|---|---|\n";
 const MATCHING_HEAD: &str = "| task | pairs, matching / all | score | AUC | average precision | accuracy at .5 | recall at .5 \
      | best accuracy | at |\n|---|---|---|---|---|---|---|---|---|\n";
 
@@ -159,6 +185,16 @@ impl Report {
             let _ = write!(text, "\n{RETRIEVAL_HEAD}");
             for row in self.tasks.iter().flat_map(TaskReport::rows) {
                 let _ = writeln!(text, "{row}");
+            }
+        }
+        if self.tasks.iter().any(|task| task.heads().next().is_some()) {
+            let _ = write!(text, "\n{HEADS_HEAD}");
+        }
+        for task in &self.tasks {
+            for (direction, _, heads) in task.heads() {
+                let HeadAuc { cosine, itm_text, itm_image, queries } = heads;
+                let _ =
+                    writeln!(text, "| {} | {direction}, {queries} | {cosine:.3} | {itm_text:.3} | {itm_image:.3} |", task.task);
             }
         }
         if !self.matching.is_empty() {
@@ -205,6 +241,11 @@ impl Report {
                 let Some(r) = recalls else { continue };
                 for (at, value) in [("r1", r.r1), ("r5", r.r5), ("r10", r.r10), ("mrr", r.mrr)] {
                     metrics.insert(format!("{}.{score}.{at}", task.task), value);
+                }
+            }
+            for (_, direction, heads) in task.heads() {
+                for (head, auc) in [("itm_text", heads.itm_text), ("itm_image", heads.itm_image)] {
+                    metrics.insert(format!("{}.{direction}.{head}_auc", task.task), auc);
                 }
             }
             metrics.insert(format!("{}.r_mean", task.task), task.mean_recall());
@@ -260,6 +301,8 @@ pub(super) mod tests {
                 text_to_image_reranked: Some(recalls),
                 image_to_text_reranked: None,
                 floor_text_to_image: None,
+                text_to_image_heads: Some(HeadAuc { cosine: 0.9, itm_text: 0.5, itm_image: 0.8, queries: 3 }),
+                image_to_text_heads: None,
                 notes: vec!["it is small".into()],
             }],
             matching: vec![MatchReport {
@@ -269,6 +312,8 @@ pub(super) mod tests {
                 pictures: 5,
                 cosine: figures,
                 matched: Some(Classification { auc: 0.95, ..figures }),
+                itm_text: Some(Classification { auc: 0.55, ..figures }),
+                itm_image: None,
                 notes: Vec::new(),
             }],
         }
@@ -287,7 +332,9 @@ pub(super) mod tests {
         assert!(text.contains(row), "{text}");
         assert!(text.contains("test.emoji.long: it is small."), "{text}");
         let metrics = report.metrics();
-        assert_eq!(metrics.len(), 3 * 4 + 2 + 2 * 5);
+        assert_eq!(metrics.len(), 3 * 4 + 2 + 2 + 3 * 5);
+        assert!((metrics["test.emoji.long.t2i.itm_text_auc"] - 0.5).abs() < 1e-9);
+        assert!(text.contains("| test.emoji.long | text → image, 3 | 0.900 | 0.500 | 0.800 |"), "{text}");
         assert!((metrics["test.emoji.long.t2i_reranked.r10"] - 0.75).abs() < 1e-9);
         assert!((metrics["test.emoji.long.r_mean"] - 2.75 / 6.0).abs() < 1e-9);
         assert!((metrics["test.emoji.match.match.auc"] - 0.95).abs() < 1e-9);
@@ -299,7 +346,7 @@ pub(super) mod tests {
     fn every_row_of_a_table_has_the_cells_of_its_head() {
         let text = report().to_markdown();
         let cells: Vec<usize> = text.lines().filter(|line| line.starts_with('|')).map(|line| line.matches('|').count()).collect();
-        assert_eq!(cells, [13, 13, 13, 13, 10, 10, 10, 10]);
+        assert_eq!(cells, [13, 13, 13, 13, 6, 6, 6, 10, 10, 10, 10, 10]);
     }
 
     #[test]

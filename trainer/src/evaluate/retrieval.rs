@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use astromech_towers::{TextStates, Towers, similarity};
+use astromech_towers::{MatchScore, TextStates, Towers, similarity};
 use rayon::prelude::*;
 
 use super::encode::{Text, encode_images, encode_picture, encode_texts, in_order};
+use super::heads::{Candidate, HeadAuc, head_auc};
 use super::recall::{Recalls, best_rank, best_rank_among, recalls, top_k};
 use super::{EvaluateError, TaskItems, TaskReport};
 use crate::corpus::TaskPicture;
@@ -61,12 +62,17 @@ pub async fn evaluate(towers: &Towers, items: &TaskItems, options: EvaluateOptio
         text_to_image_reranked: None,
         image_to_text_reranked: None,
         floor_text_to_image: None,
+        text_to_image_heads: None,
+        image_to_text_heads: None,
         notes: notes(items, options),
     };
     if options.top_k > 0 {
         let pairs = pairs_by_picture(&by_text, &by_image, items.pictures.len());
         let matched = match_all(towers, &items.pictures, &texts, pairs).await?;
-        let score = |image: usize, text: usize| matched.get(&(image, text)).copied();
+        let both = |image: usize, text: usize| matched.get(&(image, text)).copied();
+        let score = |image: usize, text: usize| both(image, text).map(MatchScore::score);
+        report.text_to_image_heads = heads(&by_text, &items.right, |text, image| both(image, text));
+        report.image_to_text_heads = heads(&by_image, &right_texts, both);
         report.text_to_image_reranked = Some(second_stage(&by_text, items.pictures.len(), &items.right, |t, i| score(i, t)));
         report.image_to_text_reranked =
             (!options.text_to_image_only).then(|| second_stage(&by_image, items.texts.len(), &right_texts, score));
@@ -117,6 +123,18 @@ fn second_stage(first: &[First], gallery: usize, right: &[Vec<usize>], matched: 
     recalls(&ranks)
 }
 
+/// How well each head tells the right candidates of every query from the others.
+fn heads(first: &[First], right: &[Vec<usize>], matched: impl Fn(usize, usize) -> Option<MatchScore>) -> Option<HeadAuc> {
+    let candidates = first.iter().zip(right).enumerate().map(|(query, (first, right))| {
+        let candidate = |&(answer, cosine): &(usize, f32)| {
+            let MatchScore { itm_text, itm_image } = matched(query, answer)?;
+            Some(Candidate { right: right.contains(&answer), cosine, itm_text, itm_image })
+        };
+        first.candidates.iter().filter_map(candidate).collect()
+    });
+    head_auc(candidates)
+}
+
 /// For each picture, the texts that it must be scored with in either direction, each once: a pair's probability is the same in both.
 fn pairs_by_picture(by_text: &[First], by_image: &[First], pictures: usize) -> Vec<Vec<usize>> {
     let mut texts: Vec<Vec<usize>> = vec![Vec::new(); pictures];
@@ -135,14 +153,14 @@ fn pairs_by_picture(by_text: &[First], by_image: &[First], pictures: usize) -> V
     texts
 }
 
-/// Match probability of every pair (picture, text). Each picture's states are made again when its pairs are due, so that only those of
+/// Match probabilities of every pair (picture, text). Each picture's states are made again when its pairs are due, so that only those of
 /// a few pictures are held: a gallery of 20,000 would take 20 GB.
 async fn match_all(
     towers: &Towers,
     pictures: &[TaskPicture],
     texts: &[Text],
     pairs: Vec<Vec<usize>>,
-) -> Result<HashMap<(usize, usize), f32>, EvaluateError> {
+) -> Result<HashMap<(usize, usize), MatchScore>, EvaluateError> {
     let work = pairs.into_iter().enumerate().filter(|(_, own)| !own.is_empty()).map(|(image, own)| {
         let (towers, picture) = (towers.clone(), pictures[image].clone());
         let states: Vec<Arc<TextStates>> = own.iter().filter_map(|&text| texts[text].states.clone()).collect();
@@ -150,7 +168,7 @@ async fn match_all(
             let encoded = encode_picture(&towers, picture).await?;
             let asked = (0..states.len() as u32).map(|text| (0, text)).collect();
             let scores = towers.match_pairs(vec![encoded.states], states, asked).await?;
-            Ok(own.into_iter().zip(scores).map(|(text, score)| ((image, text), score.score())).collect::<Vec<_>>())
+            Ok(own.into_iter().zip(scores).map(|(text, score)| ((image, text), score)).collect::<Vec<_>>())
         }
     });
     Ok(in_order(work, PICTURES_IN_FLIGHT_MAX).await?.into_iter().flatten().collect())

@@ -2,7 +2,7 @@
 
 use super::measure::LoadedSet;
 use super::{Check, GateConfig, Measured, Quality, Verdict};
-use crate::evaluate::{MatchReport, TaskReport};
+use crate::evaluate::{HeadAuc, MatchReport, TaskReport};
 
 /// One figure of a task: its name, and how it is read.
 type Figure<R> = (&'static str, fn(&R) -> Option<f64>);
@@ -18,6 +18,14 @@ const RECALLS: [Figure<TaskReport>; 6] = [
 const AUCS: [Figure<MatchReport>; 2] =
     [("AUC of the cosine", |task| Some(task.cosine.auc)), ("AUC of the single tower", |task| Some(task.matched.as_ref()?.auc))];
 const ACCURACIES: [Figure<MatchReport>; 1] = [("accuracy of the single tower", |task| Some(task.matched.as_ref()?.accuracy))];
+
+/// Each head of the single tower apart, among a direction's re-ranked candidates.
+const HEADS: [Figure<HeadAuc>; 2] = [("itm_text", |heads| Some(heads.itm_text)), ("itm_image", |heads| Some(heads.itm_image))];
+/// The same over a matching task's pairs.
+const MATCHING_HEADS: [Figure<MatchReport>; 2] = [
+    ("AUC of the head itm_text", |task| Some(task.itm_text.as_ref()?.auc)),
+    ("AUC of the head itm_image", |task| Some(task.itm_image.as_ref()?.auc)),
+];
 
 struct Checks {
     checks: Vec<Check>,
@@ -58,6 +66,12 @@ impl Checks {
         let figure = format!("{}: R@M", candidate.task);
         let live = live.map(TaskReport::mean_recall);
         self.least("mean_recall_min", figure, Some(candidate.mean_recall()), live, quality.mean_recall_min);
+        for (direction, _, heads) in candidate.heads() {
+            for (head, read) in HEADS {
+                let figure = format!("{}: AUC of the head {head} among the re-ranked, {direction}", candidate.task);
+                self.least("head_auc_min", figure, read(&heads), None, quality.head_auc_min);
+            }
+        }
     }
 
     fn matching(&mut self, quality: Quality, candidate: &MatchReport, live: Option<&MatchReport>) {
@@ -68,6 +82,10 @@ impl Checks {
         }
         let (name, read) = AUCS[1];
         self.least("auc_min", format!("{}: {name}", candidate.task), read(candidate), live.and_then(read), quality.auc_min);
+        for (name, read) in MATCHING_HEADS {
+            let figure = format!("{}: {name}", candidate.task);
+            self.least("head_auc_min", figure, read(candidate), live.and_then(read), quality.head_auc_min);
+        }
     }
 
     fn speed(&mut self, config: &GateConfig, candidate: &Measured, live: Option<&Measured>) {

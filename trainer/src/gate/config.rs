@@ -67,6 +67,9 @@ settings! {
         auc_drop_max: Option<f64> = optional => float(0.0, 1.0).or_none();
         /// Least AUC of matching by the single tower, whatever the live bundle has.
         auc_min: Option<f64> = optional => float(0.0, 1.0).or_none();
+        /// Least AUC of each head of the single tower, `itm_text` and `itm_image` apart: among the re-ranked candidates of retrieval in both
+        /// directions, and over the pairs of matching tasks. 0.5 is chance; a mean of both heads hides one that is dead.
+        head_auc_min: Option<f64> = optional => float(0.0, 1.0).or_none();
         /// Largest fall of the accuracy of matching at .5 by the single tower below the live bundle's.
         accuracy_drop_max: Option<f64> = optional => float(0.0, 1.0).or_none();
     }
@@ -95,6 +98,7 @@ impl Quality {
             mean_recall_min: self.mean_recall_min.or(common.mean_recall_min),
             auc_drop_max: self.auc_drop_max.or(common.auc_drop_max),
             auc_min: self.auc_min.or(common.auc_min),
+            head_auc_min: self.head_auc_min.or(common.head_auc_min),
             accuracy_drop_max: self.accuracy_drop_max.or(common.accuracy_drop_max),
         }
     }

@@ -1,5 +1,6 @@
 //! Whole training runs on a small drawn corpus.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,10 +21,12 @@ fn a_resumed_run_gives_the_same_losses_and_weights_to_the_last_bit() {
     synthetic::write_corpus(folder.path());
     let at = |name: &str| folder.path().join(name);
     let stop = StopFlag::new();
-    let whole = train(&synthetic::config(folder.path(), &at("whole"), &[]), false, &stop).unwrap();
+    // The cross encoders start within the first part, with a rate of their own.
+    let cross = ["loss.itm_start_step=3", "optim.cross={ lr_scale = 0.5, warmup_steps = 4 }"];
+    let whole = train(&synthetic::config(folder.path(), &at("whole"), &cross), false, &stop).unwrap();
     assert!(whole.finished);
     assert_eq!(whole.losses.len(), 12);
-    let parts = synthetic::config(folder.path(), &at("parts"), &["run.part_steps=5"]);
+    let parts = synthetic::config(folder.path(), &at("parts"), &["run.part_steps=5", cross[0], cross[1]]);
     let first = train(&parts, false, &stop).unwrap();
     assert!(!first.finished);
     let second = train(&parts, true, &stop).unwrap();
@@ -52,6 +55,34 @@ fn training_learns_the_drawn_corpus() {
         assert!(recall.text_to_image[0] > 0.8, "{precision}: {recall:?}");
         assert!(recall.image_to_text[0] > 0.8, "{precision}: {recall:?}");
         assert!(out.join("curves.svg").exists());
+    }
+}
+
+/// Numbers of a field, by step.
+fn logged(out: &Path, field: &str) -> Vec<f64> {
+    let text = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let rows = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    rows.filter_map(|row| row[field].as_f64()).collect()
+}
+
+#[test]
+fn each_head_of_the_single_tower_leaves_ln_2() {
+    let _guard = one_run_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    synthetic::write_corpus(folder.path());
+    let out = folder.path().join("run");
+    let overrides = ["optim.steps=400", "loss.itm_every=1", "loss.itm_pairs_max=48", "loss.dropout=0.0", "loss.fgr_uniform=0.5"];
+    train(&synthetic::config(folder.path(), &out, &overrides), false, &StopFlag::new()).unwrap();
+    for head in ["text", "image"] {
+        let losses = logged(&out, &format!("fgr_{head}"));
+        let last = losses[losses.len() - 50..].iter().sum::<f64>() / 50.0;
+        assert!((losses[0] - std::f64::consts::LN_2).abs() < 0.2, "{head}: it starts at chance, {}", losses[0]);
+        assert!(last < 0.35, "{head}: {last} after 400 steps");
+        for direction in ["text_to_image", "image_to_text"] {
+            let auc = logged(&out, &format!("itm_{head}_auc_{direction}"));
+            let last = auc[auc.len() - 50..].iter().sum::<f64>() / 50.0;
+            assert!(last > 0.9, "{head}, {direction}: AUC {last}");
+        }
     }
 }
 
