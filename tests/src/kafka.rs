@@ -10,7 +10,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{BaseProducer, BaseRecord, FutureProducer, FutureRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::unique::unique;
@@ -83,6 +83,21 @@ pub struct KafkaClient {
     members: Mutex<BTreeMap<String, Arc<BaseConsumer>>>,
 }
 
+/// A transaction that is open; dropped, it stays so until the broker gives it up.
+pub struct Transaction(BaseProducer);
+
+impl Transaction {
+    /// Commits it: a control marker follows in every partition.
+    pub fn commit(self) {
+        self.0.commit_transaction(TIMEOUT).expect("the broker commits");
+    }
+
+    /// Aborts it: its records stay in the log, and no consumer that reads what is committed receives them.
+    pub fn abort(self) {
+        self.0.abort_transaction(TIMEOUT).expect("the broker aborts");
+    }
+}
+
 impl std::fmt::Debug for KafkaClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KafkaClient").field("bootstrap", &self.bootstrap).finish_non_exhaustive()
@@ -133,6 +148,24 @@ impl KafkaClient {
             let sent = records.into_iter().zip(delivered).map(|(record, (partition, offset))| Sent { record, partition, offset });
             sent.collect()
         })
+    }
+
+    /// Sends `records` in a transaction of its own; returns it open.
+    pub fn transaction(&self, topic: &str, records: &[Record]) -> Transaction {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap).set("transactional.id", unique("transaction"));
+        let producer: BaseProducer = config.create().expect("a producer is made");
+        producer.init_transactions(TIMEOUT).expect("the broker knows transactions");
+        producer.begin_transaction().expect("none is open");
+        for record in records {
+            let mut sent = BaseRecord::<[u8], [u8]>::to(topic);
+            sent.key = record.key.as_deref();
+            sent.payload = record.value.as_deref();
+            sent.partition = record.partition;
+            producer.send(sent).unwrap_or_else(|(error, _)| panic!("produce: {error}"));
+        }
+        producer.flush(TIMEOUT).expect("the broker has them");
+        Transaction(producer)
     }
 
     fn send<'a>(&self, topic: &str, record: &'a Record) -> impl Future<Output = (i32, i64)> + use<'a> {

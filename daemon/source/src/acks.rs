@@ -1,6 +1,8 @@
 //! Which offset may be committed (promise 1: nothing lost): the end of the contiguous prefix of acknowledged records.
 //!
-//! The prefix is over the records *received*, not over the numbers: compaction and transactions leave gaps in the offsets.
+//! The prefix is over the records *received*, not over the numbers: compaction and transactions leave gaps in the offsets. What lies between
+//! them is passed once the client is told that it read beyond it ([`AckTracker::pass`]): behind the last record of a transaction comes its
+//! control marker, which no consumer ever receives, and behind an aborted transaction nothing else comes.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -14,6 +16,8 @@ pub struct AckTracker {
     next: Option<i64>,
     /// Newest offset that was received.
     newest: Option<i64>,
+    /// Every record before this offset was received.
+    passed: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -48,9 +52,16 @@ impl AckTracker {
         received
     }
 
-    /// The offset to commit: that of the next record to read, one after the last of the prefix. `None` before the first.
+    /// The client read up to `position`: whatever could be received before it was. Anything lower than before is ignored.
+    pub fn pass(&mut self, position: i64) {
+        self.passed = self.passed.max(Some(position));
+    }
+
+    /// The offset to commit: that of the next record to read. `None` before the first. It is one after the last record of the prefix, or
+    /// further where nothing that can be received lies between.
     pub fn committable(&self) -> Option<i64> {
-        self.next
+        let passed = self.passed.filter(|passed| self.open.front().is_none_or(|first| first.offset >= *passed));
+        self.next.max(passed)
     }
 
     /// Records from the oldest that is not finished to the newest received.
@@ -76,6 +87,28 @@ mod tests {
             tracker.receive(*offset, Instant::now());
         }
         tracker
+    }
+
+    #[test]
+    fn what_no_consumer_receives_is_committed_over_once_all_before_it_is_acknowledged() {
+        let mut tracker = tracker(&[4, 5]);
+        tracker.pass(9);
+        assert_eq!(tracker.committable(), None);
+        tracker.acknowledge(5);
+        assert_eq!(tracker.committable(), None, "4 is open");
+        tracker.receive(9, Instant::now());
+        tracker.acknowledge(4);
+        assert_eq!(tracker.committable(), Some(9), "markers at 6, 7 and 8");
+        tracker.pass(8);
+        tracker.acknowledge(9);
+        assert_eq!(tracker.committable(), Some(10));
+    }
+
+    #[test]
+    fn a_partition_of_which_nothing_can_be_received_is_passed() {
+        let mut tracker = AckTracker::default();
+        tracker.pass(4);
+        assert_eq!(tracker.committable(), Some(4));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::statistics::Statistics;
+use rdkafka::statistics::{Partition as PartitionStatistics, Statistics};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tracing::{debug, error, info, warn};
 
@@ -130,9 +130,9 @@ impl ClientContext for Context {
             let committed = topic.partitions.values().filter(|partition| partition.committed_offset >= 0);
             self.confirm(committed.map(|partition| (topic.topic.as_str(), partition.partition, partition.committed_offset)));
             for partition in topic.partitions.values() {
-                let known = partition.consumer_lag >= 0 && self.assignment.get(&topic.topic, partition.partition).is_some();
-                if known {
-                    self.metrics.set_partition_lag(&topic.topic, partition.partition, partition.consumer_lag);
+                let ours = self.assignment.get(&topic.topic, partition.partition).is_some();
+                if let Some(lag) = lag_of(partition).filter(|_| ours) {
+                    self.metrics.set_partition_lag(&topic.topic, partition.partition, lag);
                 }
             }
         }
@@ -153,6 +153,14 @@ impl ClientContext for Context {
     }
 }
 
+/// Records between what the group has committed and the end of what a consumer can read: the last stable offset, before any transaction that
+/// is still open. Of a partition in which nothing is committed all of them are left, and what was deleted before it was read is not.
+/// `None` while the ends are not known.
+fn lag_of(partition: &PartitionStatistics) -> Option<i64> {
+    let end = Some(partition.ls_offset).filter(|end| *end >= 0)?;
+    Some(end.saturating_sub(partition.committed_offset.max(partition.lo_offset).max(0)).max(0))
+}
+
 /// librdkafka's own log lines, in ours.
 pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
@@ -164,5 +172,24 @@ pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
             }
         }
         RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => debug!(facility, "{message}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lag(committed: i64, low: i64, end: i64) -> Option<i64> {
+        let (committed_offset, lo_offset, ls_offset) = (committed, low, end);
+        lag_of(&PartitionStatistics { committed_offset, lo_offset, ls_offset, ..PartitionStatistics::default() })
+    }
+
+    #[test]
+    fn the_lag_is_what_a_consumer_can_still_read() {
+        assert_eq!(lag(7, 0, 10), Some(3));
+        assert_eq!(lag(-1001, 0, 10), Some(10), "nothing is committed");
+        assert_eq!(lag(-1001, 4, 10), Some(6));
+        assert_eq!(lag(2, 10, 10), Some(0), "deleted before it was read");
+        assert_eq!(lag(7, 0, -1001), None, "the end is not known");
     }
 }

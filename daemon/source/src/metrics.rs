@@ -33,7 +33,7 @@ impl MetricSet for SourceMetrics {
             consumed: AtomicU64::new(0),
             bytes_in_flight: r.add("bytes_in_flight", "Bytes of the records under way"),
             partitions_assigned: r.add("partitions_assigned", "Partitions that this daemon reads"),
-            partition_lag: r.add("partition_lag", "Records between the committed offset and the end of a partition"),
+            partition_lag: r.add("partition_lag", "Records of a partition that can still be read, behind the committed offset"),
             oldest_unacked: r.add_seconds("oldest_unacked", "Age of the oldest record in flight", Gauge::default()),
             offsets_committed: r.add("offsets_committed", "Offset commits accepted by the broker"),
         }
@@ -62,7 +62,7 @@ impl SourceMetrics {
         self.partitions_assigned.set(partitions as i64);
     }
 
-    /// `records` lie between the committed offset and the end of the partition.
+    /// `records` that can be read lie behind the committed offset of the partition.
     pub fn set_partition_lag(&self, topic: &str, partition: i32, records: i64) {
         self.partition_lag.get_or_create(&PartitionLabels { topic: topic.to_owned(), partition }).set(records);
     }

@@ -50,6 +50,11 @@ impl Partition {
         self.lock().acks.receive(offset, Instant::now());
     }
 
+    /// The client read up to `position`, and every record before it was [received](Self::receive).
+    pub fn pass(&self, position: i64) {
+        self.lock().acks.pass(position);
+    }
+
     /// A record is finished. Called under the guard of the fence, so that the last commit covers it. Returns
     /// the time since it was received, the first time.
     pub fn acknowledge(&self, offset: i64) -> Option<Duration> {

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::assignment::{Assignment, committable};
 use super::context::Context;
@@ -112,7 +112,10 @@ impl PollLoop {
         while !self.stop.is_cancelled() && !self.vitals.halt.token().is_cancelled() {
             self.admit_held()?;
             self.pause_and_resume();
-            self.commit_if_due();
+            if self.is_commit_due() {
+                self.pass();
+                self.commit();
+            }
             // Held records: look for events only, and come back soon.
             let timeout = if self.state.held.is_empty() { POLL_MAX } else { POLL_MAX / 5 };
             let polled = self.consumer.poll(timeout).map(|polled| polled.map(|message| Record::of(&message)));
@@ -210,10 +213,11 @@ impl PollLoop {
         }
     }
 
-    fn commit_if_due(&mut self) {
-        if self.state.committed.elapsed() < self.kafka.commit_interval {
-            return;
-        }
+    fn is_commit_due(&self) -> bool {
+        self.state.committed.elapsed() >= self.kafka.commit_interval
+    }
+
+    fn commit(&mut self) {
         self.state.committed = Instant::now();
         let list = committable(&self.assignment.all(), RESEND_AFTER);
         if list.count() == 0 {
@@ -226,6 +230,26 @@ impl PollLoop {
         }
     }
 
+    /// Tells each partition how far it was read. A transaction's control marker moves librdkafka's position and is no record: without this
+    /// the group would stay before the marker for ever, and whoever asks would see a lag that nothing can end.
+    fn pass(&self) {
+        let positions = match self.consumer.position() {
+            Ok(positions) => positions,
+            Err(error) => return debug!(%error, "the positions are not known"),
+        };
+        for element in positions.elements() {
+            let (topic, number) = (element.topic(), element.partition());
+            // The position is behind a record that is held, and that one is not received yet.
+            let is_held = |held: &Held| *held.record.topic == *topic && held.record.partition == number;
+            if let Offset::Offset(position) = element.offset()
+                && let Some(partition) = self.assignment.get(topic, number)
+                && !self.state.held.iter().any(is_held)
+            {
+                partition.pass(position);
+            }
+        }
+    }
+
     /// Reads nothing more and waits until everything under way is finished, at most until `deadline`; not at all after a halt.
     fn drain(&mut self, deadline: Instant) {
         let ours: Vec<_> = self.assignment.all().iter().map(|p| (Arc::clone(p.topic()), p.number())).collect();
@@ -235,7 +259,10 @@ impl PollLoop {
         self.state.held.clear();
         info!(records = self.assignment.open_records(), timeout = ?self.kafka.drain_timeout, "draining");
         while self.assignment.open_records() > 0 && Instant::now() < deadline && !self.vitals.halt.token().is_cancelled() {
-            self.commit_if_due();
+            if self.is_commit_due() {
+                // Nothing is passed here: what was held is dropped, and librdkafka's position is behind it.
+                self.commit();
+            }
             // Paused: only events come.
             drop(self.consumer.poll(POLL_MAX / 5));
         }

@@ -34,4 +34,5 @@ mod slice;
 mod supply_chain;
 mod telemetry;
 mod torture;
+mod transactions;
 mod videos;
