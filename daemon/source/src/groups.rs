@@ -52,6 +52,17 @@ impl Position {
 /// Positions by topic and partition.
 pub type Positions = BTreeMap<(String, i32), Position>;
 
+/// What a group reads next in a partition that it has not read to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// A record that was made then, milliseconds since 1970.
+    Made(i64),
+    /// A record without a time.
+    Untimed,
+    /// Nothing: up to the end there are markers and aborted records of transactions, which no consumer receives.
+    Nothing,
+}
+
 /// A group as the brokers know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
@@ -138,37 +149,48 @@ impl GroupView {
         Ok(positions)
     }
 
-    /// Times of the records that the group reads next, milliseconds since 1970, by partition. A partition that is read to its end has
-    /// none, nor has one whose record did not come in time.
+    /// The records that the group reads next, by partition. A partition that is read to its end has none, nor has one whose record did not
+    /// come in time.
     ///
     /// # Errors
     /// The brokers do not answer.
-    pub fn next_record_times(&self, positions: &Positions) -> Result<BTreeMap<(String, i32), i64>, KafkaError> {
+    pub fn next_records(&self, positions: &Positions) -> Result<BTreeMap<(String, i32), Next>, KafkaError> {
         let mut open: BTreeMap<(String, i32), i64> = BTreeMap::new();
         let mut assignment = TopicPartitionList::new();
         for ((topic, partition), position) in positions.iter().filter(|(_, position)| position.remaining() > 0) {
             assignment.add_partition_offset(topic, *partition, Offset::Offset(position.at()))?;
-            open.insert((topic.clone(), *partition), position.at());
+            open.insert((topic.clone(), *partition), position.high);
         }
-        let mut times = BTreeMap::new();
+        let mut found = BTreeMap::new();
         if open.is_empty() {
-            return Ok(times);
+            return Ok(found);
         }
         // Read by position, not as a member: nothing is subscribed to.
         self.consumer.assign(&assignment)?;
         let deadline = Instant::now() + ANSWER_MAX;
         while !open.is_empty() && Instant::now() < deadline {
-            // A fault here is a passing one, or the record's time stays unknown.
-            let Some(Ok(message)) = self.consumer.poll(Duration::from_millis(100)) else { continue };
-            let key = (message.topic().to_owned(), message.partition());
-            if open.remove(&key).is_some()
-                && let Some(time) = message.timestamp().to_millis().filter(|time| *time >= 0)
-            {
-                times.insert(key, time);
+            // A fault here is a passing one, or the record stays unknown.
+            if let Some(Ok(message)) = self.consumer.poll(Duration::from_millis(100)) {
+                let key = (message.topic().to_owned(), message.partition());
+                if open.remove(&key).is_some() {
+                    let time = message.timestamp().to_millis().filter(|time| *time >= 0);
+                    found.insert(key, time.map_or(Next::Untimed, Next::Made));
+                }
+                continue;
+            }
+            // Markers of transactions move the position, and no record comes for them.
+            for element in self.consumer.position()?.elements() {
+                let key = (element.topic().to_owned(), element.partition());
+                if let Offset::Offset(position) = element.offset()
+                    && open.get(&key).is_some_and(|end| position >= *end)
+                {
+                    open.remove(&key);
+                    found.insert(key, Next::Nothing);
+                }
             }
         }
         self.consumer.unassign()?;
-        Ok(times)
+        Ok(found)
     }
 
     /// The offset of each partition that `target` is; a partition that it does not name is left out.

@@ -13,7 +13,7 @@ use super::output;
 use crate::config::{Config, KafkaConfig};
 use crate::failure::{Usage, hinted};
 use crate::generation::is_group_of;
-use crate::source::groups::{Group, GroupView, Positions};
+use crate::source::groups::{Group, GroupView, Next, Positions};
 
 const HINT_BROKERS: &str = "check kafka.brokers and kafka.properties; `astromech plan` names what is missing";
 
@@ -149,7 +149,7 @@ fn positions(kafka: &KafkaConfig, view: &GroupView) -> Result<Positions> {
 fn lines(kafka: &KafkaConfig, group: Group) -> Result<GroupLines> {
     let view = GroupView::new(kafka)?;
     let positions = positions(kafka, &view)?;
-    let times = view.next_record_times(&positions)?;
+    let next = view.next_records(&positions)?;
     let now = crate::clock::unix_ms();
     let partitions = positions.iter().map(|(key, position)| PartitionLine {
         topic: key.0.clone(),
@@ -157,8 +157,11 @@ fn lines(kafka: &KafkaConfig, group: Group) -> Result<GroupLines> {
         committed: position.committed,
         begin: position.low,
         end: position.high,
-        lag: position.remaining(),
-        age_ms: times.get(key).map(|time| now.saturating_sub(*time as u64)),
+        lag: if next.get(key) == Some(&Next::Nothing) { 0 } else { position.remaining() },
+        age_ms: match next.get(key) {
+            Some(Next::Made(time)) => Some(now.saturating_sub(*time as u64)),
+            Some(Next::Untimed | Next::Nothing) | None => None,
+        },
     });
     let partitions: Vec<PartitionLine> = partitions.collect();
     let member = |member: crate::source::groups::Member| MemberLine {

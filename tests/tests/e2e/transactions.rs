@@ -67,6 +67,7 @@ fn promise_1_the_lag_of_transactions_ends_at_nothing_also_of_aborted_ones_and_af
 
     // Only an aborted transaction came since: a start has nothing to read, and passes it.
     world.client.transaction(&scenario.topics.changes, &dealt(&items)).abort();
+    assert!(lags(&scenario).iter().all(|(_, lag)| *lag == 0), "nothing of it can be read, while no daemon runs too");
     let mut daemon = Daemon::start(&scenario.config);
     wait_no_lag(&scenario, &mut daemon);
     assert_eq!(scenario.results(), ITEMS as u64 - 4, "nothing was read twice, and nothing aborted");
