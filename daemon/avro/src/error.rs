@@ -62,6 +62,13 @@ pub enum AvroError {
     Transient(String),
 }
 
+impl AvroError {
+    /// Whether it may pass: wait and try again.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Transient(_))
+    }
+}
+
 /// Why the registry's client was not made.
 #[derive(Debug, Error)]
 pub enum StartError {

@@ -77,6 +77,16 @@ impl IndexError {
         Self::Mismatch(Problem::new(text, cause))
     }
 
+    /// Whether it may pass: wait and try again.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Transient(_))
+    }
+
+    /// What went wrong, without the words that tell its kind.
+    pub fn text(&self) -> &str {
+        self.problem()
+    }
+
     fn problem(&self) -> &Problem {
         match self {
             Self::Transient(problem) | Self::Refused(problem) | Self::Mismatch(problem) => problem,

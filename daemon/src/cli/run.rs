@@ -23,7 +23,7 @@ use crate::pipeline::{KafkaOutlet, SchemaRegistry};
 use crate::rescore_topic::{self, RescoreTopicParts};
 use crate::source::{self, Drained, SourceDeps};
 use crate::telemetry::Traces;
-use crate::vitals::{Backoff, Condition, Meter, Metrics, Queue, QueueMetrics, Vitals};
+use crate::vitals::{Awaited, Condition, Meter, Metrics, Queue, QueueMetrics, Unanswered, Vitals};
 
 /// How often the index is asked for its health and its number of points.
 const INDEX_CHECK: Duration = Duration::from_secs(10);
@@ -138,22 +138,15 @@ struct Patience<'a> {
 impl Patience<'_> {
     /// Attempts at something of the index; `None` where the stop came first.
     async fn until_open<T, F: Future<Output = Result<T, IndexError>>>(&self, attempt: impl Fn() -> F) -> Result<Option<T>> {
-        let mut backoff = Backoff::new(self.vitals.backoff);
-        loop {
-            let problem = match attempt().await {
-                Ok(opened) => return Ok(Some(opened)),
-                Err(IndexError::Transient(problem)) => problem,
-                Err(error) => {
-                    let hint = "point bundle.path and the index at the same vector space; see the fingerprints above";
-                    return Err(anyhow::Error::new(error).context(hinted("the index was not opened", hint)));
-                }
-            };
-            let wait = backoff.next_wait();
-            warn!(%problem, ?wait, "the index does not answer; trying again");
-            self.vitals.readiness.set_missing(Condition::Index, problem);
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.stop.cancelled() => return Ok(None),
+        let warn =
+            |error: &IndexError, wait: Duration| warn!(problem = error.text(), ?wait, "the index does not answer; trying again");
+        let index = Awaited::new(IndexError::is_transient, &warn).missing(Condition::Index, IndexError::text);
+        match self.vitals.until_it_answers(index, self.stop.cancelled(), attempt).await {
+            Ok(opened) => Ok(Some(opened)),
+            Err(Unanswered::Ended(())) => Ok(None),
+            Err(Unanswered::Failed(error)) => {
+                let hint = "point bundle.path and the index at the same vector space; see the fingerprints above";
+                Err(anyhow::Error::new(error).context(hinted("the index was not opened", hint)))
             }
         }
     }

@@ -8,6 +8,8 @@
 //! A point holds what was applied up to those offsets or later; what lies behind them comes from the topics. Both are written under the
 //! version guard, so the order does not matter. Tombstones are copied: a delete holds.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,7 +28,7 @@ use crate::index::payload::{FIELD_ID, FIELD_VECTORS, FIELD_VERSION, FIELD_VIDEO,
 use crate::index::{Index, IndexError, Page, Scope, Stored, VECTOR_IMAGE};
 use crate::pipeline::{BODY_CHARS_MAX, Left, Refill, RefillBody, Refilled, Refiller};
 use crate::source::Partition;
-use crate::vitals::{Backoff, HaltCause, Vitals};
+use crate::vitals::{Awaited, HaltCause, Unanswered, Vitals};
 
 /// Points that are read, embedded and written together.
 const PAGE_POINTS: u32 = 128;
@@ -313,18 +315,15 @@ impl Filling {
     where
         F: Future<Output = Result<T, IndexError>>,
     {
-        let mut backoff = Backoff::new(self.vitals.backoff);
-        loop {
-            match ask(self).await {
-                Ok(answer) => return answer,
-                Err(error @ IndexError::Transient(_)) => warn!(%error, "filling from points waits for the index"),
-                Err(error) => {
-                    self.vitals.halt.halt(HaltCause::Mismatch(error.to_string()));
-                    // The halt ends the generation, and this wait with it.
-                    std::future::pending::<()>().await;
-                }
+        let warn = |error: &IndexError, _: Duration| warn!(%error, "filling from points waits for the index");
+        let index = Awaited::new(IndexError::is_transient, &warn);
+        match self.vitals.until_it_answers(index, pending::<Infallible>(), || ask(self)).await {
+            Ok(answer) => answer,
+            Err(Unanswered::Failed(error)) => {
+                self.vitals.halt.halt(HaltCause::Mismatch(error.to_string()));
+                // The halt ends the generation, and this wait with it.
+                pending().await
             }
-            tokio::time::sleep(backoff.next_wait()).await;
         }
     }
 }

@@ -39,4 +39,17 @@ impl MediaError {
             Self::Transient(_) | Self::HostPaused { .. } => None,
         }
     }
+
+    /// Whether it may pass: wait and try again.
+    pub const fn is_transient(&self) -> bool {
+        self.reason().is_none()
+    }
+
+    /// How long the host is not asked; then nothing was tried.
+    pub const fn pause(&self) -> Option<Duration> {
+        match self {
+            Self::HostPaused { wait, .. } => Some(*wait),
+            _ => None,
+        }
+    }
 }

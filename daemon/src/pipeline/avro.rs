@@ -1,6 +1,8 @@
 //! Records of topics in Avro: their writer's schema is fetched, then their values become JSON. Results in Avro: the other way.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +16,12 @@ use tracing::warn;
 
 use super::decode::{Decoded, TopicRules, decode, decode_value};
 use super::outlet::PublishError;
+use super::publish::Left;
 use super::task::{NotEmbedded, TaskContext};
 use crate::config::{KafkaConfig, RecordFormat};
 use crate::prepare::Fault;
 use crate::source::Record;
-use crate::vitals::{Backoff, Condition, Readiness, Stage, WarnLimiter};
+use crate::vitals::{Awaited, Condition, Readiness, Stage, Unanswered, WarnLimiter};
 
 /// The registry does not answer: every record under way tries again by itself.
 static UNANSWERED: WarnLimiter = WarnLimiter::new();
@@ -129,21 +132,21 @@ impl TaskContext {
             return Ok(None);
         }
         let (id, _) = split(value).map_err(|e| invalid(&e))?;
-        let mut backoff = Backoff::new(self.vitals.backoff);
-        loop {
-            match avro.noted(avro.registry.schema(id).await) {
-                Ok(schema) => return Ok(Some(schema)),
-                Err(error @ AvroError::Unknown { .. }) => return Err(Fault::new(Reason::UnknownSchema, error.to_string()).into()),
-                Err(AvroError::Invalid(error)) => return Err(invalid(&error).into()),
-                Err(error @ AvroError::Transient(_)) => {
-                    let wait = backoff.next_wait();
-                    self.vitals.stages.retry(Stage::Decode);
-                    if let Some(repeated) = UNANSWERED.due("") {
-                        warn!(%error, id, ?wait, repeated, "the schema of a record can't be had now; trying again");
-                    }
-                    tokio::time::sleep(wait).await;
-                }
+        let warn = |error: &AvroError, wait: Duration| {
+            if let Some(repeated) = UNANSWERED.due("") {
+                warn!(%error, id, ?wait, repeated, "the schema of a record can't be had now; trying again");
             }
+        };
+        // Readiness is the registry's watcher's, who knows of everybody that waits for it.
+        let registry = Awaited::new(AvroError::is_transient, &warn).counted(Stage::Decode);
+        let ask = || async move { avro.noted(avro.registry.schema(id).await) };
+        match self.vitals.until_it_answers(registry, pending::<Infallible>(), ask).await {
+            Ok(schema) => Ok(Some(schema)),
+            Err(Unanswered::Failed(error)) => Err(match error {
+                AvroError::Unknown { .. } => Fault::new(Reason::UnknownSchema, error.to_string()).into(),
+                AvroError::Invalid(error) => invalid(&error).into(),
+                AvroError::Transient(_) => NotEmbedded::Left(Left::Halted),
+            }),
         }
     }
 }

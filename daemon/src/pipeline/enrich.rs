@@ -1,7 +1,10 @@
 //! What a result carries beside its names: vectors and neighbours.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
 use astromech_schemas::Kind;
 use astromech_schemas::results::{Neighbour, ResultMessage};
@@ -12,7 +15,7 @@ use crate::config::ResultsConfig;
 use crate::index::payload::{FIELD_ID, FIELD_VERSION};
 use crate::index::{Change, ChangeBody, Index, IndexError, Query, SearchFilter, Stored, VECTOR_IMAGE, VECTOR_TEXT, compared_by};
 use crate::vitals::trace::stage_span;
-use crate::vitals::{Backoff, BackoffLimits, WarnLimiter};
+use crate::vitals::{Awaited, Unanswered, Vitals, WarnLimiter};
 
 /// Searches that failed while the index is down.
 static NO_NEIGHBOURS: WarnLimiter = WarnLimiter::new();
@@ -21,7 +24,7 @@ static NO_NEIGHBOURS: WarnLimiter = WarnLimiter::new();
 pub(super) struct Enricher {
     pub(super) index: Arc<dyn Index>,
     pub(super) config: ResultsConfig,
-    pub(super) backoff: BackoffLimits,
+    pub(super) vitals: Vitals,
 }
 
 /// Vectors of a change, kept until its result is made.
@@ -66,21 +69,18 @@ impl Enricher {
     }
 
     async fn neighbours(&self, result: &ResultMessage, vector: &[f32]) -> BTreeMap<Kind, Vec<Neighbour>> {
-        let mut backoff = Backoff::new(self.backoff);
-        loop {
-            let problem = match self.search(result, vector).await {
-                Ok(found) => return found,
-                Err(IndexError::Transient(problem)) => problem,
-                Err(error) => {
-                    warn!(%error, kind = %result.kind, id = result.id, "a result goes without neighbours");
-                    return BTreeMap::new();
-                }
-            };
-            let wait = backoff.next_wait();
+        let warn = |error: &IndexError, wait: Duration| {
             if let Some(repeated) = NO_NEIGHBOURS.due("") {
-                warn!(%problem, ?wait, repeated, "neighbours can't be had now; trying again");
+                warn!(problem = error.text(), ?wait, repeated, "neighbours can't be had now; trying again");
             }
-            tokio::time::sleep(wait).await;
+        };
+        let index = Awaited::new(IndexError::is_transient, &warn);
+        match self.vitals.until_it_answers(index, pending::<Infallible>(), || self.search(result, vector)).await {
+            Ok(found) => found,
+            Err(Unanswered::Failed(error)) => {
+                warn!(%error, kind = %result.kind, id = result.id, "a result goes without neighbours");
+                BTreeMap::new()
+            }
         }
     }
 

@@ -91,7 +91,7 @@ pub fn start(config: &Config, parts: PipelineParts) -> (Intake, JoinHandle<()>) 
 /// As [`start`], with a way in for what is not a record; it ends once that is dropped too.
 pub fn start_refillable(config: &Config, parts: PipelineParts) -> (Intake, Refiller, JoinHandle<()>) {
     let (limits, vitals) = (&config.pipeline, parts.vitals);
-    let enricher = Enricher { index: Arc::clone(&parts.index) as Arc<dyn Index>, config: parts.results, backoff: vitals.backoff };
+    let enricher = Enricher { index: Arc::clone(&parts.index) as Arc<dyn Index>, config: parts.results, vitals: vitals.clone() };
     let writer = Writer {
         index: parts.index,
         limits: WriterLimits {

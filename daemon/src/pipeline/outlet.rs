@@ -18,6 +18,20 @@ pub enum PublishError {
     Fatal(String),
 }
 
+impl PublishError {
+    /// Whether it may pass: wait and try again.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Transient(_))
+    }
+
+    /// What went wrong.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Transient(problem) | Self::Fatal(problem) => problem,
+        }
+    }
+}
+
 /// Takes results and dead letters. When a call returns `Ok`, the receiver has it for good.
 pub trait Outlet: Send + Sync {
     /// A change that the index holds; with our span in the trace that its record carries.

@@ -1,12 +1,12 @@
 //! Publishing until the broker has it: results and dead letters here, replies to re-scoring requests.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::warn;
 
 use super::outlet::PublishError;
 use crate::source::{Fence, FenceGuard};
-use crate::vitals::{Backoff, Condition, HaltCause, Stage, Vitals, WarnLimiter};
+use crate::vitals::{Awaited, Condition, HaltCause, Stage, Unanswered, Vitals, WarnLimiter};
 
 /// Why a record was left unfinished. It is not acknowledged, so whoever owns its partition next reads it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,31 +35,30 @@ impl Publisher {
     where
         F: Future<Output = Result<(), PublishError>>,
     {
-        let mut backoff = Backoff::new(self.vitals.backoff);
-        // One of another attempt is let go only once the next is there.
-        let mut _waiting = None;
-        loop {
-            let started = Instant::now();
-            let published = attempt().await;
-            self.vitals.stages.took(Stage::Publish, started.elapsed());
-            match published {
-                Ok(()) => return Ok(()),
-                Err(PublishError::Fatal(problem)) => {
-                    self.vitals.halt.halt(HaltCause::Publish(problem));
-                    return Err(Left::Halted);
-                }
-                Err(PublishError::Transient(problem)) => {
-                    let wait = backoff.next_wait();
-                    self.vitals.stages.retry(Stage::Publish);
-                    _waiting = Some(self.vitals.readiness.wait(Condition::Publish, problem.as_str()));
-                    if let Some(repeated) = UNPUBLISHED.due(&problem) {
-                        warn!(problem, ?wait, repeated, "publishing failed; trying again");
-                    }
-                    tokio::select! {
-                        () = tokio::time::sleep(wait) => {}
-                        () = fence.closed() => return Err(Left::Fenced),
-                    }
-                }
+        let warn = |error: &PublishError, wait: Duration| {
+            let problem = error.text();
+            if let Some(repeated) = UNPUBLISHED.due(problem) {
+                warn!(problem, ?wait, repeated, "publishing failed; trying again");
+            }
+        };
+        let broker = Awaited::new(PublishError::is_transient, &warn)
+            .counted(Stage::Publish)
+            .missing_while_waiting(Condition::Publish, PublishError::text);
+        let timed = || {
+            let attempt = attempt();
+            async {
+                let started = Instant::now();
+                let published = attempt.await;
+                self.vitals.stages.took(Stage::Publish, started.elapsed());
+                published
+            }
+        };
+        match self.vitals.until_it_answers(broker, fence.closed(), timed).await {
+            Ok(()) => Ok(()),
+            Err(Unanswered::Ended(())) => Err(Left::Fenced),
+            Err(Unanswered::Failed(error)) => {
+                self.vitals.halt.halt(HaltCause::Publish(error.text().to_owned()));
+                Err(Left::Halted)
             }
         }
     }

@@ -1,8 +1,10 @@
 //! The way of one record, from delivery to acknowledgement.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use astromech_schemas::dead_letter::Reason;
 use astromech_schemas::results::{Operation, RecordPosition};
@@ -28,7 +30,7 @@ use crate::prepare::{FIELD_IMAGE_SHA256, Fault, Preparer};
 use crate::rescore::StateCache;
 use crate::source::{Delivery, FenceGuard, Partition, Record};
 use crate::vitals::trace::stage_span;
-use crate::vitals::{Backoff, HaltCause, Meter, Stage, Vitals, WarnLimiter};
+use crate::vitals::{Awaited, HaltCause, Meter, Stage, Unanswered, Vitals, WarnLimiter};
 
 /// A value up to here is decoded on the spot; a longer one, with a picture in base64, on a blocking thread.
 const INLINE_DECODE_BYTES_MAX: usize = 32 * 1024;
@@ -279,40 +281,33 @@ impl TaskContext {
 
     /// Fetches a picture, as often as it takes (promise 5). Returns its place among the fetched pictures too.
     async fn fetch(&self, source: ImageSource) -> Result<(Vec<u8>, OwnedSemaphorePermit), NotEmbedded> {
-        let mut backoff = Backoff::new(self.vitals.backoff);
-        loop {
-            let error = match self.fetch_once(&source).await? {
-                Ok(fetched) => return Ok(fetched),
-                Err(error) => error,
-            };
-            if let Some(reason) = error.reason() {
-                return Err(Fault::new(reason, format!("image.url: {error}")).into());
-            }
-            let mut wait = backoff.next_wait();
-            if let MediaError::HostPaused { wait: pause, .. } = error {
-                wait = wait.min(self.vitals.backoff.min) + pause;
+        let warn = |error: &MediaError, wait: Duration| {
+            if error.pause().is_some() {
                 debug!(%error, ?wait, "the picture waits for its host");
-            } else {
-                self.vitals.stages.retry(Stage::Media);
-                if let Some(repeated) = UNFETCHED.due(&host_of(&source)) {
-                    warn!(%error, ?wait, repeated, "the picture can't be fetched now; trying again");
-                }
+            } else if let Some(repeated) = UNFETCHED.due(&host_of(&source)) {
+                warn!(%error, ?wait, repeated, "the picture can't be fetched now; trying again");
             }
-            // Without a place: a host that is down must not keep others from being fetched.
-            tokio::time::sleep(wait).await;
+        };
+        let host = Awaited::new(MediaError::is_transient, &warn).paused(MediaError::pause).counted(Stage::Media);
+        // It waits without a place: a host that is down must not keep others from being fetched.
+        match self.vitals.until_it_answers(host, pending::<Infallible>(), || self.fetch_once(&source)).await {
+            Ok(fetched) => fetched,
+            Err(Unanswered::Failed(error)) => Err(match error.reason() {
+                Some(reason) => Fault::new(reason, format!("image.url: {error}")).into(),
+                // Not reached: what has no reason is waited for. Whatever it were, it buries no record.
+                None => NotEmbedded::Left(Left::Halted),
+            }),
         }
     }
 
     /// One attempt. The turn at its host comes first: who waits there must not hold a place that another host's picture could use.
-    async fn fetch_once(&self, source: &ImageSource) -> Result<Result<(Vec<u8>, OwnedSemaphorePermit), MediaError>, NotEmbedded> {
-        let turn = match self.media.turn(source.clone()).await {
-            Ok(turn) => turn,
-            Err(error) => return Ok(Err(error)),
+    async fn fetch_once(&self, source: &ImageSource) -> Result<Result<(Vec<u8>, OwnedSemaphorePermit), NotEmbedded>, MediaError> {
+        let turn = self.media.turn(source.clone()).await?;
+        let Ok(place) = Arc::clone(&self.media_places).acquire_owned().await else {
+            return Ok(Err(NotEmbedded::Left(Left::Halted)));
         };
-        let place = Arc::clone(&self.media_places).acquire_owned().await;
-        let place = place.map_err(|_| NotEmbedded::Left(Left::Halted))?;
-        let fetched = self.staged(Stage::Media, stage_span!("media"), self.media.fetch_in(turn)).await;
-        Ok(fetched.map(|bytes| (bytes, place)))
+        let bytes = self.staged(Stage::Media, stage_span!("media"), self.media.fetch_in(turn)).await?;
+        Ok(Ok((bytes, place)))
     }
 
     /// Into the dead letters, then acknowledged; unless most of the last records went there.

@@ -1,6 +1,7 @@
 //! The index writer: the only part that writes to the index. It owns its queue, gathers changes into batches and keeps a few writes under way.
 
-use std::sync::Arc;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc};
@@ -11,7 +12,7 @@ use super::metrics::PipelineMetrics;
 use super::write::{WriteReply, WriteRequest};
 use crate::index::{Change, IndexError, IndexWriter};
 use crate::source::FenceGuard;
-use crate::vitals::{Backoff, Condition, HaltCause, Meter, Queue, QueueMetrics, Stage, Vitals, WarnLimiter};
+use crate::vitals::{Awaited, Condition, HaltCause, Meter, Queue, QueueMetrics, Stage, Unanswered, Vitals, WarnLimiter};
 
 /// Writes that failed while the index is down.
 static UNWRITTEN: WarnLimiter = WarnLimiter::new();
@@ -104,64 +105,82 @@ impl Writer {
     }
 
     /// Tries until the changes are written, refused or fenced off. Returns the halves to try where several were refused.
-    async fn write_part(&self, part: Vec<WriteRequest>) -> Option<(Vec<WriteRequest>, Vec<WriteRequest>)> {
-        let mut backoff = Backoff::new(self.vitals.backoff);
-        let mut requests = part;
-        let mut failed = false;
-        loop {
-            let entered = enter(requests);
-            if entered.waiting.is_empty() {
-                return None;
+    async fn write_part(&self, part: Vec<WriteRequest>) -> Option<Halves> {
+        let pending = Mutex::new(Pending { requests: part, failed: false });
+        let warn = |error: &IndexError, wait: Duration| {
+            if let Some(repeated) = UNWRITTEN.due("") {
+                let (problem, points) = (error.text(), lock(&pending).requests.len());
+                warn!(problem, points, ?wait, repeated, "the index does not answer; trying again");
             }
-            match self.index.apply(&entered.changes).await {
-                Ok(()) => {
-                    if failed {
-                        info!("the index answers again");
-                        self.vitals.readiness.set_ready(Condition::Index);
-                    }
-                    entered.reply_applied();
-                    return None;
+        };
+        let index =
+            Awaited::new(IndexError::is_transient, &warn).counted(Stage::Index).missing(Condition::Index, IndexError::text);
+        let halt = &self.vitals.halt;
+        match self.vitals.until_it_answers(index, halt.token().cancelled(), || self.attempt(&pending)).await {
+            Ok(halves) => halves,
+            Err(Unanswered::Ended(())) => None,
+            Err(Unanswered::Failed(error)) => {
+                halt.halt(HaltCause::Mismatch(error.text().to_owned()));
+                None
+            }
+        }
+    }
+
+    /// One attempt at what is pending, which an index that fails leaves there for the next.
+    async fn attempt(&self, pending: &Mutex<Pending>) -> Result<Option<Halves>, IndexError> {
+        let entered = enter(mem::take(&mut lock(pending).requests));
+        if entered.waiting.is_empty() {
+            return Ok(None);
+        }
+        match self.index.apply(&entered.changes).await {
+            Ok(()) => {
+                if lock(pending).failed {
+                    info!("the index answers again");
+                    self.vitals.readiness.set_ready(Condition::Index);
                 }
-                Err(IndexError::Refused(detail)) if entered.changes.len() == 1 => {
-                    entered.reply_refused(&detail);
-                    return None;
-                }
-                Err(IndexError::Refused(_)) => {
-                    let mut first = entered.into_requests();
-                    let second = first.split_off(first.len() / 2);
-                    return Some((first, second));
-                }
-                Err(IndexError::Mismatch(problem)) => {
-                    self.vitals.halt.halt(HaltCause::Mismatch(problem.into()));
-                    return None;
-                }
-                Err(IndexError::Transient(problem)) => {
-                    failed = true;
-                    // Leaving the fence: nothing is written during the wait, so a revoke need not wait for it either.
-                    requests = entered.into_requests();
-                    let wait = backoff.next_wait();
-                    self.vitals.stages.retry(Stage::Index);
-                    self.vitals.readiness.set_missing(Condition::Index, problem.to_string());
-                    if let Some(repeated) = UNWRITTEN.due("") {
-                        warn!(%problem, points = requests.len(), ?wait, repeated, "the index does not answer; trying again");
-                    }
-                    tokio::select! {
-                        () = tokio::time::sleep(wait) => {}
-                        () = self.vitals.halt.token().cancelled() => return None,
-                    }
-                }
+                entered.reply_applied();
+                Ok(None)
+            }
+            Err(IndexError::Refused(detail)) if entered.changes.len() == 1 => {
+                entered.reply_refused(&detail);
+                Ok(None)
+            }
+            Err(IndexError::Refused(_)) => {
+                let mut first = entered.into_requests();
+                let second = first.split_off(first.len() / 2);
+                Ok(Some((first, second)))
+            }
+            Err(error @ (IndexError::Transient(_) | IndexError::Mismatch(_))) => {
+                // Leaving the fence: nothing is written during the wait, so a revoke need not wait for it either.
+                *lock(pending) = Pending { requests: entered.into_requests(), failed: true };
+                Err(error)
             }
         }
     }
 }
 
+/// Requests that were refused together, in two halves.
+type Halves = (Vec<WriteRequest>, Vec<WriteRequest>);
+
+/// What is to be written still.
+struct Pending {
+    requests: Vec<WriteRequest>,
+    /// Whether the index has failed an attempt.
+    failed: bool,
+}
+
+fn lock(pending: &Mutex<Pending>) -> MutexGuard<'_, Pending> {
+    pending.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Changes that passed their fences, in the same order as those who wait for them.
 struct Entered {
     changes: Vec<Change>,
-    waiting: Vec<(FenceGuard, Waiting)>,
+    waiting: Vec<(FenceGuard, Requester)>,
 }
 
-struct Waiting {
+/// Who waits for the answer to a change.
+struct Requester {
     partition: Arc<crate::source::Partition>,
     reply: tokio::sync::oneshot::Sender<WriteReply>,
 }
@@ -173,7 +192,7 @@ fn enter(requests: Vec<WriteRequest>) -> Entered {
         match partition.fence().enter() {
             Some(guard) => {
                 entered.changes.push(change);
-                entered.waiting.push((guard, Waiting { partition, reply }));
+                entered.waiting.push((guard, Requester { partition, reply }));
             }
             // A reply that nobody waits for is a task that was cancelled.
             None => drop(reply.send(WriteReply::Fenced)),
@@ -196,7 +215,7 @@ impl Entered {
     }
 
     fn into_requests(self) -> Vec<WriteRequest> {
-        let back = |(change, (_, Waiting { partition, reply }))| WriteRequest { change, partition, reply };
+        let back = |(change, (_, Requester { partition, reply }))| WriteRequest { change, partition, reply };
         self.changes.into_iter().zip(self.waiting).map(back).collect()
     }
 }

@@ -67,3 +67,10 @@ pub enum RescoreError {
     #[error(transparent)]
     Index(#[from] IndexError),
 }
+
+impl RescoreError {
+    /// Whether it may pass: wait and try again.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Overloaded { .. } | Self::Index(IndexError::Transient(_)))
+    }
+}

@@ -13,6 +13,8 @@
 
 mod reply;
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,13 +26,12 @@ use tracing::{Instrument as _, debug};
 use crate::clock::unix_ms;
 use crate::config::RescoreTopics;
 use crate::generation::Live;
-use crate::index::IndexError;
 use crate::pipeline::{KafkaOutlet, Left, Publisher};
 use crate::problem::Problem;
 use crate::rescore::RescoreError;
 use crate::source::{Delivery, Intake, Record, one_task_each};
 use crate::vitals::trace::stage_span;
-use crate::vitals::{Backoff, Vitals};
+use crate::vitals::{Awaited, Unanswered, Vitals};
 pub use reply::Reply;
 use reply::To;
 
@@ -114,18 +115,12 @@ impl RescoreTopic {
             return Err(RescoreError::Stale { age_ms: age.as_millis() as u64, deadline_ms: time.as_millis() as u64 }.into());
         };
         let deadline = read + left;
-        let mut backoff = Backoff::new(self.publisher.vitals.backoff);
-        loop {
-            // A topic holds what HTTP must refuse: what may pass is tried again while there is time.
-            let error = match rescorer.rescore_until(request.clone(), deadline).await {
-                Err(error @ (RescoreError::Overloaded { .. } | RescoreError::Index(IndexError::Transient(_)))) => error,
-                answered => return Ok(answered?),
-            };
-            let wait = backoff.next_wait();
-            if Instant::now() + wait >= deadline {
-                return Err(error.into());
-            }
-            tokio::time::sleep(wait).await;
+        // A topic holds what HTTP must refuse: what may pass is tried again while there is time.
+        let scores = Awaited::new(RescoreError::is_transient, &|_, _| ()).latest(deadline);
+        let score = || rescorer.rescore_until(request.clone(), deadline);
+        match self.publisher.vitals.until_it_answers(scores, pending::<Infallible>(), score).await {
+            Ok(response) => Ok(response),
+            Err(Unanswered::Failed(error)) => Err(error.into()),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What every room of the daemon says of itself while it runs: its metrics, whether it is ready, its part of a trace, warnings that are not
-//! repeated, and the cause where it can't go on. Below every room: it knows none of them.
+//! repeated, and the cause where it can't go on; and how it waits for what may pass. Below every room: it knows none of them.
 //!
 //! Absent here: who reads it (HTTP, the log, a collector), and any configuration.
 
@@ -13,14 +13,17 @@ mod queue;
 mod readiness;
 mod stage;
 pub mod trace;
+mod until;
 mod vitals;
 mod warn_limiter;
 
-pub use backoff::{Backoff, BackoffLimits};
+use backoff::Backoff;
+pub use backoff::BackoffLimits;
 pub use halt::{Halt, HaltCause};
 pub use metrics::{Histograms, METRICS_CONTENT_TYPE, Meter, MetricSet, Metrics, Registrar, items, seconds};
 pub use queue::{Queue, QueueMetrics};
 pub use readiness::{Condition, Readiness, Waiting};
 pub use stage::{Stage, StageMetrics};
+pub use until::{Awaited, Unanswered};
 pub use vitals::Vitals;
 pub use warn_limiter::WarnLimiter;
