@@ -22,7 +22,7 @@ mod writer;
 
 pub use error::{AvroError, Invalid, StartError};
 pub use json::{DEPTH_MAX, json_bytes_max};
-pub use registry::{REFERENCES_MAX, Registry, RegistryOptions, SCHEMA_BYTES_MAX, SCHEMAS_MAX, UNKNOWN_FOR};
+pub use registry::{REFERENCES_MAX, SCHEMA_BYTES_MAX, SCHEMAS_MAX, SchemaRegistry, SchemaRegistryOptions, UNKNOWN_FOR};
 pub use schema::WriterSchema;
 pub use subjects::{Standing, Subject};
 pub use writer::{SubjectNameStrategy, Writer};

@@ -37,7 +37,7 @@ const INVALID_FIX: &str = "register a schema in Avro that can be read, and write
 
 /// Where the registry is.
 #[derive(Clone)]
-pub struct RegistryOptions {
+pub struct SchemaRegistryOptions {
     /// Root of Confluent's API.
     pub url: Url,
     /// User and password.
@@ -53,7 +53,7 @@ pub struct RegistryOptions {
 type Known = Result<Arc<WriterSchema>, Invalid>;
 
 /// A schema registry.
-pub struct Registry {
+pub struct SchemaRegistry {
     client: Client,
     url: Url,
     login: Option<(String, String)>,
@@ -107,12 +107,12 @@ impl Refusal {
 /// What an answer says; `None` where it is over [`SCHEMA_BYTES_MAX`].
 pub(crate) type Body = Option<Vec<u8>>;
 
-impl Registry {
+impl SchemaRegistry {
     /// A client; the registry is not asked yet.
     ///
     /// # Errors
     /// Certificates that are none.
-    pub fn new(options: RegistryOptions) -> Result<Self, StartError> {
+    pub fn new(options: SchemaRegistryOptions) -> Result<Self, StartError> {
         // Another provider that is installed already stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut client = Client::builder()

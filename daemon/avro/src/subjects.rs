@@ -6,7 +6,7 @@ use serde_json::json;
 use url::Url;
 
 use crate::error::AvroError;
-use crate::registry::{Body, Refusal, Registry, URL_HINT, refused};
+use crate::registry::{Body, Refusal, SchemaRegistry, URL_HINT, refused};
 
 /// A schema, and where it is registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,7 @@ struct Compatibility {
     messages: Vec<String>,
 }
 
-impl Registry {
+impl SchemaRegistry {
     /// Asks for something that every registry has and that costs it nothing.
     ///
     /// # Errors
@@ -96,7 +96,7 @@ impl Registry {
     /// What a subject says to a schema; changes nothing.
     ///
     /// # Errors
-    /// As [`Registry::answers`].
+    /// As [`SchemaRegistry::answers`].
     pub async fn standing(&self, subject: &Subject) -> Result<Standing, AvroError> {
         if let Some(id) = self.find(subject).await? {
             return Ok(Standing::Registered(id));

@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 use crate::HEADER_BYTES;
 use crate::error::{AvroError, Invalid, StartError};
-use crate::registry::Registry;
+use crate::registry::SchemaRegistry;
 use crate::subjects::Subject;
 
 /// Under which subject a schema is registered: the serializers' `subject.name.strategy`.
@@ -72,7 +72,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`AvroError::Transient`]: the registry does not answer, or does not take the schema until somebody changes something there.
-    pub async fn id(&self, registry: &Registry) -> Result<u32, AvroError> {
+    pub async fn id(&self, registry: &SchemaRegistry) -> Result<u32, AvroError> {
         let asked = async {
             if self.registers {
                 return registry.register(&self.subject).await;
@@ -91,7 +91,7 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Writer::id`]; [`AvroError::Invalid`] for a message that is not of the schema.
-    pub async fn value<M: Serialize>(&self, registry: &Registry, message: &M) -> Result<Vec<u8>, AvroError> {
+    pub async fn value<M: Serialize>(&self, registry: &SchemaRegistry, message: &M) -> Result<Vec<u8>, AvroError> {
         let id = self.id(registry).await?;
         let other = |problem: String| Invalid::new(format!("not of the schema of {}: {problem}", self.subject.name), "report it");
         let json = serde_json::to_value(message).map_err(|e| other(e.to_string()))?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use astromech_settings::kinds::{flag, float, int, millis, path_or_none, strings, text};
-use astromech_settings::{Fault, Named, Value as _, settings};
+use astromech_settings::{Mistake, Named, Value as _, settings};
 
 use crate::secret::Secret;
 use crate::{GIB, KIB, MINUTE_MS};
@@ -132,9 +132,9 @@ settings! {
     }
 }
 
-fn address(written: &str) -> Result<SocketAddr, Fault> {
+fn address(written: &str) -> Result<SocketAddr, Mistake> {
     written.parse().map_err(|_| {
         let fix = "write \"127.0.0.1:8080\", or \"0.0.0.0:8080\" for every interface";
-        Fault::new(format!("`{written}` is no address and port"), fix)
+        Mistake::new(format!("`{written}` is no address and port"), fix)
     })
 }

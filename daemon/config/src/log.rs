@@ -1,7 +1,7 @@
 //! `[telemetry]` and `[log]`.
 
 use astromech_settings::kinds::{choice, float, text};
-use astromech_settings::{Fault, Value as _, settings};
+use astromech_settings::{Mistake, Value as _, settings};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
@@ -36,15 +36,15 @@ settings! {
     }
 }
 
-fn collector(endpoint: String) -> Result<String, Fault> {
+fn collector(endpoint: String) -> Result<String, Mistake> {
     let usable = Url::parse(&endpoint).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     if usable || endpoint.is_empty() {
         return Ok(endpoint);
     }
-    Err(Fault::new(format!("`{endpoint}` is no address of a collector"), "write \"http://127.0.0.1:4317\", or https for TLS"))
+    Err(Mistake::new(format!("`{endpoint}` is no address of a collector"), "write \"http://127.0.0.1:4317\", or https for TLS"))
 }
 
-fn filter(level: String) -> Result<String, Fault> {
+fn filter(level: String) -> Result<String, Mistake> {
     let checked = if level.trim().is_empty() {
         Err("it is empty".to_owned())
     } else {
@@ -52,6 +52,8 @@ fn filter(level: String) -> Result<String, Fault> {
     };
     match checked {
         Ok(()) => Ok(level),
-        Err(problem) => Err(Fault::new(format!("`{level}` is no filter: {problem}"), "write error, warn, info, debug or trace")),
+        Err(problem) => {
+            Err(Mistake::new(format!("`{level}` is no filter: {problem}"), "write error, warn, info, debug or trace"))
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use astromech_settings::kinds::{flag, int, list, millis, path, text};
-use astromech_settings::{Fault, Value as _, settings};
+use astromech_settings::{Mistake, Value as _, settings};
 use url::Url;
 
 use crate::{AllowedHost, GIB, MINUTE_MS};
@@ -47,22 +47,22 @@ settings! {
     }
 }
 
-fn host(written: &str) -> Result<AllowedHost, Fault> {
+fn host(written: &str) -> Result<AllowedHost, Mistake> {
     written.parse().map_err(|()| {
         let fix = "write a host such as \"img.example.com\" or a domain such as \".example.com\", without scheme or path, with \
                    `:PORT` or `:*` behind it where its ports are not 80 and 443";
-        Fault::new(format!("`{written}` is no host"), fix)
+        Mistake::new(format!("`{written}` is no host"), fix)
     })
 }
 
-fn proxy(written: &str) -> Result<Option<Url>, Fault> {
+fn proxy(written: &str) -> Result<Option<Url>, Mistake> {
     if written.is_empty() {
         return Ok(None);
     }
     let proxy = web_address(written).map(Some);
     // Not repeated: it may carry a password.
     proxy.ok_or_else(|| {
-        Fault::new("the proxy is no address", "write http://HOST:PORT or https://HOST:PORT, without a user name or password")
+        Mistake::new("the proxy is no address", "write http://HOST:PORT or https://HOST:PORT, without a user name or password")
     })
 }
 

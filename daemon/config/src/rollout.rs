@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use astromech_settings::kinds::{choice, flag, float, int, millis, path, path_or_none, text};
-use astromech_settings::{Fault, Value as _, settings};
+use astromech_settings::{Mistake, Value as _, settings};
 
 use crate::limits::hours;
 use crate::secret::Secret;
@@ -93,11 +93,11 @@ settings! {
     }
 }
 
-pub(crate) fn registry(url: String) -> Result<String, Fault> {
+pub(crate) fn registry(url: String) -> Result<String, Mistake> {
     // A folder may be written without a scheme; empty is none.
     if url.starts_with("file://") || url.starts_with("s3://") || !url.contains("://") {
         return Ok(url);
     }
     let fix = "write file:///folder or s3://bucket/prefix";
-    Err(Fault::new(format!("`{url}` is neither a folder nor object storage"), fix))
+    Err(Mistake::new(format!("`{url}` is neither a folder nor object storage"), fix))
 }

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::guard::Condition;
+use super::guard::Predicate;
 use super::payload::FIELD_VIDEO;
 
 /// Narrows a search; nothing where empty.
@@ -21,32 +21,32 @@ pub struct SearchFilter {
 }
 
 impl SearchFilter {
-    /// As a condition on a stored point; `None` where everything may be found.
-    pub(super) fn condition(&self) -> Option<Condition> {
-        let is = |field: &'static str, word: &String| Condition::EqualsKeyword(field, word.clone().into());
-        let mut all: Vec<Condition> = self.tags.iter().map(|tag| is("tags", tag)).collect();
+    /// As a predicate of a stored point; `None` where everything may be found.
+    pub(super) fn predicate(&self) -> Option<Predicate> {
+        let is = |field: &'static str, word: &String| Predicate::EqualsKeyword(field, word.clone().into());
+        let mut all: Vec<Predicate> = self.tags.iter().map(|tag| is("tags", tag)).collect();
         if !self.languages.is_empty() {
-            all.push(Condition::Any(self.languages.iter().map(|language| is("language", language)).collect()));
+            all.push(Predicate::Any(self.languages.iter().map(|language| is("language", language)).collect()));
         }
         if self.time_ms_from.is_some() || self.time_ms_to.is_some() {
-            all.push(Condition::Between("time_ms", self.time_ms_from, self.time_ms_to));
+            all.push(Predicate::Between("time_ms", self.time_ms_from, self.time_ms_to));
         }
         if !self.videos.is_empty() {
             all.push(of_videos(&self.videos));
         }
-        (!all.is_empty()).then_some(Condition::All(all, Vec::new()))
+        (!all.is_empty()).then_some(Predicate::All(all, Vec::new()))
     }
 
-    /// As [`Self::condition`], and no frame of `found`.
-    pub(super) fn condition_beside(&self, found: &[Uuid]) -> Option<Condition> {
-        let rest = self.condition();
+    /// As [`Self::predicate`], and no frame of `found`.
+    pub(super) fn predicate_beside(&self, found: &[Uuid]) -> Option<Predicate> {
+        let rest = self.predicate();
         if found.is_empty() {
             return rest;
         }
-        Some(Condition::All(rest.into_iter().collect(), vec![of_videos(found)]))
+        Some(Predicate::All(rest.into_iter().collect(), vec![of_videos(found)]))
     }
 }
 
-fn of_videos(videos: &[Uuid]) -> Condition {
-    Condition::Any(videos.iter().map(|video| Condition::EqualsKeyword(FIELD_VIDEO, video.to_string().into())).collect())
+fn of_videos(videos: &[Uuid]) -> Predicate {
+    Predicate::Any(videos.iter().map(|video| Predicate::EqualsKeyword(FIELD_VIDEO, video.to_string().into())).collect())
 }

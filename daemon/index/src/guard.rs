@@ -26,9 +26,9 @@ use super::{Change, ChangeBody, IndexError, Space, VECTOR_IMAGE, VECTOR_TEXT, VE
 /// Highest version that an engine stores: payload integers are 64-bit and signed.
 pub const VERSION_MAX: u64 = i64::MAX as u64;
 
-/// A condition on a stored point; each engine translates it into its own filter.
+/// What may hold of a stored point; each engine translates it into its own filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Condition {
+pub(super) enum Predicate {
     /// The point is one of these.
     HasId(Vec<Uuid>),
     /// The payload's integer is lower.
@@ -44,9 +44,9 @@ pub(super) enum Condition {
     /// The point holds this named vector.
     HasVector(&'static str),
     /// Every one of these holds, and none of the second list does.
-    All(Vec<Condition>, Vec<Condition>),
+    All(Vec<Predicate>, Vec<Predicate>),
     /// At least one of these holds.
-    Any(Vec<Condition>),
+    Any(Vec<Predicate>),
 }
 
 /// Whether a change of version `new` replaces a point of version `stored`: never at the same version.
@@ -55,24 +55,24 @@ pub(super) fn replaces(new: u64, stored: u64) -> bool {
 }
 
 /// The guard of one batch: a stored point may be replaced when it is one of `points` and its version is lower than the one given here.
-pub(super) fn guard(points: impl IntoIterator<Item = (Uuid, u64)>) -> Condition {
-    Condition::Any(
+pub(super) fn guard(points: impl IntoIterator<Item = (Uuid, u64)>) -> Predicate {
+    Predicate::Any(
         points
             .into_iter()
-            .map(|(id, version)| Condition::All(vec![Condition::HasId(vec![id]), older(version)], vec![]))
+            .map(|(id, version)| Predicate::All(vec![Predicate::HasId(vec![id]), older(version)], vec![]))
             .collect(),
     )
 }
 
 /// The stored version is lower than `version`.
-pub(super) fn older(version: u64) -> Condition {
+pub(super) fn older(version: u64) -> Predicate {
     match split(version) {
-        None => Condition::Less(FIELD_VERSION, version as i64),
-        Some((high, low)) => Condition::Any(vec![
-            Condition::Less(FIELD_VERSION, VERSION_SPLIT as i64),
-            Condition::Less(FIELD_VERSION_HIGH, high),
-            Condition::All(
-                vec![Condition::EqualsInteger(FIELD_VERSION_HIGH, high), Condition::Less(FIELD_VERSION_LOW, low)],
+        None => Predicate::Less(FIELD_VERSION, version as i64),
+        Some((high, low)) => Predicate::Any(vec![
+            Predicate::Less(FIELD_VERSION, VERSION_SPLIT as i64),
+            Predicate::Less(FIELD_VERSION_HIGH, high),
+            Predicate::All(
+                vec![Predicate::EqualsInteger(FIELD_VERSION_HIGH, high), Predicate::Less(FIELD_VERSION_LOW, low)],
                 vec![],
             ),
         ]),
@@ -81,15 +81,15 @@ pub(super) fn older(version: u64) -> Condition {
 
 /// Which stored points hold a vector that their own payload doesn't list, among the points of `changes` that may.
 /// One entry a named vector; none when every change names both.
-pub(super) fn leftovers(changes: &[&Change]) -> Vec<(&'static str, Condition)> {
+pub(super) fn leftovers(changes: &[&Change]) -> Vec<(&'static str, Predicate)> {
     VECTORS
         .into_iter()
         .filter_map(|name| {
             let ids: Vec<Uuid> =
                 changes.iter().filter(|change| change.vector(name).is_none()).map(|change| change.point_id).collect();
             (!ids.is_empty()).then(|| {
-                let holds = vec![Condition::HasId(ids), Condition::HasVector(name)];
-                (name, Condition::All(holds, vec![Condition::EqualsKeyword(FIELD_VECTORS, name.into())]))
+                let holds = vec![Predicate::HasId(ids), Predicate::HasVector(name)];
+                (name, Predicate::All(holds, vec![Predicate::EqualsKeyword(FIELD_VECTORS, name.into())]))
             })
         })
         .collect()
@@ -97,19 +97,19 @@ pub(super) fn leftovers(changes: &[&Change]) -> Vec<(&'static str, Condition)> {
 
 /// The stored point is a live item: of videos their own points, without the frames. Of other kinds nearly every point is told by its
 /// vectors, without a look at its payload.
-pub(super) fn live(kind: Kind) -> Condition {
+pub(super) fn live(kind: Kind) -> Predicate {
     if kind == Kind::Video {
-        return Condition::IsTrue(FIELD_HEAD);
+        return Predicate::IsTrue(FIELD_HEAD);
     }
-    let mut any = VECTORS.map(Condition::HasVector).to_vec();
-    any.push(Condition::All(vec![], vec![Condition::IsTrue(FIELD_DELETED)]));
-    Condition::Any(any)
+    let mut any = VECTORS.map(Predicate::HasVector).to_vec();
+    any.push(Predicate::All(vec![], vec![Predicate::IsTrue(FIELD_DELETED)]));
+    Predicate::Any(any)
 }
 
 /// The stored point is a tombstone that was written before `before_ms`, milliseconds since 1970.
-pub(super) fn expired(before_ms: u64) -> Condition {
+pub(super) fn expired(before_ms: u64) -> Predicate {
     // Far below 2^53, where the engine's numbers are exact.
-    Condition::All(vec![Condition::IsTrue(FIELD_DELETED), Condition::Less(FIELD_DELETED_AT, before_ms as i64)], vec![])
+    Predicate::All(vec![Predicate::IsTrue(FIELD_DELETED), Predicate::Less(FIELD_DELETED_AT, before_ms as i64)], vec![])
 }
 
 /// One change an item: the highest version wins, and of equal versions the later one. The order of first appearance is kept.

@@ -19,7 +19,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::guard::{Condition, newest, older};
+use super::guard::{Predicate, newest, older};
 use super::payload::{
     FIELD_CONTENT, FIELD_FRAME, FIELD_FRAME_TIME, FIELD_HEAD, FIELD_VECTORS, FIELD_VERSION, FIELD_VIDEO, is_tombstone,
 };
@@ -37,10 +37,10 @@ pub(super) trait Points: Sync {
     fn read(&self, ids: &[Uuid]) -> impl Future<Output = Result<Vec<Stored>, IndexError>> + Send;
 
     /// How many points of `kind` that `which` holds for.
-    fn count(&self, kind: Kind, which: Condition) -> impl Future<Output = Result<u64, IndexError>> + Send;
+    fn count(&self, kind: Kind, which: Predicate) -> impl Future<Output = Result<u64, IndexError>> + Send;
 
     /// Removes the points of `kind` that `which` holds for; returns when that is durable.
-    fn remove(&self, kind: Kind, which: Condition) -> impl Future<Output = Result<(), IndexError>> + Send;
+    fn remove(&self, kind: Kind, which: Predicate) -> impl Future<Output = Result<(), IndexError>> + Send;
 
     /// The nearest frames of up to `videos` videos that are not among `found`, best first; several of one video are allowed. Nothing only
     /// when no other video is left.
@@ -75,14 +75,14 @@ pub(super) async fn apply(points: &impl Points, changes: &[Change]) -> Result<()
     let after: Vec<(Uuid, Head)> = heads(points, &videos).await?.into_iter().collect();
     for part in after.chunks(REMOVAL_VIDEOS_MAX) {
         let surplus = part.iter().map(|(video, head)| surplus(video, head.version)).collect();
-        points.remove(Kind::Video, Condition::Any(surplus)).await?;
+        points.remove(Kind::Video, Predicate::Any(surplus)).await?;
     }
     Ok(())
 }
 
 /// Frames of `video` that are older than `version`.
-fn surplus(video: &Uuid, version: u64) -> Condition {
-    Condition::All(vec![Condition::EqualsKeyword(FIELD_VIDEO, video.to_string().into()), older(version)], Vec::new())
+fn surplus(video: &Uuid, version: u64) -> Predicate {
+    Predicate::All(vec![Predicate::EqualsKeyword(FIELD_VIDEO, video.to_string().into()), older(version)], Vec::new())
 }
 
 async fn heads(points: &impl Points, videos: &[Uuid]) -> Result<HashMap<Uuid, Head>, IndexError> {
@@ -241,11 +241,11 @@ mod tests {
             Ok(ids.iter().filter_map(stored).collect())
         }
 
-        async fn count(&self, _: Kind, which: Condition) -> Result<u64, IndexError> {
+        async fn count(&self, _: Kind, which: Predicate) -> Result<u64, IndexError> {
             Ok(self.0.lock().unwrap().values().filter(|payload| holds(&which, payload)).count() as u64)
         }
 
-        async fn remove(&self, _: Kind, which: Condition) -> Result<(), IndexError> {
+        async fn remove(&self, _: Kind, which: Predicate) -> Result<(), IndexError> {
             step().await;
             self.0.lock().unwrap().retain(|_, payload| !holds(&which, payload));
             Ok(())
@@ -256,12 +256,12 @@ mod tests {
         }
     }
 
-    fn holds(condition: &Condition, payload: &Map<String, Value>) -> bool {
-        match condition {
-            Condition::Any(any) => any.iter().any(|one| holds(one, payload)),
-            Condition::All(all, none) => all.iter().all(|one| holds(one, payload)) && !none.iter().any(|one| holds(one, payload)),
-            Condition::EqualsKeyword(field, word) => payload.get(*field).and_then(Value::as_str) == Some(&**word),
-            Condition::Less(field, value) => payload.get(*field).and_then(Value::as_i64).is_some_and(|found| found < *value),
+    fn holds(predicate: &Predicate, payload: &Map<String, Value>) -> bool {
+        match predicate {
+            Predicate::Any(any) => any.iter().any(|one| holds(one, payload)),
+            Predicate::All(all, none) => all.iter().all(|one| holds(one, payload)) && !none.iter().any(|one| holds(one, payload)),
+            Predicate::EqualsKeyword(field, word) => payload.get(*field).and_then(Value::as_str) == Some(&**word),
+            Predicate::Less(field, value) => payload.get(*field).and_then(Value::as_i64).is_some_and(|found| found < *value),
             other => panic!("not used here: {other:?}"),
         }
     }

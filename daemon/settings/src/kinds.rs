@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::document::{Node, Tree};
 use crate::nearest::nearest;
 use crate::shape::{Shape, range};
-use crate::value::{At, Cursor, Fault, Mapped, Value};
+use crate::value::{At, Cursor, Mapped, Mistake, Value};
 
 /// Reads a whole number, see [`int`].
 pub struct Integer<T> {
@@ -105,8 +105,8 @@ impl Value for Float {
 ///
 /// # Errors
 /// The number is not above 0.
-pub fn above_zero(number: f64) -> Result<f64, Fault> {
-    if number > 0.0 { Ok(number) } else { Err(Fault::new(format!("{number} is not above 0"), "write a number above 0")) }
+pub fn above_zero(number: f64) -> Result<f64, Mistake> {
+    if number > 0.0 { Ok(number) } else { Err(Mistake::new(format!("{number} is not above 0"), "write a number above 0")) }
 }
 
 /// Reads `true` or `false`, see [`flag`].

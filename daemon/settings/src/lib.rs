@@ -72,4 +72,4 @@ pub use kinds::Named;
 pub use print::{fill_limits, reference_toml};
 pub use shape::{Entry, Form, Need, SectionDoc, Shape, sections};
 pub use table::{Flat, Part, Section, SectionAt, Table, TablesAt, WhenUsed, checked, defaults, load, read};
-pub use value::{At, Context, Cursor, Env, Fault, Mapped, OrNone, Parsed, Value, shape_of};
+pub use value::{At, Context, Cursor, Env, Mapped, Mistake, OrNone, Parsed, Value, shape_of};

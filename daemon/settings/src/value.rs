@@ -142,7 +142,7 @@ pub trait Value: Sized {
     }
 
     /// A value that is understood further, or refused with problem and fix; `blank` stands in.
-    fn parsed<O>(self, parse: fn(Self::Out) -> Result<O, Fault>, blank: fn() -> O) -> Parsed<Self, O> {
+    fn parsed<O>(self, parse: fn(Self::Out) -> Result<O, Mistake>, blank: fn() -> O) -> Parsed<Self, O> {
         Parsed { inner: self, parse, blank }
     }
 
@@ -159,14 +159,14 @@ pub fn shape_of<T>(kind: &impl Value<Out = T>) -> Shape {
 
 /// What is wrong with a value, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct Mistake {
     /// What is wrong.
     pub problem: String,
     /// What to do about it.
     pub fix: String,
 }
 
-impl Fault {
+impl Mistake {
     /// A problem and its fix.
     pub fn new(problem: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { problem: problem.into(), fix: fix.into() }
@@ -198,7 +198,7 @@ impl<V: Value, O> Value for Mapped<V, O> {
 /// See [`Value::parsed`].
 pub struct Parsed<V: Value, O> {
     inner: V,
-    parse: fn(V::Out) -> Result<O, Fault>,
+    parse: fn(V::Out) -> Result<O, Mistake>,
     blank: fn() -> O,
 }
 
@@ -212,7 +212,7 @@ impl<V: Value, O> Value for Parsed<V, O> {
     fn read(&self, node: &Node, at: &Cursor<'_>) -> Option<O> {
         match (self.parse)(self.inner.read(node, at)?) {
             Ok(value) => Some(value),
-            Err(Fault { problem, fix }) => {
+            Err(Mistake { problem, fix }) => {
                 at.error(node.spot, problem, fix);
                 None
             }

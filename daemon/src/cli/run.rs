@@ -19,7 +19,7 @@ use crate::config::{Config, KafkaConfig};
 use crate::failure::{Usage, hinted};
 use crate::generation::{self, Ingest, Live, Reading, Serving, StartParts, Started};
 use crate::index::{Index, IndexError};
-use crate::pipeline::{KafkaOutlet, SchemaRegistry};
+use crate::pipeline::{AvroCodec, KafkaOutlet};
 use crate::rescore_topic::{self, RescoreTopicParts};
 use crate::source::{self, Drained, SourceDeps};
 use crate::telemetry::Traces;
@@ -58,7 +58,7 @@ async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
     let tls = Tls::of(&config).context("no HTTPS")?;
     let listener = bind(&config).await?;
     let vitals = vitals_of(&config, metrics, &conditions(&config, &kafka));
-    let registry = SchemaRegistry::new(&kafka, Arc::clone(&vitals.readiness))?;
+    let avro = AvroCodec::new(&kafka, Arc::clone(&vitals.readiness))?;
     let (generations, asked) = config.rollout.as_ref().map(|_| generation::generations()).unzip();
     // Health and readiness are answered from here on, the rest once there is something to answer with.
     let state = Arc::new(AppState {
@@ -73,7 +73,7 @@ async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
     });
     let served = CancellationToken::new();
     let server = tokio::spawn(serve(listener, Arc::clone(&state), served.clone(), stop.clone()));
-    let _registry = registry.clone().map(|registry| AbortOnDropHandle::new(tokio::spawn(registry.watch())));
+    let _registry = avro.clone().map(|avro| AbortOnDropHandle::new(tokio::spawn(avro.watch())));
 
     let opened = open(&config, &Patience { vitals: &vitals, stop: &stop }).await;
     let Ok(Some((serving, started))) = opened else {
@@ -95,7 +95,7 @@ async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
     });
 
     let rolling = started.zip(generations).zip(asked);
-    let reading = Reader { config: Arc::new(config), kafka, live: Arc::clone(&live), vitals, registry };
+    let reading = Reader { config: Arc::new(config), kafka, live: Arc::clone(&live), vitals, avro };
     let (servings, ended) = reading.run(rolling, stop).await;
     drop((watchers, purger));
     served.cancel();
@@ -184,7 +184,7 @@ struct Reader {
     kafka: KafkaConfig,
     live: Arc<Live>,
     vitals: Vitals,
-    registry: Option<Arc<SchemaRegistry>>,
+    avro: Option<Arc<AvroCodec>>,
 }
 
 type Rolling = ((Started, generation::Generations), generation::CommandReceiver);
@@ -222,7 +222,7 @@ impl Reader {
     }
 
     fn start(&self, rolling: Option<Rolling>, stop: &CancellationToken) -> Result<(Changes, Option<Reading>)> {
-        let outlet = Arc::new(KafkaOutlet::new(&self.kafka, self.registry.clone()).context("the producer did not start")?);
+        let outlet = Arc::new(KafkaOutlet::new(&self.kafka, self.avro.clone()).context("the producer did not start")?);
         self.vitals.readiness.set_ready(Condition::Publish);
         let answering = self.start_rescore_topic(&outlet, stop)?;
         let changes = match rolling {

@@ -58,7 +58,7 @@ impl Ingest<'_> {
             media: Arc::new(Media::new(&self.config.media)?.measured(&self.vitals.metrics)),
             vitals: self.vitals.clone(),
             rules: self.kafka.topics.iter().map(|topic| (Arc::from(topic.name.as_str()), TopicRules::from(topic))).collect(),
-            avro: self.outlet.schema_registry(),
+            avro: self.outlet.avro(),
             poison: Some(PoisonBreaker::new(limits.poison_window, limits.poison_share_max)),
             results: self.kafka.results,
             outlet: self.outlet,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use astromech_avro::{AvroError, Invalid, Registry, RegistryOptions, UNKNOWN_FOR, Writer, WriterSchema, split};
+use astromech_avro::{AvroError, Invalid, SchemaRegistry, SchemaRegistryOptions, UNKNOWN_FOR, Writer, WriterSchema, split};
 use astromech_schemas::RecordLimits;
 use astromech_schemas::dead_letter::Reason;
 use astromech_schemas::results::{RESULT_AVRO_SCHEMA, ResultMessage};
@@ -28,15 +28,15 @@ static UNANSWERED: WarnLimiter = WarnLimiter::new();
 /// How often a registry that did not answer is asked whether it does.
 const CHECK: Duration = Duration::from_secs(1);
 
-/// The registry of schemas: of the topics that are read in Avro, and of results that are written in it.
-pub struct SchemaRegistry {
-    registry: Registry,
+/// What is in Avro: the topics that are read in it, and results where they are written in it; with the registry of their schemas.
+pub struct AvroCodec {
+    registry: SchemaRegistry,
     topics: BTreeSet<String>,
     results: Option<Writer>,
     readiness: Arc<Readiness>,
 }
 
-impl SchemaRegistry {
+impl AvroCodec {
     /// Of the configured topics; `None` where nothing is in Avro. The registry is not asked yet: records wait for it, not the start.
     ///
     /// # Errors
@@ -98,16 +98,16 @@ impl SchemaRegistry {
 ///
 /// # Errors
 /// A CA file without certificates.
-pub fn schema_registry(kafka: &KafkaConfig) -> Result<Option<Registry>> {
+pub fn schema_registry(kafka: &KafkaConfig) -> Result<Option<SchemaRegistry>> {
     let Some(config) = kafka.used_schema_registry() else { return Ok(None) };
-    let options = RegistryOptions {
+    let options = SchemaRegistryOptions {
         url: config.url.clone(),
         login: config.login.as_ref().map(|(user, password)| (user.clone(), password.reveal().to_owned())),
         ca: config.ca.as_ref().map(|pem| pem.clone().into_bytes()),
         timeout: config.timeout,
         unknown_for: UNKNOWN_FOR,
     };
-    Ok(Some(Registry::new(options).context("the schema registry's client did not start")?))
+    Ok(Some(SchemaRegistry::new(options).context("the schema registry's client did not start")?))
 }
 
 /// What writes results, where they are in Avro.

@@ -16,7 +16,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::util::Timeout;
 use tracing::{debug, warn};
 
-use super::avro::SchemaRegistry;
+use super::avro::AvroCodec;
 use super::outlet::{Outlet, PublishError};
 use crate::config::KafkaConfig;
 use crate::prepare::Fault;
@@ -27,7 +27,7 @@ pub struct KafkaOutlet {
     producer: FutureProducer<ProducerLog>,
     results_topic: String,
     dead_letter_topic: String,
-    schema_registry: Option<Arc<SchemaRegistry>>,
+    avro: Option<Arc<AvroCodec>>,
 }
 
 struct ProducerLog;
@@ -44,27 +44,27 @@ impl ClientContext for ProducerLog {
 }
 
 impl KafkaOutlet {
-    /// Creates the producer; it connects by itself. Results are JSON but where `schema_registry` writes them.
+    /// Creates the producer; it connects by itself. Results are JSON but where `avro` writes them.
     ///
     /// # Errors
     /// A property that librdkafka refuses.
-    pub fn new(kafka: &KafkaConfig, schema_registry: Option<Arc<SchemaRegistry>>) -> Result<Self, KafkaError> {
+    pub fn new(kafka: &KafkaConfig, avro: Option<Arc<AvroCodec>>) -> Result<Self, KafkaError> {
         Ok(Self {
             producer: producer_config(kafka).create_with_context(ProducerLog)?,
             results_topic: kafka.results_topic.clone(),
             dead_letter_topic: kafka.dead_letter_topic.clone(),
-            schema_registry,
+            avro,
         })
     }
 
-    /// The registry that results are written with: records are read with it too.
-    pub fn schema_registry(&self) -> Option<Arc<SchemaRegistry>> {
-        self.schema_registry.clone()
+    /// What results are written with: records are read with it too.
+    pub fn avro(&self) -> Option<Arc<AvroCodec>> {
+        self.avro.clone()
     }
 
     async fn result_value(&self, message: &ResultMessage) -> Result<Vec<u8>, PublishError> {
-        if let Some(registry) = &self.schema_registry
-            && let Some(value) = registry.result(message).await?
+        if let Some(avro) = &self.avro
+            && let Some(value) = avro.result(message).await?
         {
             return Ok(value);
         }

@@ -33,7 +33,7 @@ use astromech_towers::Towers;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-pub use avro::{SchemaRegistry, results_writer, schema_registry};
+pub use avro::{AvroCodec, results_writer, schema_registry};
 use enrich::Enricher;
 
 pub use decode::{Decoded, TopicRules, VersionRule, decode};
@@ -70,8 +70,8 @@ pub struct PipelineParts {
     pub vitals: Vitals,
     /// How each topic's records are read.
     pub rules: HashMap<Arc<str>, TopicRules>,
-    /// Which topics are in Avro, and the registry of their schemas; `None` where nothing is.
-    pub avro: Option<Arc<SchemaRegistry>>,
+    /// What is in Avro; `None` where nothing is.
+    pub avro: Option<Arc<AvroCodec>>,
     /// Whether to stop when most records are poison.
     pub poison: Option<PoisonBreaker>,
     /// What results carry.

@@ -13,7 +13,7 @@ use astromech_towers::{PreparedImage, PreparedText, Towers, TowersError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{Instrument as _, Span, debug, warn};
 
-use super::avro::{SchemaRegistry, decode_with};
+use super::avro::{AvroCodec, decode_with};
 use super::decode::{Decoded, TopicRules};
 use super::enrich::Enricher;
 use super::metrics::PipelineMetrics;
@@ -54,7 +54,7 @@ pub(super) struct TaskContext {
     pub(super) warm: Option<Arc<StateCache>>,
     pub(super) throttle: Option<Arc<Throttle>>,
     pub(super) rules: HashMap<Arc<str>, TopicRules>,
-    pub(super) avro: Option<Arc<SchemaRegistry>>,
+    pub(super) avro: Option<Arc<AvroCodec>>,
     pub(super) limits: RecordLimits,
 }
 

@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use astromech_towers::{ImageLimits, decode_and_squash};
 use astromech_trainer::zero::clicks::process_mib;
-use astromech_trainer::zero::{Drawn, Fault, FaultKind, RecordStream, StreamSettings, list_shards, synthetic_shards};
+use astromech_trainer::zero::{Drawn, FaultKind, RecordStream, ShardFault, StreamSettings, list_shards, synthetic_shards};
 use rayon::prelude::*;
 
 /// Reads shards as training would, without training: records a second, memory, and every fault counted. With --synthetic it makes up
@@ -109,12 +109,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn decode(chunk: &mut Vec<Drawn>, side: u32, stream: &mut RecordStream) -> anyhow::Result<u64> {
-    let one = |drawn: &Drawn| -> Result<(), Fault> {
+    let one = |drawn: &Drawn| -> Result<(), ShardFault> {
         let bytes = drawn.record.picture()?;
         let decoded = decode_and_squash(&bytes, side, &ImageLimits::default());
         decoded.map(|_| ()).map_err(|error| drawn.record.fault(FaultKind::BadPicture, error.to_string()))
     };
-    let made: Vec<Result<(), Fault>> = chunk.par_iter().map(one).collect();
+    let made: Vec<Result<(), ShardFault>> = chunk.par_iter().map(one).collect();
     chunk.clear();
     let mut good = 0;
     for made in made {

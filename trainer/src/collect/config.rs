@@ -8,7 +8,7 @@ use astromech_schemas::manifest::hex;
 pub use astromech_schemas::record::VersionSource;
 use astromech_schemas::{Kind, RecordLimits};
 use astromech_settings::kinds::{choice, flag, float, int, list, path, plain_strings, text};
-use astromech_settings::{Fault, Section, SettingError, Value as _, defaults, settings};
+use astromech_settings::{Mistake, Section, SettingError, Value as _, defaults, settings};
 use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
@@ -152,9 +152,9 @@ fn paths(files: BTreeMap<String, String>) -> BTreeMap<String, PathBuf> {
     files.into_iter().map(|(name, file)| (name, file.into())).collect()
 }
 
-fn bound(written: &str) -> Result<Bound, Fault> {
+fn bound(written: &str) -> Result<Bound, Mistake> {
     let fix = "write earliest, latest, a time as 2026-01-31T00:00:00Z, or a snapshot's manifest.json";
-    written.parse().map_err(|_| Fault::new(format!("`{written}` is no position"), fix))
+    written.parse().map_err(|_| Mistake::new(format!("`{written}` is no position"), fix))
 }
 
 impl CollectConfig {

@@ -11,7 +11,7 @@ use super::error::CorpusError;
 use super::pictures::{Picture, with_background};
 use super::record::Record;
 use super::texts::TextKindWeights;
-use crate::zero::{Drawn, Fault, FaultKind, Positions, RecordStream, StreamSettings, ZeroError, ZeroRecord};
+use crate::zero::{Drawn, FaultKind, Positions, RecordStream, ShardFault, StreamSettings, ZeroError, ZeroRecord};
 
 /// Concepts are stored as f32 with the feature queue, exact below 2^24: half of them are for groups, half for single records.
 const CONCEPTS: u64 = 1 << 23;
@@ -49,7 +49,7 @@ impl StreamBatches {
 }
 
 impl Sampler {
-    fn sample(&self, drawn: &Drawn, changes: &AugmentConfig) -> Result<Sample, Fault> {
+    fn sample(&self, drawn: &Drawn, changes: &AugmentConfig) -> Result<Sample, ShardFault> {
         let record = &drawn.record;
         let (texts, weights) = texts_of(record, &self.settings.texts)?;
         let bytes = record.picture()?;
@@ -65,7 +65,7 @@ impl Sampler {
 ///
 /// # Errors
 /// The fault: every text that has a weight is empty.
-fn texts_of(own: &ZeroRecord, weights: &TextKindWeights) -> Result<(Record, TextKindWeights), Fault> {
+fn texts_of(own: &ZeroRecord, weights: &TextKindWeights) -> Result<(Record, TextKindWeights), ShardFault> {
     let mut used = *weights;
     if own.content.is_empty() {
         used.content = 0.0;
@@ -123,7 +123,8 @@ impl BatchSource for StreamBatches {
         while samples.len() < wanted {
             let missing = wanted - samples.len();
             let drawn = (0..missing).map(|_| self.stream.draw()).collect::<Result<Vec<Drawn>, ZeroError>>()?;
-            let made: Vec<Result<Sample, Fault>> = drawn.par_iter().map(|drawn| self.sampler.sample(drawn, &changes)).collect();
+            let made: Vec<Result<Sample, ShardFault>> =
+                drawn.par_iter().map(|drawn| self.sampler.sample(drawn, &changes)).collect();
             for (drawn, made) in drawn.iter().zip(made) {
                 match made {
                     Ok(sample) => {

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use astromech_settings::kinds::{above_zero, array, choice, flag, float, int, list, path, text};
-use astromech_settings::{Document, Fault, SettingError, SettingErrors, Tree, Value as _, checked, defaults, settings};
+use astromech_settings::{Document, Mistake, SettingError, SettingErrors, Tree, Value as _, checked, defaults, settings};
 
 use super::config_parts::{CrossOptimConfig, MatchingConfig, ScheduleKind};
 use crate::corpus::augment::AugmentConfig;
@@ -265,9 +265,9 @@ settings! {
     }
 }
 
-fn device(name: &str) -> Result<Device, Fault> {
+fn device(name: &str) -> Result<Device, Mistake> {
     let fix = "write \"cpu\", \"cuda\" or \"cuda:N\" with N from 0";
-    Device::try_from(name.to_owned()).map_err(|_| Fault::new(format!("`{name}` is no device"), fix))
+    Device::try_from(name.to_owned()).map_err(|_| Mistake::new(format!("`{name}` is no device"), fix))
 }
 
 impl LossConfig {
@@ -316,7 +316,7 @@ impl TrainConfig {
         let Some(node) = document.get("run.device") else { return Ok(Device::default()) };
         // What is no string is reported with everything else, by [`Self::read`].
         let Tree::Text(name) = &node.tree else { return Ok(Device::default()) };
-        device(name).map_err(|Fault { problem, fix }| {
+        device(name).map_err(|Mistake { problem, fix }| {
             let errors = vec![SettingError::new(node.spot, "run.device", problem, fix)];
             SettingErrors { file: path.to_owned(), errors }
         })

@@ -8,7 +8,7 @@ use astromech_settings::kinds::{list, text};
 use astromech_settings::{defaults, settings};
 use serde::Serialize;
 
-use super::fault::{Fault, FaultKind, Place};
+use super::fault::{FaultKind, Place, ShardFault};
 
 /// A field of a record or of a row of a click log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,7 +194,7 @@ impl Row {
     ///
     /// # Errors
     /// Bytes that are not UTF-8, or a cell that is no text.
-    pub fn text(&mut self, field: Field, lookup: &Lookup) -> Result<String, Fault> {
+    pub fn text(&mut self, field: Field, lookup: &Lookup) -> Result<String, ShardFault> {
         match self.take(field) {
             None => Ok(String::new()),
             Some(Value::Text(text)) if text.trim().len() == text.len() => Ok(text),
@@ -212,7 +212,7 @@ impl Row {
     ///
     /// # Errors
     /// A cell that is no whole number.
-    pub fn number(&mut self, field: Field, lookup: &Lookup) -> Result<Option<u64>, Fault> {
+    pub fn number(&mut self, field: Field, lookup: &Lookup) -> Result<Option<u64>, ShardFault> {
         let text = self.text(field, lookup)?;
         if text.is_empty() {
             return Ok(None);
@@ -223,11 +223,11 @@ impl Row {
     }
 
     /// A fault of this row.
-    pub fn fault(&self, kind: FaultKind, message: impl Into<String>) -> Fault {
-        Fault::new(kind, &self.shard, self.place.clone(), message)
+    pub fn fault(&self, kind: FaultKind, message: impl Into<String>) -> ShardFault {
+        ShardFault::new(kind, &self.shard, self.place.clone(), message)
     }
 
-    fn other(&self, field: Field, lookup: &Lookup, what: &str) -> Fault {
+    fn other(&self, field: Field, lookup: &Lookup, what: &str) -> ShardFault {
         self.fault(FaultKind::WrongColumn, format!("column {} holds {what}, a text is needed", lookup.names(field)))
     }
 }

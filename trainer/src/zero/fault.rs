@@ -66,7 +66,7 @@ pub enum Place {
 
 /// One thing that is wrong, with its shard, its place and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct ShardFault {
     /// What kind it is.
     pub kind: FaultKind,
     /// The shard.
@@ -77,7 +77,7 @@ pub struct Fault {
     pub message: String,
 }
 
-impl Fault {
+impl ShardFault {
     /// A fault of a place.
     pub fn new(kind: FaultKind, shard: &Arc<Path>, place: Place, message: impl Into<String>) -> Self {
         Self { kind, shard: Arc::clone(shard), place, message: message.into() }
@@ -93,7 +93,7 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ShardFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.shard.display())?;
         match &self.place {
@@ -262,7 +262,7 @@ impl Ledger {
     ///
     /// # Errors
     /// The budget is spent: the error names the limit, the counts and the worst shard.
-    pub fn bad(&mut self, fault: &Fault) -> Result<(), ZeroError> {
+    pub fn bad(&mut self, fault: &ShardFault) -> Result<(), ZeroError> {
         self.shift(true);
         self.count(fault)
     }
@@ -271,7 +271,7 @@ impl Ledger {
     ///
     /// # Errors
     /// As [`Ledger::bad`].
-    pub fn turned_bad(&mut self, fault: &Fault) -> Result<(), ZeroError> {
+    pub fn turned_bad(&mut self, fault: &ShardFault) -> Result<(), ZeroError> {
         if let Some(good) = self.window.iter_mut().rev().find(|faulty| !**faulty) {
             *good = true;
             self.window_faults += 1;
@@ -279,7 +279,7 @@ impl Ledger {
         self.count(fault)
     }
 
-    fn count(&mut self, fault: &Fault) -> Result<(), ZeroError> {
+    fn count(&mut self, fault: &ShardFault) -> Result<(), ZeroError> {
         let count = self.counts.entry(fault.kind).or_default();
         *count += 1;
         if *count == 1 {
@@ -316,7 +316,7 @@ impl Ledger {
         worst.map(|(path, &count)| (path.to_path_buf(), count))
     }
 
-    fn stop(&self, limit: String, last: &Fault) -> ZeroError {
+    fn stop(&self, limit: String, last: &ShardFault) -> ZeroError {
         let (worst, worst_faults) = self.worst().unwrap_or_default();
         ZeroError::TooManyFaults { limit, counts: self.summary(), worst, worst_faults, last: last.to_string() }
     }
@@ -326,8 +326,8 @@ impl Ledger {
 mod tests {
     use super::*;
 
-    fn fault(shard: &str) -> Fault {
-        Fault::new(FaultKind::BadRow, &Arc::from(Path::new(shard)), Place::Line(3), "no JSON")
+    fn fault(shard: &str) -> ShardFault {
+        ShardFault::new(FaultKind::BadRow, &Arc::from(Path::new(shard)), Place::Line(3), "no JSON")
     }
 
     #[test]

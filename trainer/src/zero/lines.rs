@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::columns::{Field, Lookup, Row, Value};
-use super::fault::{Fault, FaultKind, Place};
+use super::fault::{FaultKind, Place, ShardFault};
 
 /// Longest line, bytes; a longer one is a fault and is skipped. Pictures in base64 fit: the decoder takes at most 16 MiB.
 pub const LINE_BYTES_MAX: u64 = 32 * 1024 * 1024;
@@ -49,11 +49,11 @@ impl Lines {
     }
 
     /// Reads the next line into the buffer, without its end. `Ok(None)` at the end; else whether the line was complete.
-    fn read_line(&mut self) -> Result<Option<bool>, Fault> {
+    fn read_line(&mut self) -> Result<Option<bool>, ShardFault> {
         self.buffer.clear();
         self.line += 1;
         let place = Place::Line(self.line);
-        let fail = |error: std::io::Error| Fault::read(&self.shard, place.clone(), &error);
+        let fail = |error: std::io::Error| ShardFault::read(&self.shard, place.clone(), &error);
         let read = (&mut self.reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut self.buffer).map_err(fail)?;
         if read == 0 {
             return Ok(None);
@@ -62,7 +62,7 @@ impl Lines {
         if !complete && read as u64 == LINE_BYTES_MAX {
             self.reader.skip_until(b'\n').map_err(fail)?;
             self.buffer.clear();
-            return Err(Fault::new(
+            return Err(ShardFault::new(
                 FaultKind::BadRow,
                 &self.shard,
                 place,
@@ -75,9 +75,9 @@ impl Lines {
         Ok(Some(complete))
     }
 
-    fn parse(&mut self, complete: bool) -> Result<Option<Row>, Fault> {
+    fn parse(&mut self, complete: bool) -> Result<Option<Row>, ShardFault> {
         let place = Place::Line(self.line);
-        let fault = |kind, message: String| Fault::new(kind, &self.shard, place.clone(), message);
+        let fault = |kind, message: String| ShardFault::new(kind, &self.shard, place.clone(), message);
         let text = std::str::from_utf8(&self.buffer).map_err(|error| {
             // A last line without its end that breaks off in the middle of a character was cut.
             let kind = if error.error_len().is_none() && !complete { FaultKind::Truncated } else { FaultKind::NotUtf8 };
@@ -125,7 +125,7 @@ impl Lines {
 }
 
 impl Iterator for Lines {
-    type Item = Result<Row, Fault>;
+    type Item = Result<Row, ShardFault>;
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.done {

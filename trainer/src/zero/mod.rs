@@ -15,7 +15,7 @@ mod synthetic;
 mod tar;
 
 pub use columns::{Columns, Field, Lookup, Row, Value};
-pub use fault::{Fault, FaultKind, FaultLimits, Ledger, Place, ZeroError};
+pub use fault::{FaultKind, FaultLimits, Ledger, Place, ShardFault, ZeroError};
 pub use folder::{FolderOptions, FolderStats, write_folder};
 pub use positions::{POSITIONS_FILE, Positions};
 pub use record::{ImageSource, ZeroRecord};

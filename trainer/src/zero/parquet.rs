@@ -14,7 +14,7 @@ use ::parquet::record::{Field as Cell, Row as Cells};
 use ::parquet::schema::types::{SchemaDescPtr, SchemaDescriptor, Type};
 
 use super::columns::{Lookup, Row, Value};
-use super::fault::{Fault, FaultKind, Place};
+use super::fault::{FaultKind, Place, ShardFault};
 
 /// Rows decoded at a time: with pictures in the shard a few dozen are some megabytes.
 const BATCH_ROWS: usize = 32;
@@ -40,9 +40,9 @@ impl ParquetRows {
     ///
     /// # Errors
     /// The fault: the file cannot be opened, was cut, or has no known column.
-    pub fn open(shard: &Arc<Path>, lookup: &Arc<Lookup>) -> Result<Self, Fault> {
-        let file = File::open(shard).map_err(|error| Fault::read(shard, Place::Shard, &error))?;
-        let broken = |message: String| Fault::new(FaultKind::Truncated, shard, Place::Shard, message);
+    pub fn open(shard: &Arc<Path>, lookup: &Arc<Lookup>) -> Result<Self, ShardFault> {
+        let file = File::open(shard).map_err(|error| ShardFault::read(shard, Place::Shard, &error))?;
+        let broken = |message: String| ShardFault::new(FaultKind::Truncated, shard, Place::Shard, message);
         let file = guarded(|| SerializedFileReader::new(file))
             .map_err(|message| broken(format!("its footer cannot be read ({message}); it was cut or is no Parquet file")))?;
         let root = file.metadata().file_metadata().schema_descr().root_schema();
@@ -55,7 +55,7 @@ impl ParquetRows {
         if known.is_empty() {
             let names: Vec<&str> = root.get_fields().iter().map(|field| field.name()).collect();
             let message = format!("none of its columns ({}) is known; name the columns", names.join(", "));
-            return Err(Fault::new(FaultKind::WrongColumn, shard, Place::Shard, message));
+            return Err(ShardFault::new(FaultKind::WrongColumn, shard, Place::Shard, message));
         }
         let schema = guarded(|| Type::group_type_builder(root.name()).with_fields(known).build()).map_err(broken)?;
         let schema = Arc::new(SchemaDescriptor::new(Arc::new(schema)));
@@ -88,13 +88,13 @@ impl ParquetRows {
 
     /// What breaks inside a row group leaves its columns out of step with each other: a text could meet a wrong picture, so the rest
     /// of the group is left out.
-    fn broken_group(&mut self, message: &str) -> Fault {
+    fn broken_group(&mut self, message: &str) -> ShardFault {
         self.group = None;
         let left = self.next_group_row.saturating_sub(self.row.saturating_sub(1));
         let message =
             format!("{message}; the {left} rows from here to the end of row group {} are left out", self.next_group - 1);
         let kind = if message.contains("as String") { FaultKind::NotUtf8 } else { FaultKind::BadRow };
-        Fault::new(kind, &self.shard, Place::Row(self.row), message)
+        ShardFault::new(kind, &self.shard, Place::Row(self.row), message)
     }
 }
 
@@ -126,7 +126,7 @@ fn value_of(cell: Cell) -> Value {
 }
 
 impl Iterator for ParquetRows {
-    type Item = Result<Row, Fault>;
+    type Item = Result<Row, ShardFault>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::columns::{Field, Lookup, Row, Value};
-use super::fault::{Fault, FaultKind, Place};
+use super::fault::{FaultKind, Place, ShardFault};
 
 /// Largest file of a picture, bytes: what the decoder takes (`ImageLimits`).
 const PICTURE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -64,7 +64,7 @@ impl ZeroRecord {
     ///
     /// # Errors
     /// The fault: a needed column is missing, all texts are empty, a text is not UTF-8, or there is no picture.
-    pub fn from_row(mut row: Row, lookup: &Lookup, image_root: Option<&Path>) -> Result<Self, Fault> {
+    pub fn from_row(mut row: Row, lookup: &Lookup, image_root: Option<&Path>) -> Result<Self, ShardFault> {
         let texts = [Field::Query, Field::Title, Field::Content];
         if !texts.iter().any(|&field| row.has(field)) {
             let names: Vec<String> = texts.iter().map(|&field| lookup.names(field)).collect();
@@ -92,7 +92,7 @@ impl ZeroRecord {
     ///
     /// # Errors
     /// The fault: the picture is not there, cannot be read, is too large, or is only a URL.
-    pub fn picture(&self) -> Result<Cow<'_, [u8]>, Fault> {
+    pub fn picture(&self) -> Result<Cow<'_, [u8]>, ShardFault> {
         let missing = |error: std::io::Error| self.fault(FaultKind::NoPicture, format!("the picture cannot be read: {error}"));
         let too_large = || self.fault(FaultKind::BadPicture, format!("the picture has more than {PICTURE_BYTES_MAX} bytes"));
         match &self.image {
@@ -119,12 +119,12 @@ impl ZeroRecord {
     }
 
     /// A fault of this record.
-    pub fn fault(&self, kind: FaultKind, message: impl Into<String>) -> Fault {
-        Fault::new(kind, &self.shard, self.place.clone(), message)
+    pub fn fault(&self, kind: FaultKind, message: impl Into<String>) -> ShardFault {
+        ShardFault::new(kind, &self.shard, self.place.clone(), message)
     }
 }
 
-fn image_of(row: &mut Row, lookup: &Lookup, image_root: Option<&Path>) -> Result<ImageSource, Fault> {
+fn image_of(row: &mut Row, lookup: &Lookup, image_root: Option<&Path>) -> Result<ImageSource, ShardFault> {
     match row.take(Field::ImageBytes) {
         None => {}
         Some(Value::Within { offset, length }) => return Ok(ImageSource::Within { offset, length }),

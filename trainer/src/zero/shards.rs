@@ -8,7 +8,7 @@ use std::sync::Arc;
 use flate2::bufread::MultiGzDecoder;
 
 use super::columns::{Lookup, Row};
-use super::fault::{Fault, Place, ZeroError};
+use super::fault::{Place, ShardFault, ZeroError};
 use super::lines::Lines;
 use super::parquet::ParquetRows;
 use super::synthetic::SyntheticLines;
@@ -36,7 +36,7 @@ pub struct Shard {
 }
 
 /// Rows of any shard.
-pub type Rows = Box<dyn Iterator<Item = Result<Row, Fault>> + Send>;
+pub type Rows = Box<dyn Iterator<Item = Result<Row, ShardFault>> + Send>;
 
 impl Shard {
     fn of(path: PathBuf) -> Option<Self> {
@@ -56,9 +56,9 @@ impl Shard {
     ///
     /// # Errors
     /// The fault: it cannot be opened.
-    pub fn open(&self, lookup: &Arc<Lookup>, tsv_columns: Option<&[String]>) -> Result<Rows, Fault> {
-        let fail = |error: std::io::Error| Fault::read(&self.path, Place::Shard, &error);
-        let text = |gzip: bool| -> Result<Box<dyn BufRead + Send>, Fault> {
+    pub fn open(&self, lookup: &Arc<Lookup>, tsv_columns: Option<&[String]>) -> Result<Rows, ShardFault> {
+        let fail = |error: std::io::Error| ShardFault::read(&self.path, Place::Shard, &error);
+        let text = |gzip: bool| -> Result<Box<dyn BufRead + Send>, ShardFault> {
             let file = BufReader::with_capacity(READ_BYTES, File::open(&self.path).map_err(fail)?);
             Ok(if gzip { Box::new(BufReader::with_capacity(READ_BYTES, MultiGzDecoder::new(file))) } else { Box::new(file) })
         };

@@ -13,7 +13,7 @@ use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use super::columns::{Columns, Lookup};
-use super::fault::{Fault, FaultKind, FaultLimits, Ledger, ZeroError};
+use super::fault::{FaultKind, FaultLimits, Ledger, ShardFault, ZeroError};
 use super::record::ZeroRecord;
 use super::shards::{Rows, Shard, list_shards};
 
@@ -214,7 +214,7 @@ impl RecordStream {
     ///
     /// # Errors
     /// The fault budget is spent.
-    pub fn fault(&mut self, fault: &Fault) -> Result<(), ZeroError> {
+    pub fn fault(&mut self, fault: &ShardFault) -> Result<(), ZeroError> {
         self.ledger.turned_bad(fault)
     }
 

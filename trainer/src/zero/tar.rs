@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tar::Archive;
 
 use super::columns::{Field, Lookup, Row, Value};
-use super::fault::{Fault, FaultKind, Place};
+use super::fault::{FaultKind, Place, ShardFault};
 use super::lines::json_fields;
 
 /// Records read at a time: the archive's reader is made anew for each part, so that memory does not grow with the shard.
@@ -28,7 +28,7 @@ pub struct TarRows {
     /// First byte that is not yet read.
     at: u64,
     length: u64,
-    ready: VecDeque<Result<Row, Fault>>,
+    ready: VecDeque<Result<Row, ShardFault>>,
     done: bool,
 }
 
@@ -110,7 +110,7 @@ fn member(
     length: u64,
     data: &mut impl Read,
     lookup: &Lookup,
-) -> std::io::Result<Result<(), Fault>> {
+) -> std::io::Result<Result<(), ShardFault>> {
     let ending = ending.to_ascii_lowercase();
     if PICTURES.contains(&ending.as_str()) {
         row.set((Field::ImageBytes, 0), Value::Within { offset, length });
@@ -138,14 +138,14 @@ fn member(
 }
 
 impl Iterator for TarRows {
-    type Item = Result<Row, Fault>;
+    type Item = Result<Row, ShardFault>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ready.is_empty() && !self.done {
             let before = self.at;
             if let Err(error) = self.read_part() {
                 self.done = true;
-                self.ready.push_back(Err(Fault::read(&self.shard, Place::Shard, &error)));
+                self.ready.push_back(Err(ShardFault::read(&self.shard, Place::Shard, &error)));
             } else if self.at == before {
                 self.done = true;
             }

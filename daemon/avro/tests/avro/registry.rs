@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use astromech_avro::{
-    AvroError, Registry, RegistryOptions, SCHEMA_BYTES_MAX, SCHEMAS_MAX, Standing, StartError, SubjectNameStrategy, UNKNOWN_FOR,
-    Writer, WriterSchema, split,
+    AvroError, SCHEMA_BYTES_MAX, SCHEMAS_MAX, SchemaRegistry, SchemaRegistryOptions, Standing, StartError, SubjectNameStrategy,
+    UNKNOWN_FOR, Writer, WriterSchema, split,
 };
 use astromech_schemas::results::{
     FrameResult, Neighbour, Operation, RESULT_AVRO_SCHEMA, RESULT_SCHEMA, RecordPosition, ResultMessage,
@@ -72,11 +72,11 @@ impl Answers {
     }
 }
 
-async fn registry() -> (Answers, Registry) {
+async fn registry() -> (Answers, SchemaRegistry) {
     registry_within(TIMEOUT, UNKNOWN_FOR).await
 }
 
-async fn registry_within(timeout: Duration, unknown_for: Duration) -> (Answers, Registry) {
+async fn registry_within(timeout: Duration, unknown_for: Duration) -> (Answers, SchemaRegistry) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/api/", listener.local_addr().unwrap()).parse().unwrap();
     let answers = Answers {
@@ -94,7 +94,7 @@ async fn registry_within(timeout: Duration, unknown_for: Duration) -> (Answers, 
         }
     });
     let login = Some(("astro".to_owned(), "mech".to_owned()));
-    (answers, Registry::new(RegistryOptions { url, login, ca: None, timeout, unknown_for }).unwrap())
+    (answers, SchemaRegistry::new(SchemaRegistryOptions { url, login, ca: None, timeout, unknown_for }).unwrap())
 }
 
 fn schema(text: &str) -> String {
@@ -200,7 +200,8 @@ async fn a_registry_that_is_not_there_may_come_back() {
     let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
     drop(listener);
     let registry =
-        Registry::new(RegistryOptions { url, login: None, ca: None, timeout: TIMEOUT, unknown_for: UNKNOWN_FOR }).unwrap();
+        SchemaRegistry::new(SchemaRegistryOptions { url, login: None, ca: None, timeout: TIMEOUT, unknown_for: UNKNOWN_FOR })
+            .unwrap();
     assert!(matches!(registry.schema(1).await, Err(AvroError::Transient(_))));
 }
 
@@ -252,8 +253,9 @@ async fn schemas_that_a_schema_refers_to_are_fetched_through_others_too_and_only
 fn a_ca_file_without_certificates_is_refused_at_the_start() {
     for pem in ["", "no certificate"] {
         let url = "https://localhost".parse().unwrap();
-        let options = RegistryOptions { url, login: None, ca: Some(pem.into()), timeout: TIMEOUT, unknown_for: UNKNOWN_FOR };
-        assert!(matches!(Registry::new(options), Err(StartError::Ca)));
+        let options =
+            SchemaRegistryOptions { url, login: None, ca: Some(pem.into()), timeout: TIMEOUT, unknown_for: UNKNOWN_FOR };
+        assert!(matches!(SchemaRegistry::new(options), Err(StartError::Ca)));
     }
 }
 

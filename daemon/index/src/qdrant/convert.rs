@@ -1,4 +1,4 @@
-//! Changes and conditions as the client's messages, and its answers as ours.
+//! Changes and predicates as the client's messages, and its answers as ours.
 
 use qdrant_client::qdrant::points_update_operation::{DeleteVectors, Operation, PointStructList};
 use qdrant_client::qdrant::{
@@ -9,7 +9,7 @@ use serde_json::Map;
 use std::collections::HashMap;
 use uuid::Uuid;
 
-use crate::guard::{self, Condition};
+use crate::guard::{self, Predicate};
 use crate::{Change, IndexError, Space, Stored, VECTORS, payload};
 
 /// A point ready to send, with the data that its guard needs.
@@ -64,9 +64,9 @@ pub(super) fn operations(batch: Vec<Prepared<'_>>) -> Vec<PointsUpdateOperation>
         update_filter: Some(to_filter(&guard)),
         ..PointStructList::default()
     });
-    let removals = guard::leftovers(&changes).into_iter().map(|(name, condition)| {
+    let removals = guard::leftovers(&changes).into_iter().map(|(name, predicate)| {
         Operation::DeleteVectors(DeleteVectors {
-            points_selector: Some(to_filter(&condition).into()),
+            points_selector: Some(to_filter(&predicate).into()),
             vectors: Some(VectorsSelector { names: vec![name.to_owned()] }),
             shard_key_selector: None,
         })
@@ -74,32 +74,32 @@ pub(super) fn operations(batch: Vec<Prepared<'_>>) -> Vec<PointsUpdateOperation>
     std::iter::once(upsert).chain(removals).map(|operation| PointsUpdateOperation { operation: Some(operation) }).collect()
 }
 
-/// A condition as a filter of its own.
-pub(super) fn to_filter(condition: &Condition) -> Filter {
-    match condition {
-        Condition::All(holds, fails) => Filter {
+/// A predicate as a filter of its own.
+pub(super) fn to_filter(predicate: &Predicate) -> Filter {
+    match predicate {
+        Predicate::All(holds, fails) => Filter {
             must: holds.iter().map(to_condition).collect(),
             must_not: fails.iter().map(to_condition).collect(),
             ..Filter::default()
         },
-        Condition::Any(any) => Filter::should(any.iter().map(to_condition)),
+        Predicate::Any(any) => Filter::should(any.iter().map(to_condition)),
         single => Filter::must([to_condition(single)]),
     }
 }
 
-fn to_condition(condition: &Condition) -> qdrant::Condition {
-    match condition {
-        Condition::HasId(ids) => qdrant::Condition::has_id(ids.iter().copied().map(to_point_id)),
-        Condition::Less(field, value) => qdrant::Condition::range(*field, Range { lt: Some(*value as f64), ..Range::default() }),
-        Condition::EqualsInteger(field, value) => qdrant::Condition::matches(*field, *value),
-        Condition::EqualsKeyword(field, word) => qdrant::Condition::matches(*field, word.to_string()),
-        Condition::Between(field, from, to) => {
+fn to_condition(predicate: &Predicate) -> qdrant::Condition {
+    match predicate {
+        Predicate::HasId(ids) => qdrant::Condition::has_id(ids.iter().copied().map(to_point_id)),
+        Predicate::Less(field, value) => qdrant::Condition::range(*field, Range { lt: Some(*value as f64), ..Range::default() }),
+        Predicate::EqualsInteger(field, value) => qdrant::Condition::matches(*field, *value),
+        Predicate::EqualsKeyword(field, word) => qdrant::Condition::matches(*field, word.to_string()),
+        Predicate::Between(field, from, to) => {
             let range = Range { gte: from.map(|from| from as f64), lte: to.map(|to| to as f64), ..Range::default() };
             qdrant::Condition::range(*field, range)
         }
-        Condition::IsTrue(field) => qdrant::Condition::matches(*field, true),
-        Condition::HasVector(name) => qdrant::Condition::has_vector(*name),
-        Condition::All(..) | Condition::Any(_) => to_filter(condition).into(),
+        Predicate::IsTrue(field) => qdrant::Condition::matches(*field, true),
+        Predicate::HasVector(name) => qdrant::Condition::has_vector(*name),
+        Predicate::All(..) | Predicate::Any(_) => to_filter(predicate).into(),
     }
 }
 

@@ -26,7 +26,7 @@ pub use self::catalog::QdrantCatalog;
 use self::convert::{Prepared, from_point_id, operations, prepare, to_filter, to_input, to_point_id, to_stored};
 use self::error::from_client;
 use self::setup::Setup;
-use super::guard::{Condition, check, live};
+use super::guard::{Predicate, check, live};
 use super::payload::{FIELD_VIDEO, is_tombstone};
 use super::purge::purge;
 use super::video::{self, Points};
@@ -174,13 +174,13 @@ impl Points for QdrantIndex {
         self.retrieve(Kind::Video, ids).await
     }
 
-    async fn count(&self, kind: Kind, which: Condition) -> Result<u64, IndexError> {
+    async fn count(&self, kind: Kind, which: Predicate) -> Result<u64, IndexError> {
         let request = CountPointsBuilder::new(self.name(kind)).filter(to_filter(&which)).exact(true);
         let answer = self.client.count(request).await.map_err(self.error("counting points"))?;
         Ok(answer.result.map_or(0, |result| result.count))
     }
 
-    async fn remove(&self, kind: Kind, which: Condition) -> Result<(), IndexError> {
+    async fn remove(&self, kind: Kind, which: Predicate) -> Result<(), IndexError> {
         let request = DeletePointsBuilder::new(self.name(kind)).points(to_filter(&which)).wait(true);
         self.client.delete_points(request).await.map_err(self.error("removing points"))?;
         Ok(())
@@ -193,8 +193,8 @@ impl Points for QdrantIndex {
             .limit(videos as u64)
             .group_size(1_u64)
             .with_payload(true);
-        let request = match query.filter.condition_beside(found) {
-            Some(condition) => request.filter(to_filter(&condition)),
+        let request = match query.filter.predicate_beside(found) {
+            Some(predicate) => request.filter(to_filter(&predicate)),
             None => request,
         };
         let answer = self.client.query_groups(request).await.map_err(self.error("searching frames"))?;
@@ -243,8 +243,8 @@ impl Index for QdrantIndex {
                 let exact = QuantizationSearchParamsBuilder::default().rescore(true);
                 request.params(SearchParamsBuilder::default().quantization(exact))
             };
-            let request = match query.filter.condition() {
-                Some(condition) => request.filter(to_filter(&condition)),
+            let request = match query.filter.predicate() {
+                Some(predicate) => request.filter(to_filter(&predicate)),
                 None => request,
             };
             let answer = self.client.query(request).await.map_err(self.error("searching"))?;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{ClickConfig, ScoreMethod};
 use crate::zero::columns::{Field, Lookup, Row};
-use crate::zero::fault::{Fault, FaultKind};
+use crate::zero::fault::{FaultKind, ShardFault};
 
 /// One pair; first as a row of the log, then summed over the rows.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ const PAIR_BYTES: usize = 288;
 
 impl Pair {
     /// Takes a row of the log.
-    pub(super) fn from_row(mut row: Row, lookup: &Lookup) -> Result<Self, Fault> {
+    pub(super) fn from_row(mut row: Row, lookup: &Lookup) -> Result<Self, ShardFault> {
         for field in [Field::Query, Field::Image, Field::Impressions, Field::Clicks] {
             let hash_instead = field == Field::Image && row.has(Field::ImageHash);
             if !(row.has(field) || hash_instead) {
