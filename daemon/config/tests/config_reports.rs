@@ -166,6 +166,23 @@ fn the_committed_configurations_are_correct() {
 }
 
 #[test]
+fn the_configurations_of_the_chart_are_correct() {
+    let chart = repository().join("deploy/helm/astromech");
+    let examples = std::fs::read_dir(chart.join("examples")).unwrap().map(|entry| entry.unwrap().path());
+    let mut found = 0;
+    for path in examples.chain([chart.join("values.yaml")]) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        // The last value of a file that has one; indented by two.
+        let Some((_, block)) = text.split_once("\nconfig: |\n") else { continue };
+        let lines: Vec<_> = block.lines().map(|line| line.strip_prefix("  ").unwrap_or(line)).collect();
+        let parsed = Config::parse(&lines.join("\n"), Path::new("/etc/astromech"), &no_env);
+        assert!(parsed.is_ok(), "{}", ConfigErrors { file: path, errors: parsed.unwrap_err() });
+        found += 1;
+    }
+    assert!(found > 3, "{found} configurations");
+}
+
+#[test]
 fn a_short_file_is_enough_and_paths_are_relative_to_its_folder() {
     let config = parse(MINIMAL);
     assert_eq!(config.bundle.path, Path::new("/folder/b"));

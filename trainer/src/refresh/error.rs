@@ -117,9 +117,10 @@ mod tests {
         let [published, failed, refused, no_data, broken, held] =
             [Exit::Published, Exit::Failed, Exit::Refused, Exit::NoData, Exit::BrokenInput, Exit::LeaseHeld].map(Exit::code);
         assert_eq!((published, failed), (0, 1));
-        let cron = read("kubernetes/refresh.yaml");
-        assert!(cron.contains("concurrencyPolicy: Forbid") && cron.contains("restartPolicy: Never"));
-        assert!(cron.contains(&format!("operator: In, values: [{refused}, {no_data}, {broken}, {held}]")), "{cron}");
+        for cron in [read("kubernetes/refresh.yaml"), read("helm/astromech/templates/refresh.yaml")] {
+            assert!(cron.contains("concurrencyPolicy: Forbid") && cron.contains("restartPolicy: Never"));
+            assert!(cron.contains(&format!("operator: In, values: [{refused}, {no_data}, {broken}, {held}]")), "{cron}");
+        }
         let unit = read("systemd/astromech-refresh.service");
         assert!(unit.contains(&format!("SuccessExitStatus={no_data} {held}\n")), "{unit}");
         assert!(unit.contains(&format!("RestartPreventExitStatus={refused} {broken}\n")), "{unit}");
