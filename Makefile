@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo check unit doc test torture mutations bench bench-trainer lint fmt audit sbom build trainer up down clean-cache
+.PHONY: help demo check unit doc test torture mutations bench bench-trainer lint fmt ops-check audit sbom build trainer up down clean-cache
 
 LOCAL := deploy/local
 BASE := . $(LOCAL)/common.sh;
@@ -65,6 +65,9 @@ lint: ## rustfmt, clippy and rustdoc, warnings are errors
 fmt: ## format the code
 	@$(BASE) $(ENV) cargo fmt --all
 
+ops-check: ## what operators run, by the real tools: chart, alerts, units, images, workflows (ONLY="helm systemd" for some; ADVISORY_DB=FOLDER)
+	@deploy/ops/check.sh $(ONLY)
+
 audit: ## licences, duplicates, sources and advisories of every dependency (deny.toml); builds cargo-deny the first time
 	@$(LOCAL)/audit.sh check
 
@@ -88,4 +91,4 @@ down: ## stop them; their data stays
 clean-cache: ## remove what was installed and built (servers must be stopped)
 	@$(BASE) $(ENV) $(LOCAL)/down.sh; \
 	echo 'removing target'; rm -rf target; \
-	for part in target libtorch onnxruntime kafka qdrant openapi versitygw apicurio audit local; do echo "removing $$ASTROMECH_CACHE/$$part"; rm -rf "$$ASTROMECH_CACHE/$$part"; done
+	for part in target libtorch onnxruntime kafka qdrant openapi versitygw apicurio audit local helm kubeconform kubernetes-schemas operators promtool compose hadolint shellcheck actionlint cargo-audit; do echo "removing $$ASTROMECH_CACHE/$$part"; rm -rf "$$ASTROMECH_CACHE/$$part"; done

