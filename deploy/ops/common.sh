@@ -10,6 +10,8 @@ PROMTOOL=$ASTROMECH_CACHE/promtool/usr/bin/promtool
 ACTIONLINT=$ASTROMECH_CACHE/actionlint/$ACTIONLINT_VERSION/actionlint
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/astromech-ops.XXXXXX")
 trap 'rm -rf "$WORK"' EXIT
+set -E
+trap 'printf "fault: the check ended at line %s of %s: %s\n" "$LINENO" "${BASH_SOURCE[0]}" "$BASH_COMMAND" >&2' ERR
 CHECKED=0 FAULTS=0
 
 need() { "$LOCAL_DIR/install.sh" "$@" 2>"$WORK/install.log" || { cat "$WORK/install.log" >&2; exit 1; }; }

@@ -50,8 +50,9 @@ lacks 'the alerts of the packed chart' "$WORK/packed.yaml" 'job="astromech"'
 # One workload, one source for the bundle, one way to scrape.
 has 'a Deployment for Qdrant' "$(rendered default)" 'kind: Deployment'
 lacks 'a Deployment for Qdrant' "$(rendered default)" 'kind: StatefulSet'
-has 'the probes' "$(rendered default)" 'httpGet: {path: /readyz/search, port: http, scheme: HTTP}'
-has 'the probes' "$(rendered default)" 'httpGet: {path: /healthz, port: http, scheme: HTTP}'
+has 'the probes' "$(rendered default)" 'path: /readyz/search'
+holds 'the probes: startup and liveness ask /healthz' test "$(grep -c 'path: /healthz' "$(rendered default)")" = 2
+holds 'the probes: by HTTP' test "$(grep -c 'scheme: HTTP$' "$(rendered default)")" = 3
 has 'the annotations' "$(rendered default)" 'prometheus.io/port: "8080"'
 has 'another volume' "$(rendered another-volume)" 'server: nas'
 lacks 'another volume' "$(rendered another-volume)" 'persistentVolumeClaim'
@@ -64,7 +65,7 @@ for text in 'args: [bundle, fetch, --config, /etc/astromech/astromech.toml, --to
   'appProtocol: https' 'kind: CronJob' 'values: [10, 11, 12, 13]' 'namespace="shop"' 'kind: ServiceMonitor'; do
   has 'the registry' "$(rendered registry)" "$text"
 done
-lacks 'HTTPS' "$(rendered registry)" 'scheme: HTTP}'
+holds 'the probes: by HTTPS' test "$(grep -c 'scheme: HTTPS$' "$(rendered registry)")" = 3
 lacks 'a ServiceMonitor in place of annotations' "$(rendered registry)" prometheus.io
 for text in 'nvidia.com/gpu: 1' 'runtimeClassName: nvidia' 'replacement: cuda'; do has 'the GPU' "$(rendered gpu)" "$text"; done
 for text in 'kind: ScaledObject' 'sum(astromech_partition_lag{job=\"search-astromech\",namespace=\"shop\"})' 'threshold: "2000"' 'whenUnsatisfiable: ScheduleAnyway'; do
@@ -78,6 +79,11 @@ has 'preStop of Kubernetes 1.30' "$(rendered default)" 'sleep: {seconds: 5}'
 has 'preStop before it' "$WORK/default-1.27.0.rendered.yaml" 'exec: {command: [sleep, "5"]}'
 has 'variables' "$(rendered two-env)" 'name: X'
 
+values nfs >/dev/null <<<'bundle: {volume: {nfs: {server: nas, path: /models}}}'
+render "$WORK/null.yaml" -f "$WORK/nfs.values.yaml" -f "$(values null <<<'bundle: {volume: {nfs: null, emptyDir: {sizeLimit: 1Gi}}}')"
+has 'a source that is taken away by null' "$WORK/null.yaml" 'sizeLimit: 1Gi'
+lacks 'a source that is taken away by null' "$WORK/null.yaml" nfs
+
 # A port out of the environment, as the daemon reads it.
 render "$WORK/port.yaml" -f "$(configured port 's/0.0.0.0:8080/${HOST:-0.0.0.0}:${PORT:-8081}/')"
 has 'the port of ${PORT:-8081}' "$WORK/port.yaml" 'containerPort: 8081'
@@ -86,7 +92,12 @@ has 'the port of PORT=9999' "$WORK/port.yaml" 'containerPort: 9999'
 render "$WORK/keyed.yaml" -f "$(configured keyed '' $'[http.auth]\nmetrics_open = false\n[http.auth.read_keys]\n"a" = "/run/secrets/astromech/a"')"
 lacks 'nothing scrapes without a key' "$WORK/keyed.yaml" prometheus.io
 render "$WORK/mutual.yaml" -f "$(configured mutual '' $'[http.tls]\ncertificate_file = "/c"\nkey_file = "/k"\nclient_ca_file = "/ca"')" --set 'probes.readiness.exec.command={true}'
-has 'clients with certificates' "$WORK/mutual.yaml" 'tcpSocket: {port: http}'
+holds 'clients with certificates: the port alone is looked at' test "$(grep -c 'tcpSocket:' "$WORK/mutual.yaml")" = 2
+# What a values file says of the same key counts, once.
+render "$WORK/own.yaml" --set 'probes.liveness.periodSeconds=77,podAnnotations.prometheus\.io/scrape=no,podLabels.app\.kubernetes\.io/name=x,podLabels.team=y,commonLabels.helm\.sh/chart=z' --set-string image.digest="sha256:$(printf '0%.0s' {1..64})"
+holds 'values of our own keys' valid "$NEWEST" "$WORK/own.yaml"
+for text in 'periodSeconds: 77' 'prometheus.io/scrape: "no"' 'team: "y"' 'helm.sh/chart: z' 'image: "astromech@sha256:0'; do has 'values of our own keys' "$WORK/own.yaml" "$text"; done
+lacks 'the labels that the selector wants stay' "$WORK/own.yaml" 'app.kubernetes.io/name: x'
 render "$WORK/rules.yaml" --set 'prometheusRule.enabled=true,prometheusRule.disabled={AstromechNotOnCuda}'
 has 'the alerts' "$WORK/rules.yaml" 'alert: AstromechGone'
 lacks 'an alert that is left out' "$WORK/rules.yaml" 'alert: AstromechNotOnCuda'
@@ -102,7 +113,7 @@ refused() {
   has "the refusal of $1" "$WORK/said" "$2"
 }
 EMBEDDED=(-f "$CHART/examples/embedded.yaml")
-refused 'two sources of the bundle' "'/bundle/volume': maxProperties: got 2, want 1" --set bundle.volume.emptyDir.sizeLimit=1Gi,bundle.volume.nfs.server=nas
+refused 'two sources of the bundle' 'bundle.volume has 2 sources (emptyDir, nfs)' --set bundle.volume.emptyDir.sizeLimit=1Gi,bundle.volume.nfs.server=nas
 refused 'a misspelt value' "'replica' not allowed" --set replica=3
 refused 'replicas that are a text' '/replicas' --set-string replicas=three
 refused 'two replicas of the embedded engine' 'replicas is 2, but the embedded index is one daemon' "${EMBEDDED[@]}" --set replicas=2
@@ -130,6 +141,17 @@ refused 'metrics that want a key' 'serviceMonitor.authorization' -f "$(configure
 refused 'a refresh without a configuration' 'refresh.files with refresh.toml' --set refresh.enabled=true
 refused 'an environment of a number' '/env/0/value' --set 'env[0].name=A,env[0].value=1'
 refused 'an old Kubernetes' 'incompatible with Kubernetes' --kube-version 1.25.0
+
+# What helm install says at the end, which template leaves out.
+mkdir "$WORK/notes" && cp -rL "$CHART" "$WORK/notes/chart"
+{ echo '{{- define "notes" -}}' && cat "$CHART/templates/NOTES.txt" && echo '{{- end -}}'; } >"$WORK/notes/chart/templates/_notes.tpl"
+printf 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: notes}\ndata:\n  notes: {{ include "notes" . | quote }}\n' >"$WORK/notes/chart/templates/notes.yaml"
+notes() { "$HELM" template search "$WORK/notes/chart" --kube-version "$NEWEST" --show-only templates/notes.yaml "${@:2}" 2>/dev/null >"$1"; }
+notes "$WORK/said" "${EMBEDDED[@]}"
+has 'the notes of the embedded engine' "$WORK/said" 'The index is in the claim state-search-astromech-0'
+has 'the notes without keys' "$WORK/said" 'No API key is set'
+notes "$WORK/said" -f "$(configured cuda '' $'[runtime]\nprovider = "cuda"')"
+has 'the notes without a device' "$WORK/said" 'no nvidia.com/gpu'
 
 # The refresh job without the chart.
 holds 'deploy/kubernetes/refresh.yaml' valid "$NEWEST" deploy/kubernetes/refresh.yaml

@@ -12,42 +12,28 @@ envFrom:
 {{- end }}
 {{- end -}}
 
+{{/* probe: dict "settings" SETTINGS "path" PATH "own" VALUES "times" DICT. What the values say counts; a way to ask of their own takes the place of ours. */}}
 {{- define "astromech.probe" -}}
-{{- if .settings.clientCertificates -}}
-tcpSocket: {port: http}
-{{- else -}}
-httpGet: {path: {{ .path }}, port: http, scheme: {{ .settings.scheme }}}
+{{- $probe := .times -}}
+{{- if not (or .own.httpGet .own.tcpSocket .own.exec .own.grpc) -}}
+  {{- if .settings.clientCertificates -}}
+    {{- $_ := set $probe "tcpSocket" (dict "port" "http") -}}
+  {{- else -}}
+    {{- $_ := set $probe "httpGet" (dict "path" .path "port" "http" "scheme" .settings.scheme) -}}
+  {{- end -}}
 {{- end -}}
+{{- mergeOverwrite $probe .own | toYaml -}}
 {{- end -}}
 
 {{- define "astromech.probes" -}}
+{{- $probes := .root.Values.probes -}}
 startupProbe:
-  {{- with .root.Values.probes.startup }}
-  {{- toYaml . | nindent 2 }}
-  {{- else }}
-  {{- include "astromech.probe" (dict "settings" .settings "path" "/healthz") | nindent 2 }}
-  periodSeconds: 2
-  timeoutSeconds: 5
-  failureThreshold: {{ max 1 (div .root.Values.startupSeconds 2) }}
-  {{- end }}
+  {{- include "astromech.probe" (dict "settings" .settings "path" "/healthz" "own" $probes.startup "times" (dict "periodSeconds" 2 "timeoutSeconds" 5 "failureThreshold" (max 1 (div .root.Values.startupSeconds 2)))) | nindent 2 }}
 livenessProbe:
-  {{- with .root.Values.probes.liveness }}
-  {{- toYaml . | nindent 2 }}
-  {{- else }}
-  {{- include "astromech.probe" (dict "settings" .settings "path" "/healthz") | nindent 2 }}
-  periodSeconds: 10
-  timeoutSeconds: 5
-  failureThreshold: 6
-  {{- end }}
+  {{- include "astromech.probe" (dict "settings" .settings "path" "/healthz" "own" $probes.liveness "times" (dict "periodSeconds" 10 "timeoutSeconds" 5 "failureThreshold" 6)) | nindent 2 }}
 # Whether search works: a broker that is down takes no pod out of the Service. What else is missing: /readyz.
 readinessProbe:
-  {{- with .root.Values.probes.readiness }}
-  {{- toYaml . | nindent 2 }}
-  {{- else }}
-  {{- include "astromech.probe" (dict "settings" .settings "path" "/readyz/search") | nindent 2 }}
-  periodSeconds: 5
-  timeoutSeconds: 5
-  {{- end }}
+  {{- include "astromech.probe" (dict "settings" .settings "path" "/readyz/search" "own" $probes.readiness "times" (dict "periodSeconds" 5 "timeoutSeconds" 5)) | nindent 2 }}
 {{- end -}}
 
 {{- define "astromech.preStop" -}}
@@ -74,9 +60,16 @@ lifecycle:
 {{- end }}
 {{- end -}}
 
+{{/* Of volume sources that several values files bring together all but one must be null: two make a pod that Kubernetes refuses. */}}
 {{- define "astromech.bundleVolume" -}}
-{{- if .Values.bundle.volume -}}
-{{ toYaml .Values.bundle.volume }}
+{{- $sources := dict -}}
+{{- range $kind, $source := .Values.bundle.volume -}}
+  {{- if not (kindIs "invalid" $source) }}{{ $_ := set $sources $kind $source }}{{ end -}}
+{{- end -}}
+{{- if gt (len $sources) 1 -}}
+{{- fail (printf "bundle.volume has %d sources (%s), a volume has one; fix: set the others to null" (len $sources) (keys $sources | sortAlpha | join ", ")) -}}
+{{- else if $sources -}}
+{{ toYaml $sources }}
 {{- else if .Values.bundle.fetch.enabled -}}
 emptyDir: {{ .Values.bundle.fetch.sizeLimit | empty | ternary dict (dict "sizeLimit" .Values.bundle.fetch.sizeLimit) | toJson }}
 {{- else -}}
@@ -124,23 +117,19 @@ affinity:
 {{- end -}}
 
 {{- define "astromech.image" -}}
+{{- if .image.digest -}}
+{{- printf "%s@%s" .image.repository .image.digest | quote -}}
+{{- else -}}
 {{- printf "%s:%s" .image.repository (default .root.Chart.AppVersion .image.tag) | quote -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "astromech.podAnnotations" -}}
-# A changed configuration rolls the pods.
-checksum/config: {{ .root.Values.config | sha256sum }}
-{{- if not .root.Values.serviceMonitor.enabled }}
-{{- if and .settings.metricsOpen (not .settings.clientCertificates) }}
-prometheus.io/scrape: "true"
-prometheus.io/port: {{ .settings.port | toString | quote }}
-prometheus.io/scheme: {{ lower .settings.scheme }}
-prometheus.io/path: /metrics
-{{- end }}
-{{- end }}
-{{- with .root.Values.podAnnotations }}
-{{ toYaml . }}
-{{- end }}
+{{- $annotations := dict "checksum/config" (.root.Values.config | sha256sum) -}}
+{{- if and (not .root.Values.serviceMonitor.enabled) .settings.metricsOpen (not .settings.clientCertificates) -}}
+{{- $annotations = merge $annotations (dict "prometheus.io/scrape" "true" "prometheus.io/port" (toString .settings.port) "prometheus.io/scheme" (lower .settings.scheme) "prometheus.io/path" "/metrics") -}}
+{{- end -}}
+{{- mergeOverwrite $annotations .root.Values.podAnnotations | toYaml -}}
 {{- end -}}
 
 {{- define "astromech.pod" -}}
@@ -148,11 +137,9 @@ prometheus.io/path: /metrics
 {{- $values := .root.Values -}}
 metadata:
   labels:
-    {{- include "astromech.selectorLabels" .root | nindent 4 }}
-    {{- with $values.podLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- mergeOverwrite dict $values.podLabels (include "astromech.selectorLabels" .root | fromYaml) | toYaml | nindent 4 }}
   annotations:
+    # A changed configuration rolls the pods: its sum is one of these.
     {{- include "astromech.podAnnotations" . | nindent 4 }}
 spec:
   serviceAccountName: {{ include "astromech.serviceAccountName" .root }}

@@ -85,7 +85,8 @@ the name of its setting and with what to write. `${NAME:-default}` is read as th
 
 {{- $tls := ne "" (include "astromech.resolve" (dict "text" (dig "http" "tls" "certificate_file" "" $toml) "env" $env)) -}}
 {{- $clients := ne "" (include "astromech.resolve" (dict "text" (dig "http" "tls" "client_ca_file" "" $toml) "env" $env)) -}}
-{{- if and $clients (not .Values.probes.readiness) -}}
+{{- $own := .Values.probes.readiness -}}
+{{- if and $clients (not (or $own.httpGet $own.tcpSocket $own.exec $own.grpc)) -}}
 {{- fail "config: http.tls.client_ca_file cuts off the kubelet, which has no certificate to show; fix: probes.readiness with a probe of your own (an exec, or a sidecar's port)" -}}
 {{- end -}}
 {{- $keyed := gt (add (len (dig "http" "auth" "read_keys" dict $toml)) (len (dig "http" "auth" "write_keys" dict $toml))) 0 -}}
