@@ -93,13 +93,15 @@ impl Config {
     /// # Errors
     /// The file can't be read, or is wrong: then every mistake at once.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
-        let of = |errors| ConfigErrors { file: path.to_owned(), errors };
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            let fix = "give the path of a TOML file that this user may read";
-            of(vec![ConfigError::of_file(format!("can't be read: {e}"), fix)])
-        })?;
-        let folder = path.parent().unwrap_or(Path::new("."));
-        read(&text, folder, &|name| std::env::var(name).ok(), true).map_err(of)
+        load(path, true)
+    }
+
+    /// As [`Config::load`], without a look at the folders it names: for what makes them.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_before_its_folders(path: &Path) -> Result<Self, ConfigErrors> {
+        load(path, false)
     }
 
     /// As [`Config::load`], from text, with `env` to look up `${NAME}`, and without a look at the folders it names.
@@ -109,6 +111,16 @@ impl Config {
     pub fn parse(text: &str, folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Vec<ConfigError>> {
         read(text, folder, env, false)
     }
+}
+
+fn load(path: &Path, probe: bool) -> Result<Config, ConfigErrors> {
+    let of = |errors| ConfigErrors { file: path.to_owned(), errors };
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        let fix = "give the path of a TOML file that this user may read";
+        of(vec![ConfigError::of_file(format!("can't be read: {e}"), fix)])
+    })?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    read(&text, folder, &|name| std::env::var(name).ok(), probe).map_err(of)
 }
 
 fn read(text: &str, folder: &Path, env: &dyn Fn(&str) -> Option<String>, probe: bool) -> Result<Config, Vec<ConfigError>> {

@@ -46,6 +46,12 @@ pub enum RegistryError {
         /// What the system said.
         error: Arc<std::io::Error>,
     },
+    /// A folder that is to become a bundle's holds something else.
+    #[error("{}: holds something that is no bundle; name a folder that is not there yet, or that holds a bundle", path.display())]
+    NoBundle {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Another process is at work in the folder.
     #[error("{}: another process holds the lock; wait for it to end", path.display())]
     Busy {

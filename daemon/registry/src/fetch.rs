@@ -1,12 +1,13 @@
 //! Fetching: nothing appears under a bundle's name before every byte of it was checked.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path as FilePath, PathBuf};
 
 use astromech_schemas::manifest::{BundleFile, MANIFEST_FILE, hex};
-use astromech_schemas::{Fingerprint, Release};
+use astromech_schemas::{Fingerprint, Manifest, Release};
 use object_store::{GetOptions, ObjectStore as _};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
@@ -19,6 +20,15 @@ const PARTIAL: &str = ".partial-";
 /// Start of the names of folders that were replaced.
 const OLD: &str = ".old-";
 
+/// Where a bundle comes to lie, and the names that are used beside it on the way.
+struct Spot {
+    into: PathBuf,
+    target: PathBuf,
+    lock: PathBuf,
+    partial: String,
+    old: String,
+}
+
 impl Registry {
     /// Brings the release's bundle to `into/<fingerprint>` and returns that folder. What is there already and whole is returned as it
     /// is; what is there and damaged is replaced. One process at a time fetches into a folder.
@@ -27,32 +37,64 @@ impl Registry {
     /// The signature is refused, the release is over a limit, a file is missing or differs, the store is down, or the folder can't be
     /// written. Nothing new lies in `into` then.
     pub async fn fetch(&self, release: &Release, into: &FilePath, trust: &Trust) -> Result<PathBuf, RegistryError> {
+        let target = into.join(release.fingerprint.as_str());
+        let spot = Spot {
+            into: into.to_owned(),
+            target: target.clone(),
+            lock: into.join(".fetch.lock"),
+            partial: PARTIAL.to_owned(),
+            old: OLD.to_owned(),
+        };
+        self.fetch_at(release, spot, trust).await.map(|_| target)
+    }
+
+    /// As [`Registry::fetch`], to the folder `target` itself; returns whether it was fetched, `false` where it is there already. Another
+    /// bundle there is replaced at once. A link is followed. `target` is no mount point.
+    ///
+    /// # Errors
+    /// As [`Registry::fetch`]; or `target` holds something that is no bundle. What was there is there then.
+    pub async fn fetch_to(&self, release: &Release, target: &FilePath, trust: &Trust) -> Result<bool, RegistryError> {
+        let target = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
+        check_is_ours(&target)?;
+        let name = target.file_name().ok_or_else(|| RegistryError::NoBundle { path: target.clone() })?.to_string_lossy();
+        let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(FilePath::new("."));
+        let spot = Spot {
+            into: parent.to_owned(),
+            lock: parent.join(format!(".{name}.lock")),
+            partial: format!(".{name}{PARTIAL}"),
+            old: format!(".{name}{OLD}"),
+            target: target.clone(),
+        };
+        self.fetch_at(release, spot, trust).await
+    }
+
+    /// Returns whether it was fetched.
+    async fn fetch_at(&self, release: &Release, spot: Spot, trust: &Trust) -> Result<bool, RegistryError> {
         trust.check(release)?;
         let garbage = |error| RegistryError::Document { path: self.store.release(&release.fingerprint).to_string(), error };
         release.check().map_err(garbage)?;
         self.check_limits(&release.fingerprint, release.bytes, release.files.len() as u64)?;
-        let target = into.join(release.fingerprint.as_str());
-        let (folder, expected) = (into.to_owned(), release.clone());
+        let (into, expected) = (spot.into.clone(), release.clone());
         // Held to the end.
-        let (_lock, whole) = blocking(into, move || {
-            fs::create_dir_all(&folder).map_err(RegistryError::io(&folder))?;
-            let lock = try_lock(&folder.join(".fetch.lock"))?;
-            sweep(&folder)?;
-            Ok((lock, is_whole(&folder.join(expected.fingerprint.as_str()), &expected)))
+        let (_lock, spot, whole) = blocking(&into, move || {
+            fs::create_dir_all(&spot.into).map_err(RegistryError::io(&spot.into))?;
+            let lock = try_lock(&spot.lock)?;
+            spot.sweep()?;
+            let whole = is_whole(&spot.target, &expected);
+            Ok((lock, spot, whole))
         })
         .await?;
         if whole {
-            return Ok(target);
+            return Ok(false);
         }
-        let partial = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(into).map_err(RegistryError::io(into))?;
+        let partial = tempfile::Builder::new().prefix(&spot.partial).tempdir_in(&into).map_err(RegistryError::io(&into))?;
         self.download_manifest(release, partial.path()).await?;
         for file in &release.files {
             self.download(&release.fingerprint, file, &partial.path().join(&file.name)).await?;
         }
-        let (folder, end) = (into.to_owned(), target.clone());
-        blocking(into, move || place(partial, &folder, &end)).await?;
+        blocking(&into, move || spot.place(partial)).await?;
         tracing::info!(fingerprint = %release.fingerprint, bytes = release.bytes, registry = self.url(), "fetched");
-        Ok(target)
+        Ok(true)
     }
 
     async fn download_manifest(&self, release: &Release, partial: &FilePath) -> Result<(), RegistryError> {
@@ -140,31 +182,67 @@ fn is_whole(dir: &FilePath, release: &Release) -> bool {
     }
 }
 
-/// Removes what processes left that died while they fetched; the lock says that none is at it.
-fn sweep(into: &FilePath) -> Result<(), RegistryError> {
-    for entry in fs::read_dir(into).map_err(RegistryError::io(into))? {
-        let entry = entry.map_err(RegistryError::io(into))?;
-        let name = entry.file_name();
-        let left = name.to_str().is_some_and(|name| name.starts_with(PARTIAL) || name.starts_with(OLD));
-        if left {
-            fs::remove_dir_all(entry.path()).map_err(RegistryError::io(&entry.path()))?;
+impl Spot {
+    /// Removes what processes left that died while they fetched; the lock says that none is at it.
+    fn sweep(&self) -> Result<(), RegistryError> {
+        for entry in fs::read_dir(&self.into).map_err(RegistryError::io(&self.into))? {
+            let entry = entry.map_err(RegistryError::io(&self.into))?;
+            let name = entry.file_name();
+            let left = name.to_str().is_some_and(|name| name.starts_with(&self.partial) || name.starts_with(&self.old));
+            if left {
+                fs::remove_dir_all(entry.path()).map_err(RegistryError::io(&entry.path()))?;
+            }
         }
+        Ok(())
     }
-    Ok(())
+
+    /// Gives the checked folder its name.
+    fn place(&self, partial: TempDir) -> Result<(), RegistryError> {
+        let (into, target) = (&self.into, &self.target);
+        let sync = |path: &FilePath| fs::File::open(path).and_then(|folder| folder.sync_all()).map_err(RegistryError::io(path));
+        readable(partial.path())?;
+        sync(partial.path())?;
+        if target.exists() {
+            // At once where the file system can; the folder that is dropped is then the old one.
+            if renameat_with(CWD, partial.path(), CWD, target, RenameFlags::EXCHANGE).is_ok() {
+                return sync(into);
+            }
+            let old = tempfile::Builder::new().prefix(&self.old).tempdir_in(into).map_err(RegistryError::io(into))?;
+            fs::rename(target, old.path().join("bundle")).map_err(RegistryError::io(target))?;
+        }
+        let path = partial.keep();
+        fs::rename(&path, target).map_err(RegistryError::io(target))?;
+        sync(into)
+    }
 }
 
-/// Gives the checked folder its name.
-fn place(partial: TempDir, into: &FilePath, target: &FilePath) -> Result<(), RegistryError> {
-    let sync = |path: &FilePath| fs::File::open(path).and_then(|folder| folder.sync_all()).map_err(RegistryError::io(path));
-    readable(partial.path())?;
-    sync(partial.path())?;
-    if target.exists() {
-        let old = tempfile::Builder::new().prefix(OLD).tempdir_in(into).map_err(RegistryError::io(into))?;
-        fs::rename(target, old.path().join("bundle")).map_err(RegistryError::io(target))?;
+/// The whole bundle in `dir`, every byte of it read; none where nothing is there.
+///
+/// # Errors
+/// A damaged bundle, something that is no bundle ([`RegistryError::NoBundle`]), or what can't be read.
+pub fn bundle_at(dir: &FilePath) -> Result<Option<Manifest>, RegistryError> {
+    if check_is_ours(dir)? { CheckedFolder::open(dir).map(|folder| Some(folder.manifest)) } else { Ok(None) }
+}
+
+/// Whether `dir` is a bundle's folder; `false` where nothing is in it.
+///
+/// # Errors
+/// Something else is there.
+fn check_is_ours(dir: &FilePath) -> Result<bool, RegistryError> {
+    let other = || RegistryError::NoBundle { path: dir.to_owned() };
+    match fs::read_dir(dir) {
+        Ok(_) if dir.join(MANIFEST_FILE).is_file() => Ok(true),
+        Ok(mut entries) => {
+            if entries.next().is_none() {
+                Ok(false)
+            } else {
+                Err(other())
+            }
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) if error.kind() == ErrorKind::NotADirectory => Err(other()),
+        Err(error) => Err(RegistryError::io(dir)(error)),
     }
-    let path = partial.keep();
-    fs::rename(&path, target).map_err(RegistryError::io(target))?;
-    sync(into)
 }
 
 /// A temporary folder is its owner's alone; a bundle is as readable as other folders are.

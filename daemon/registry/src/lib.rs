@@ -25,6 +25,7 @@ mod store;
 mod trust;
 
 pub use error::RegistryError;
+pub use fetch::bundle_at;
 pub use options::{RegistryLimits, RegistryOptions};
 pub use registry::Registry;
 pub use retain::ORPHAN_AGE;

@@ -1,5 +1,6 @@
 //! The command line. Exit codes: 0 done, 1 failed or some records were bad, 2 the command line or the configuration is wrong.
 
+mod bundle;
 mod check;
 mod demo;
 mod dlq;
@@ -67,6 +68,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Models beside the live one: list them, promote one, roll back, drop one. Asks a running daemon.
     Generations(generations::GenerationsArgs),
+    /// Released bundles: bring one out of the registry into a folder.
+    Bundle(bundle::BundleArgs),
     /// Dead letters: list them, show one, send them again once their cause is mended.
     Dlq(dlq::DlqArgs),
     /// Consumer groups: where each partition is, and setting a group anew. Asks the brokers.
@@ -142,6 +145,7 @@ fn dispatch(command: Command) -> Result<u8> {
             block_on(demo::run(config, args))
         }
         Command::Generations(args) => block_on(generations::run(args)),
+        Command::Bundle(args) => block_on(bundle::run(args)),
         Command::Dlq(args) => block_on(dlq::run(args)),
         Command::Offsets(args) => block_on(offsets::run(args)),
         Command::Plan(args) => block_on(plan::run(args)),

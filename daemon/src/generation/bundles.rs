@@ -28,7 +28,7 @@ impl Bundles {
         let manifest = std::fs::read(configured.join(MANIFEST_FILE))?;
         let fingerprint = Manifest::from_json(&manifest)?.fingerprint;
         Ok(Self {
-            registry: Registry::open(&options(&rollout.registry))?,
+            registry: Registry::open(&registry_options(&rollout.registry))?,
             trust: match &rollout.public_key {
                 Some(key) => Trust::keys(&[key])?,
                 None => Trust::anyone(),
@@ -101,7 +101,8 @@ impl Bundles {
     }
 }
 
-fn options(registry: &RegistryConfig) -> RegistryOptions {
+/// How the configured registry is opened.
+pub fn registry_options(registry: &RegistryConfig) -> RegistryOptions {
     let secret = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.reveal().to_owned());
     RegistryOptions {
         endpoint: Some(registry.endpoint.clone()).filter(|endpoint| !endpoint.is_empty()),

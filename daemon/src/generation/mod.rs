@@ -31,6 +31,7 @@ mod verify;
 
 use astromech_schemas::Fingerprint;
 
+pub use bundles::registry_options;
 pub use command::{Generations, RollError};
 pub use ingest::{Ingest, Reading};
 pub use metrics::{GenerationMetrics, RolloutEnd};

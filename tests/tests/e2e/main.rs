@@ -2,6 +2,7 @@
 //! `astromech_e2e::world`.
 
 mod avro;
+mod bundle_fetch;
 mod command_line;
 mod configuration;
 mod dead_letters;

@@ -14,7 +14,7 @@ use self::contract::Place;
 use astromech_e2e::servers::S3Server;
 use astromech_e2e::wait::{block_on, wait_for};
 use astromech_e2e::world::{scratch, unique};
-use astromech_registry::{Registry, RegistryError, RegistryLimits, RegistryOptions, Trust};
+use astromech_registry::{Registry, RegistryError, RegistryLimits, RegistryOptions, Trust, bundle_at};
 
 /// A static is never dropped: the script's own watch ends the server with this process.
 static SERVER: LazyLock<S3Server> = LazyLock::new(|| S3Server::start(&scratch("s3")));
@@ -88,6 +88,37 @@ fn publish(bundle: &Path, place: &Place) -> Command {
     command.arg("--bundle").arg(bundle);
     command.env("AWS_ACCESS_KEY_ID", &SERVER.access_key).env("AWS_SECRET_ACCESS_KEY", &SERVER.secret_key);
     command
+}
+
+#[test]
+fn the_daemons_command_brings_a_bundle_out_of_object_storage_and_a_killed_one_leaves_nothing_of_it() {
+    let (place, folder) = (place(), scratch("bundle-fetch-s3"));
+    let registry = Registry::open(&place.options).unwrap();
+    let release = block_on(registry.publish(&contract::bundle(&folder.join("source"), 1, 64 << 20), None)).unwrap();
+    let live = folder.join("bundles/live");
+    let fetch = || {
+        let mut command = Command::new(astromech_e2e::paths::daemon_binary());
+        command.args(["bundle", "fetch", "--allow-http", "--region", "us-east-1", "--endpoint", &SERVER.endpoint]);
+        command.args(["--registry", &place.options.url]).arg("--to").arg(&live);
+        command.env("AWS_ACCESS_KEY_ID", &SERVER.access_key).env("AWS_SECRET_ACCESS_KEY", &SERVER.secret_key);
+        command
+    };
+    let mut killed = fetch().spawn().unwrap();
+    let entries = || std::fs::read_dir(folder.join("bundles")).map_or(0, Iterator::count);
+    // The lock, and the folder that is filled.
+    wait_for("a bundle on its way", DEADLINE, || entries() == 2);
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert!(!live.exists(), "it was whole before it was killed");
+    for what in [": fetched", ": there already"] {
+        let done = fetch().output().unwrap();
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        let expected = format!("{}  {}{what}\n", release.fingerprint, live.display());
+        assert!(done.status.success() && said == expected, "{said}{}", String::from_utf8_lossy(&done.stderr));
+    }
+    assert_eq!(entries(), 2, "what the killed one left is gone");
+    assert_eq!(bundle_at(&live).unwrap().unwrap().fingerprint, release.fingerprint);
+    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
