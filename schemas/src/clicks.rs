@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::encoding::unframed;
 use crate::error::{DecodeError, from_json};
 use crate::field::{RecordLimits, check_id};
 use crate::identity::Kind;
@@ -36,7 +37,7 @@ pub struct ClickCount {
 /// Invalid UTF-8 or JSON, a missing or wrong field (named with its path), an empty query, more clicks than impressions, or a field over
 /// its limit.
 pub fn decode_click(bytes: &[u8], limits: &RecordLimits) -> Result<ClickCount, DecodeError> {
-    let count: ClickCount = from_json(bytes)?;
+    let count: ClickCount = from_json(unframed(bytes)?)?;
     check_id("id", &count.id, limits)?;
     if count.query.trim().is_empty() {
         return Err(DecodeError::new("query", "empty query", "send what the user searched, or no record"));

@@ -1,12 +1,15 @@
 //! Topic messages: articles, images, ads and videos. A delete is a record with a null value and is no message of its own.
 
 use schemars::JsonSchema;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{DecodeError, from_json};
+use crate::encoding::{unframed, without_bom};
+use crate::error::{DecodeError, from_json_known};
 pub use crate::field::{Common, ImageSource, InlineBytes, RecordLimits, check_id};
 use crate::field::{check_bytes, check_image};
 use crate::identity::Kind;
+use crate::known::Names;
 use crate::lenient::whole_number;
 use crate::video::{Video, check_frames};
 
@@ -142,22 +145,73 @@ pub fn item_text(title: &str, body: &str) -> Option<String> {
     }
 }
 
-/// Reads one upsert. `topic_kind` is the kind that the topic's configuration names, if it does. Unknown fields are accepted.
+/// Fields of [`Common`].
+const COMMON: &[&str] = &["id", "version", "link", "language", "time_ms", "tags", "attributes"];
+
+/// Every field of a kind's message.
+const fn fields(kind: Kind) -> Names {
+    match kind {
+        Kind::Article => &[&["kind", "title", "body", "image"], COMMON],
+        Kind::Image => &[&["kind", "image", "caption"], COMMON],
+        Kind::Ad => &[&["kind", "title", "body", "image", "advertiser"], COMMON],
+        Kind::Video => &[&["kind", "frames", "title", "body"], COMMON],
+    }
+}
+
+/// Reads one upsert. `topic_kind` is the kind that the topic's configuration names, if it does. Unknown fields are passed over, whatever
+/// they hold. The JSON may stand behind the head of a schema registry's JSON serialiser ([`unframed`]).
 ///
 /// # Errors
 /// Invalid UTF-8 or JSON, a missing or wrong field (named with its path), an unknown kind, a kind that differs from the topic's,
 /// or a field over its limit.
 pub fn decode_item(bytes: &[u8], topic_kind: Option<Kind>, limits: &RecordLimits) -> Result<Item, DecodeError> {
-    #[derive(Deserialize)]
-    struct Head {
-        kind: Option<String>,
-        version: Option<serde_json::Number>,
+    let bytes = unframed(bytes)?;
+    check_object(bytes)?;
+    let head: Head = from_json_known(bytes, HEAD)?;
+    let item = decode_of(&head, bytes, topic_kind).map_err(|error| match &head {
+        Head { schema: Some(_), payload: Some(_), .. } if error.problem.contains("missing field") => {
+            let problem =
+                "an envelope of `schema` and `payload`, as Kafka Connect's JsonConverter writes, where the message is expected";
+            DecodeError::new(".", problem, "set the converter's schemas.enable to false, so that the payload alone is sent")
+        }
+        _ => error,
+    })?;
+    check(&item, limits)?;
+    Ok(item)
+}
+
+/// What is read of every message first.
+#[derive(Deserialize)]
+struct Head {
+    kind: Option<String>,
+    version: Option<serde_json::Number>,
+    schema: Option<IgnoredAny>,
+    payload: Option<IgnoredAny>,
+}
+
+const HEAD: Names = &[&["kind", "version", "schema", "payload"]];
+
+/// Says what else the document is: serde's own word for it would repeat all of it.
+fn check_object(bytes: &[u8]) -> Result<(), DecodeError> {
+    let (what, fix) = match without_bom(bytes).trim_ascii_start().first() {
+        Some(b'[') => ("a list", "send each of its objects as a record of its own (in a file: `jq -c '.[]'`)"),
+        Some(b'"') => ("a text", "where it holds JSON, that was encoded twice: send the object itself"),
+        None => {
+            let fix = "send one JSON object a record; a delete has no value at all (null), not an empty one";
+            return Err(DecodeError::new(".", "an empty value", fix));
+        }
+        Some(b'n') => ("null in letters", "a delete is a record without a value, not one that says null"),
+        Some(b'0'..=b'9' | b'-' | b't' | b'f') => ("a single value", "send one JSON object a record"),
+        _ => return Ok(()),
+    };
+    // Broken JSON may begin so too.
+    if serde_json::from_slice::<IgnoredAny>(without_bom(bytes)).is_err() {
+        return Ok(());
     }
-    if let [0, _, _, _, _, ..] = bytes {
-        let problem = "begins with byte 0, as Avro behind a schema registry's id does; JSON is expected here";
-        return Err(DecodeError::new(".", problem, "set the topic's format to \"avro\", or send JSON"));
-    }
-    let head: Head = from_json(bytes)?;
+    Err(DecodeError::new(".", format!("{what} where a JSON object is expected"), fix))
+}
+
+fn decode_of(head: &Head, bytes: &[u8], topic_kind: Option<Kind>) -> Result<Item, DecodeError> {
     if let Some(version) = &head.version
         && whole_number(version).is_none_or(|v| !(0..=i128::from(i64::MAX)).contains(&v))
     {
@@ -178,15 +232,14 @@ pub fn decode_item(bytes: &[u8], topic_kind: Option<Kind>, limits: &RecordLimits
         }
     };
     // By itself first: below it is flattened, and flattened fields are buffered by serde, which forgets their paths.
-    let _: Common = from_json(bytes)?;
-    let item = match kind {
-        Kind::Article => Item::Article(from_json(bytes)?),
-        Kind::Image => Item::Image(from_json(bytes)?),
-        Kind::Ad => Item::Ad(from_json(bytes)?),
-        Kind::Video => Item::Video(from_json(bytes)?),
-    };
-    check(&item, limits)?;
-    Ok(item)
+    let _: Common = from_json_known(bytes, &[COMMON])?;
+    let names = fields(kind);
+    Ok(match kind {
+        Kind::Article => Item::Article(from_json_known(bytes, names)?),
+        Kind::Image => Item::Image(from_json_known(bytes, names)?),
+        Kind::Ad => Item::Ad(from_json_known(bytes, names)?),
+        Kind::Video => Item::Video(from_json_known(bytes, names)?),
+    })
 }
 
 fn check(item: &Item, limits: &RecordLimits) -> Result<(), DecodeError> {
@@ -255,6 +308,12 @@ mod tests {
             (r#"{"kind":"article","title":" ","body":""}"#, "title"),
             (r#"{"kind":"article","title":"a","body":"b","id":""}"#, "id"),
             ("[]", "."),
+            ("[{}]", "."),
+            ("\"{}\"", "."),
+            ("null", "."),
+            ("17", "."),
+            ("", "."),
+            (" \n", "."),
             ("{} {}", "."),
         ] {
             let error = decode(text).unwrap_err();
@@ -277,6 +336,95 @@ mod tests {
         assert_eq!((video.frames[0].time_ms, &video.frames[0].image), (2000, &ImageSource::from_bytes([0])));
         let error = decode(r#"{"kind":"article","title":"a","body":"b","time_ms":1.5}"#).unwrap_err();
         assert!(error.path == "time_ms" && error.problem.contains("1.5, expected a whole number"), "{error}");
+    }
+
+    /// The names that a kind's published schema has.
+    fn published<T: JsonSchema>() -> Vec<String> {
+        let schema = schemars::schema_for!(T);
+        let mut names: Vec<String> = schema.get("properties").unwrap().as_object().unwrap().keys().cloned().collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn every_field_of_the_published_schemas_is_read_and_no_other() {
+        for (kind, published) in [
+            (Kind::Article, published::<Article>()),
+            (Kind::Image, published::<Image>()),
+            (Kind::Ad, published::<Ad>()),
+            (Kind::Video, published::<Video>()),
+        ] {
+            let mut names = fields(kind).concat();
+            names.sort_unstable();
+            assert_eq!(names, published, "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_nobody_reads_refuses_no_record_whatever_it_holds() {
+        let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+        let objects = format!("{}1{}", "{\"a\":".repeat(10_000), "}".repeat(10_000));
+        let digits = "9".repeat(100);
+        let frame = r#"{"time_ms":1,"image":{"url":"https://a/1","more":{"w":1e400}}}"#;
+        for unread in [
+            r#""x":1e400"#,
+            r#""x":-1E+99999"#,
+            &format!(r#""x":{digits}"#),
+            &format!(r#""x":{deep}"#),
+            &format!(r#""x":{objects}"#),
+            r#""x":"\ud800","y":["\udfff\ud800"]"#,
+            r#""\ud800":1,"a\u0000":2"#,
+            r#""x":"\u0000""#,
+            r#""x":1,"x":{"x":2,"x":3},"x":null"#,
+            r#""schema":{},"payload":{}"#,
+            r#""frame":[],"Title":7,"titles":{}"#,
+        ] {
+            for body in [
+                r#""kind":"article","title":"a","body":"b""#.to_owned(),
+                r#""kind":"image","image":{"url":"https://a/1","size":1e400}"#.to_owned(),
+                r#""kind":"ad","title":"a""#.to_owned(),
+                format!(r#""kind":"video","frames":[{frame}]"#),
+            ] {
+                for text in [format!("{{{unread},{body},\"version\":3}}"), format!("\u{feff}{{{body},\"version\":3,{unread}}}")] {
+                    let item = decode(&text).unwrap_or_else(|e| panic!("{}: {e}", &text[..text.len().min(200)]));
+                    assert_eq!(item.common().version, Some(3));
+                }
+            }
+        }
+        // What is read is refused by its name.
+        for (field, path) in [
+            (r#""title":"\ud800""#, "title"),
+            (r#""version":1e400"#, "version"),
+            (&format!(r#""version":{digits}"#), "version"),
+            (&format!(r#""tags":{deep}"#), "tags[0]"),
+        ] {
+            let error = decode(&format!(r#"{{"kind":"article","body":"b",{field}}}"#)).unwrap_err();
+            assert!(error.path.starts_with(path), "{path}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_is_named_by_what_it_is() {
+        for (text, says) in [
+            (r#"[{"kind":"article"}]"#, "a list where a JSON object is expected; fix: send each of its objects"),
+            (
+                r#""{\"kind\":\"article\"}""#,
+                "a text where a JSON object is expected; fix: where it holds JSON, that was encoded twice",
+            ),
+            ("null", "null in letters"),
+            ("", "an empty value; fix: send one JSON object a record; a delete"),
+            ("{", "EOF while parsing an object at line 1 column 1; fix: send the whole JSON object"),
+            (
+                r#"{"schema":{"type":"struct"},"payload":{"kind":"article","title":"a","body":"b"}}"#,
+                "Kafka Connect's JsonConverter",
+            ),
+        ] {
+            let error = decode(text).unwrap_err().to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+        let framed = [&[0, 0, 0, 0, 7][..], br#"{"kind":"article","title":"a","body":"b"}"#].concat();
+        let item = decode_item(&framed, None, &RecordLimits::default()).unwrap();
+        assert_eq!(item.text().as_deref(), Some("a。b"));
     }
 
     #[test]

@@ -11,9 +11,11 @@ use serde_json::Number;
 
 /// Doubles below it have one whole number each, 2^53.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
-/// With or without padding.
-const BASE64: GeneralPurpose =
-    GeneralPurpose::new(&ALPHABET, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
+/// With or without padding. Bits behind the last byte are passed over, as Python, Go and Java do.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &ALPHABET,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true),
+);
 
 /// `null` as an absent field: Go writes its nil slices and maps so.
 pub(crate) fn null_as_absent<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
@@ -65,7 +67,7 @@ pub fn decode_base64(text: &str) -> Result<Vec<u8>, String> {
         if !is_base64 {
             return Err("a data URL that is not base64; send `data:image/…;base64,…`, or base64 alone".to_owned());
         }
-        text = Cow::Owned(data.to_owned());
+        text = Cow::Owned(percent_decoded(data)?);
     }
     if text.contains(|c: char| c.is_ascii_whitespace() || matches!(c, '-' | '_')) {
         let plain = text.chars().filter(|c| !c.is_ascii_whitespace()).map(|c| match c {
@@ -76,6 +78,20 @@ pub fn decode_base64(text: &str) -> Result<Vec<u8>, String> {
         text = Cow::Owned(plain.collect());
     }
     BASE64.decode(text.as_bytes()).map_err(|error| format!("invalid base64: {error}"))
+}
+
+/// The data of a data URL, in which any character may be percent-encoded (`%2B` for +).
+fn percent_decoded(data: &str) -> Result<String, String> {
+    let mut parts = data.split('%');
+    let mut decoded = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(u8::is_ascii);
+        let byte = byte.ok_or("a data URL with a % that no two hexadecimal digits of a base64 character follow")?;
+        decoded.push(char::from(byte));
+        decoded.push_str(&part[2..]);
+    }
+    Ok(decoded)
 }
 
 #[cfg(test)]
@@ -95,6 +111,8 @@ mod tests {
             " +//+ AQ ==",
             "data:image/png;base64,+//+AQ==",
             "DATA:;charset=utf-8;BASE64,\n-__-AQ",
+            "data:image/png;base64,%2B%2f%2F%2bAQ%3D%3D",
+            "+//+AR==",
         ] {
             assert_eq!(decode_base64(text).unwrap(), bytes, "{text:?}");
         }
@@ -103,6 +121,9 @@ mod tests {
             ("data:image/svg+xml,%3Csvg", "not base64"),
             ("%%", "invalid base64"),
             ("+//+A", "invalid base64"),
+            ("data:;base64,AA%3", "a % that"),
+            ("data:;base64,AA%+1", "a % that"),
+            ("data:;base64,AA%图", "a % that"),
             ("图", "invalid base64"),
         ] {
             assert!(decode_base64(text).unwrap_err().contains(what), "{text}");

@@ -8,6 +8,8 @@
 
 pub mod clicks;
 pub mod dead_letter;
+pub mod delete_line;
+pub mod encoding;
 pub mod error;
 pub mod field;
 pub mod hexadecimal;
@@ -24,6 +26,7 @@ pub mod trace;
 pub mod video;
 
 mod documents;
+mod known;
 mod lenient;
 #[cfg(test)]
 mod properties;

@@ -133,6 +133,44 @@ proptest! {
     }
 
     #[test]
+    fn fields_that_nobody_reads_change_nothing(
+        message in message(),
+        unread in vec(("x[a-z\0图]{0,3}", json_value()), 0..4),
+        bom in any::<bool>(),
+    ) {
+        let plain = decode_item(message.to_string().as_bytes(), None, &LIMITS);
+        let mut text = message.to_string();
+        for (name, value) in unread {
+            text.insert_str(1, &format!("{}:{value},", json!(name)));
+        }
+        let text = if bom { format!("\u{feff}{text}") } else { text };
+        match (plain, decode_item(text.as_bytes(), None, &LIMITS)) {
+            (Ok(plain), Ok(with)) => prop_assert_eq!(plain, with),
+            (plain, with) => prop_assert_eq!(plain.map_err(|e| e.path), with.map_err(|e| e.path)),
+        }
+    }
+
+    #[test]
+    fn base64_gives_the_bytes_back_however_it_is_written(
+        bytes in vec(any::<u8>(), 0..200),
+        width in 1_usize..80,
+        (safe, padded, url) in any::<(bool, bool, bool)>(),
+    ) {
+        use base64::Engine as _;
+        use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+        let engine = match (safe, padded) {
+            (true, true) => URL_SAFE,
+            (true, false) => URL_SAFE_NO_PAD,
+            (false, true) => STANDARD,
+            (false, false) => STANDARD_NO_PAD,
+        };
+        let text: Vec<char> = engine.encode(&bytes).chars().collect();
+        let lines: Vec<String> = text.chunks(width).map(|line| line.iter().collect()).collect();
+        let head = if url { "data:image/png;base64," } else { "" };
+        prop_assert_eq!(crate::decode_base64(&format!("{head}{}", lines.join("\r\n"))).ok(), Some(bytes));
+    }
+
+    #[test]
     fn a_damaged_manifest_is_refused_or_names_plain_files_and_its_own_fingerprint(
         bytes in damaged(include_bytes!("../../configs/demo/bundle/manifest.json").to_vec()),
     ) {

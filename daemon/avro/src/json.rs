@@ -30,10 +30,10 @@ const DAMAGED: &str = "the datum is damaged, or was written with another schema 
 
 impl WriterSchema {
     /// Reads `datum` and writes it as JSON: records and maps as objects, unions as what they hold, fields that are null left out, bytes
-    /// and fixed as base64, enums as strings, timestamps as whole milliseconds.
+    /// and fixed as base64, enums as strings, timestamps as whole milliseconds, numbers that JSON has not (`NaN`, `inf`, `-inf`) as text.
     ///
     /// # Errors
-    /// Data that are cut off, that go on behind the datum, or that are none of this schema; a number that JSON has not; nesting, length
+    /// Data that are cut off, that go on behind the datum, or that are none of this schema; nesting, length
     /// or work over the limits. The path says where.
     pub fn to_json(&self, datum: &[u8]) -> Result<Vec<u8>, Invalid> {
         let most = json_bytes_max(datum.len());
@@ -256,8 +256,9 @@ impl<'a> Reader<'a> {
     }
 
     fn float(&mut self, finite: bool, number: impl serde::Serialize, shown: &str) -> Result<(), Invalid> {
+        // As text, which is how JSON of Protobuf has them: a field that nobody reads refuses no record, one that is read says what it holds.
         if !finite {
-            return Err(Invalid::new(format!("{shown} is no number that JSON has"), "send a finite number"));
+            return self.quoted(shown);
         }
         self.room(self.out.len() + 32)?;
         serde_json::to_writer(&mut self.out, &number).map_err(|e| damaged(e.to_string()))

@@ -16,7 +16,7 @@ settings! {
         /// Folders under which `file:` addresses may lie, links followed. `file:name` without a slash is looked up in each of them.
         file_roots: Vec<PathBuf> = [] => list(path());
         /// Hosts of `http:` and `https:` addresses: "host", or ".domain" for a domain and everything under it, on ports 80 and 443;
-        /// "host:8443" for another port, "host:*" for any. Redirects are checked too.
+        /// "host:8443" for another port, "host:*" for any; a name in Chinese is its punycode. Redirects are checked too.
         http_hosts: Vec<AllowedHost> = [] => list(text().parsed(|text| host(&text), AllowedHost::nowhere));
         /// Proxy for `http:` and `https:` addresses, for example http://proxy.internal:3128; empty for none. The environment
         /// (HTTP_PROXY) is never asked. A proxy resolves names itself: it must keep private addresses out, for nothing here can.

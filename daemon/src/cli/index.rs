@@ -1,10 +1,9 @@
 //! `astromech index FILE.jsonl`: messages of the topics' form, or deletes, one a line, through the same pipeline, without Kafka.
 
 mod line;
+mod lines;
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +17,7 @@ use futures::future::BoxFuture;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
+use self::lines::Lines;
 use super::failure::{EXIT_FAILED, EXIT_OK};
 use super::output;
 use super::signals::stop_on_signals;
@@ -32,8 +32,6 @@ use crate::rescore::StateCache;
 use crate::source::{Intake, Partition, Record, RecordSpan};
 use crate::vitals::{Condition, Metrics};
 
-/// Longest line, bytes: the largest inline picture in base64 with room for text.
-const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bad lines that are listed one by one.
 const LISTED_MAX: usize = 100;
 
@@ -110,9 +108,11 @@ pub async fn run(config: Config, file: &Path, kind: Option<Kind>) -> Result<u8> 
 pub async fn index_file(indexing: Indexing<'_>, file: &Path, kind: Option<Kind>, stop: CancellationToken) -> Result<IndexReport> {
     let Indexing { config, towers, index, metrics, warm } = indexing;
     let started = Instant::now();
-    let lines = count_lines(file).with_context(|| format!("{} can't be read", file.display()))?;
+    let unread = || format!("{} can't be read", file.display());
+    let count = lines::count(file).map_err(|error| or_context(error, unread))?;
+    let lines = Lines::open(file).map_err(|error| or_context(error, unread))?;
     let topic: Arc<str> = file.to_string_lossy().into();
-    let outlet = Arc::new(Terminal { bar: progress_bar(lines), applied: AtomicU64::new(0), bad: Mutex::default() });
+    let outlet = Arc::new(Terminal { bar: progress_bar(count), applied: AtomicU64::new(0), bad: Mutex::default() });
     let vitals = vitals_of(config, Arc::clone(metrics), &[Condition::Index]);
     let halt = vitals.halt.clone();
     let parts = PipelineParts {
@@ -140,8 +140,9 @@ pub async fn index_file(indexing: Indexing<'_>, file: &Path, kind: Option<Kind>,
         }
     };
     let partition = Partition::new(Arc::clone(&topic), 0);
+    let reading = Reading { topic, partition, intake: &intake, outlet: &outlet };
     let read = tokio::select! {
-        read = read_lines(file, &topic, &partition, &intake) => read.map(|()| false),
+        read = reading.read(lines) => read.map(|()| false),
         () = stopped => Ok(true),
     };
     drop(intake);
@@ -150,47 +151,36 @@ pub async fn index_file(indexing: Indexing<'_>, file: &Path, kind: Option<Kind>,
     if let Some(cause) = halt.cause() {
         bail!(cause.clone());
     }
-    let interrupted = read.with_context(|| format!("{} can't be read", file.display()))?;
+    let interrupted = read.with_context(unread)?;
     Ok(outlet.report(started.elapsed(), interrupted))
 }
 
-async fn read_lines(file: &Path, topic: &Arc<str>, partition: &Arc<Partition>, intake: &Intake) -> std::io::Result<()> {
-    let mut reader = BufReader::new(File::open(file)?);
-    let mut number = 0;
-    loop {
-        let mut line = Vec::new();
-        // One more than allowed shows that a line is too long; the file is local, so reading it blocks for microseconds.
-        if std::io::Read::take(&mut reader, LINE_BYTES_MAX as u64 + 1).read_until(b'\n', &mut line)? == 0 {
-            return Ok(());
-        }
-        number += 1;
-        if line.len() > LINE_BYTES_MAX {
-            let problem = format!("line {number} has more than {LINE_BYTES_MAX} bytes");
-            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, problem));
-        }
-        let end = line.trim_ascii_end().len();
-        line.truncate(end);
-        if line.is_empty() {
-            continue;
-        }
-        let record = line::record_of(line, topic, number);
-        let Ok(admission) = intake.admit(&record).await else { return Ok(()) };
-        let span = RecordSpan::of(&record);
-        if intake.send(record, Arc::clone(partition), admission, span).is_err() {
-            return Ok(());
-        }
-    }
+/// What is read where.
+struct Reading<'a> {
+    topic: Arc<str>,
+    partition: Arc<Partition>,
+    intake: &'a Intake,
+    outlet: &'a Terminal,
 }
 
-/// Lines that are not empty, for the progress bar's end.
-fn count_lines(file: &Path) -> std::io::Result<u64> {
-    let mut reader = BufReader::new(File::open(file)?);
-    let (mut lines, mut line) = (0, Vec::new());
-    while std::io::Read::take(&mut reader, LINE_BYTES_MAX as u64 + 1).read_until(b'\n', &mut line)? > 0 {
-        lines += u64::from(!line.trim_ascii().is_empty());
-        line.clear();
+impl Reading<'_> {
+    async fn read(&self, mut lines: Lines) -> std::io::Result<()> {
+        while let Some((number, line)) = lines.next()? {
+            let record = match line.and_then(|line| line::record_of(line, &self.topic, number)) {
+                Ok(record) => record,
+                Err(fault) => {
+                    self.outlet.refuse(number, &fault);
+                    continue;
+                }
+            };
+            let Ok(admission) = self.intake.admit(&record).await else { return Ok(()) };
+            let span = RecordSpan::of(&record);
+            if self.intake.send(record, Arc::clone(&self.partition), admission, span).is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
-    Ok(lines)
 }
 
 fn progress_bar(lines: u64) -> ProgressBar {
@@ -214,7 +204,24 @@ struct Bad {
     listed: Vec<(i64, String)>,
 }
 
+/// A file that is no JSON Lines says so itself.
+fn or_context(error: anyhow::Error, context: impl FnOnce() -> String) -> anyhow::Error {
+    if error.is::<Usage>() { error } else { error.context(context()) }
+}
+
 impl Terminal {
+    /// A line that can never be applied.
+    fn refuse(&self, line: i64, fault: &Fault) {
+        let mut bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
+        bad.count += 1;
+        if bad.listed.len() < LISTED_MAX {
+            bad.listed.push((line, format!("{}: {}", fault.reason, fault.detail)));
+        }
+        self.bar.set_message(format!("{} bad", bad.count));
+        drop(bad);
+        self.bar.inc(1);
+    }
+
     fn report(&self, took: Duration, interrupted: bool) -> IndexReport {
         let mut bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
         bad.listed.sort();
@@ -236,14 +243,7 @@ impl Outlet for Terminal {
     }
 
     fn dead_letter<'a>(&'a self, record: &'a Record, fault: &'a Fault) -> BoxFuture<'a, Result<(), PublishError>> {
-        let mut bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
-        bad.count += 1;
-        if bad.listed.len() < LISTED_MAX {
-            bad.listed.push((record.offset, format!("{}: {}", fault.reason, fault.detail)));
-        }
-        self.bar.set_message(format!("{} bad", bad.count));
-        drop(bad);
-        self.bar.inc(1);
+        self.refuse(record.offset, fault);
         Box::pin(std::future::ready(Ok(())))
     }
 }

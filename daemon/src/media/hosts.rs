@@ -60,7 +60,9 @@ impl Hosts {
     /// # Errors
     /// [`MediaError::HostPaused`] at once while the host is left alone.
     pub(super) async fn turn(&self, url: &Url) -> Result<HostTurn, MediaError> {
-        let name = format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
+        // With or without the dot of the root it is one host.
+        let host = url.host_str().unwrap_or_default().trim_end_matches('.');
+        let name = format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
         let host = self.host(&name);
         // By itself, so that its lock is given back before the next is taken.
         let paused = host.health().paused_for();
@@ -187,6 +189,9 @@ mod tests {
         assert!(hosts.turn(&url("a")).await.is_ok(), "two failures since the last answer");
         hosts.turn(&url("a")).await.unwrap().ended(false);
         assert!(matches!(hosts.turn(&url("a")).await.err(), Some(MediaError::HostPaused { .. })));
+        for same in ["A", "a.", "a。", "ａ"] {
+            assert!(matches!(hosts.turn(&url(same)).await.err(), Some(MediaError::HostPaused { .. })), "{same}");
+        }
         assert!(hosts.turn(&url("a:81")).await.is_ok() && hosts.turn(&url("b")).await.is_ok());
     }
 

@@ -1,6 +1,7 @@
 //! Pictures by `http:` and `https:`: listed hosts, public addresses, a limit on bytes, time and redirects.
 
 use std::error::Error;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,9 +120,24 @@ fn redirect_target(url: &Url, response: &Response) -> Result<Option<Url>, MediaE
     if !redirects {
         return Ok(None);
     }
-    let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
-    let target = location.and_then(|location| url.join(location).ok());
-    target.map(Some).ok_or_else(|| MediaError::NotFound(format!("{url} redirects to nowhere ({})", response.status())))
+    let nowhere = |what: String| MediaError::NotFound(format!("{url} redirects to nowhere ({}): {what}", response.status()));
+    let location = response.headers().get(header::LOCATION).map(|value| ascii_location(value.as_bytes()));
+    let location = location.filter(|location| !location.trim().is_empty()).ok_or_else(|| nowhere("no Location".to_owned()))?;
+    url.join(&location).map(Some).map_err(|error| nowhere(format!("the Location `{location}` is no address: {error}")))
+}
+
+/// A Location may have bytes beyond ASCII, of UTF-8 or of an older encoding: each is sent back as it came, percent-encoded, as browsers
+/// and curl do. In a host's name only UTF-8 gives a name.
+fn ascii_location(location: &[u8]) -> String {
+    location.iter().fold(String::with_capacity(location.len()), |mut ascii, byte| {
+        if byte.is_ascii() {
+            ascii.push(char::from(*byte));
+        } else {
+            // Writing to a String can't fail.
+            let _ = write!(ascii, "%{byte:02X}");
+        }
+        ascii
+    })
 }
 
 fn check_status(url: &Url, status: StatusCode) -> Result<(), MediaError> {

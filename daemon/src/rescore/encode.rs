@@ -3,11 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use astromech_schemas::ImageSource;
 use astromech_schemas::rescore::{CacheUse, CandidateFault, ProblemKind};
+use astromech_schemas::{ImageSource, decode_base64};
 use astromech_towers::{EmbeddedStates, ImageStates, TextStates, Towers};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use tokio::sync::Semaphore;
 
 use super::cache::{StateCache, StateKey};
@@ -44,9 +42,9 @@ impl Encoder {
     pub(super) async fn picture(&self, picture: Picture) -> Result<EmbeddedStates<ImageStates>, CandidateFault> {
         match picture {
             Picture::Base64(text) => {
-                let bytes = STANDARD.decode(text);
-                let bytes = bytes.map_err(|error| fault(ProblemKind::InvalidImage, format!("image: invalid base64: {error}")))?;
-                self.bytes(bytes).await
+                let bytes = decode_base64(&text);
+                drop(text);
+                self.bytes(bytes.map_err(|error| fault(ProblemKind::InvalidImage, format!("image: {error}")))?).await
             }
             Picture::Bytes(bytes) => self.bytes(bytes).await,
             Picture::Url(url) => self.bytes(self.fetch(url).await?).await,

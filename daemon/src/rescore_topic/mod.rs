@@ -18,7 +18,8 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use astromech_schemas::error::from_json;
+use astromech_schemas::encoding::unframed;
+use astromech_schemas::error::{DecodeError, from_json};
 use astromech_schemas::rescore::{RescoreRequest, RescoreResponse};
 use tokio::task::JoinHandle;
 use tracing::{Instrument as _, debug};
@@ -106,7 +107,7 @@ impl RescoreTopic {
         let read = Instant::now();
         let age = age(record);
         let value = record.value.as_deref().unwrap_or_default();
-        let request: RescoreRequest = from_json(value)?;
+        let request: RescoreRequest = from_json(unframed(value).map_err(DecodeError::from)?)?;
         let serving = self.live.serving();
         // A daemon whose re-scoring is off reads no topic.
         let rescorer = serving.rescorer()?;

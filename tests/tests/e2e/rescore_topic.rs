@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use astromech_e2e::checks::header;
+use astromech_e2e::corpus::corpus;
 use astromech_e2e::kafka::Record;
 use astromech_e2e::{Daemon, Sent, Topics, wait_until, world};
 use astromech_schemas::Kind;
 use astromech_schemas::rescore_topic::{HEADER_CORRELATION_ID, HEADER_REPLY_TO, HEADER_REQUEST, HEADER_STATUS};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::scenario::{STREAM_DEADLINE, Scenario};
@@ -94,6 +97,13 @@ fn a_request_on_the_topic_is_answered_as_over_http_and_a_wrong_one_with_the_same
     records.push(request("elsewhere", &requests[0], &[(HEADER_REPLY_TO, &topics.dead_letters)]));
     records.push(request("forbidden", &requests[0], &[(HEADER_REPLY_TO, "payments")]));
     records.push(Record { value: Some(b"{\"context\": ".to_vec()), ..request("broken", &json!(0), &[]) });
+    // As a schema registry's JSON serialiser writes it, behind a byte order mark, with a picture as a data URL.
+    // None that is indexed: the cache would then have it.
+    let picture = corpus().entries.last().expect("there are some").bytes();
+    let picture = format!("data:image/png;base64,{}", STANDARD_NO_PAD.encode(picture));
+    let foreign = json!({ "context": { "text": "猫" }, "candidates": [{ "image": picture }] });
+    let framed = [&[0, 0, 0, 0, 7][..], "\u{feff}".as_bytes(), foreign.to_string().as_bytes()].concat();
+    records.push(Record { value: Some(framed), ..request("foreign", &foreign, &[]) });
     let sent = scenario.world.client.produce(&topics.changes, records);
     let replies = wait_replies(&scenario, &topics.results, sent.len() as u64 - 1, &mut daemon);
     let elsewhere = wait_replies(&scenario, &topics.dead_letters, 1, &mut daemon);
@@ -110,8 +120,11 @@ fn a_request_on_the_topic_is_answered_as_over_http_and_a_wrong_one_with_the_same
         assert!(!trace.contains("00f067aa0ba902b7"), "a span of the daemon's own: {trace}");
         (header(reply, HEADER_STATUS), body(reply))
     };
-    for (correlation, request) in
-        requests.iter().enumerate().map(|(index, body)| (format!("r{index}"), body)).chain([("unknown".to_owned(), &unknown)])
+    for (correlation, request) in requests
+        .iter()
+        .enumerate()
+        .map(|(index, body)| (format!("r{index}"), body))
+        .chain([("unknown".to_owned(), &unknown), ("foreign".to_owned(), &foreign)])
     {
         let (status, answer) = of(&correlation);
         assert_eq!(status, "200", "{answer}");

@@ -7,8 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use astromech_schemas::decode_base64;
 
 use super::columns::{Field, Lookup, Row, Value};
 use super::fault::{FaultKind, Place, ShardFault};
@@ -131,8 +130,8 @@ fn image_of(row: &mut Row, lookup: &Lookup, image_root: Option<&Path>) -> Result
         Some(Value::Bytes(bytes)) if !bytes.is_empty() => return Ok(ImageSource::Bytes(bytes)),
         Some(Value::Text(text)) if !text.is_empty() => {
             let names = lookup.names(Field::ImageBytes);
-            let fail = |error| row.fault(FaultKind::WrongColumn, format!("column {names} is no base64: {error}"));
-            return STANDARD.decode(text.trim()).map(ImageSource::Bytes).map_err(fail);
+            let fail = |error| row.fault(FaultKind::WrongColumn, format!("column {names}: {error}"));
+            return decode_base64(&text).map(ImageSource::Bytes).map_err(fail);
         }
         Some(Value::Other(what)) => {
             let names = lookup.names(Field::ImageBytes);
@@ -144,12 +143,24 @@ fn image_of(row: &mut Row, lookup: &Lookup, image_root: Option<&Path>) -> Result
         let names = [Field::Image, Field::ImageBytes].map(|field| lookup.names(field)).join(", ");
         return Err(row.fault(FaultKind::WrongColumn, format!("no picture: none of the columns {names} is there")));
     }
-    let text = row.text(Field::Image, lookup)?;
+    // A column `image` of bytes without a type is a path where it is text, and else the picture itself.
+    let text = match row.take(Field::Image) {
+        Some(Value::Bytes(bytes)) if std::str::from_utf8(&bytes).is_err() => return Ok(ImageSource::Bytes(bytes)),
+        Some(other) => {
+            row.set((Field::Image, 0), other);
+            row.text(Field::Image, lookup)?
+        }
+        None => String::new(),
+    };
     if text.is_empty() {
         return Err(row.fault(FaultKind::NoPicture, "the column of the picture is empty"));
     }
     if text.starts_with("http://") || text.starts_with("https://") {
         return Ok(ImageSource::Url(text));
+    }
+    if text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:")) {
+        let fail = |error| row.fault(FaultKind::WrongColumn, format!("column {}: {error}", lookup.names(Field::Image)));
+        return decode_base64(&text).map(ImageSource::Bytes).map_err(fail);
     }
     if text == SYNTHETIC_IMAGE {
         return Ok(ImageSource::None);

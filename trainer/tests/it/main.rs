@@ -24,6 +24,7 @@ mod tasks_evaluate;
 mod tasks_finetune;
 mod training;
 mod zero_folder;
+mod zero_foreign;
 mod zero_stream;
 mod zero_training;
 

@@ -21,7 +21,7 @@ fn line(number: usize) -> String {
     format!(r#"{{"id":"r{number}","image":"a.png","query":"查询{number}","title":"标题","content":"内容{number}","url":"u"}}"#)
 }
 
-fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
+pub(crate) fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
     let path = folder.join(name);
     std::fs::write(&path, text).unwrap();
     path
@@ -44,7 +44,7 @@ fn draw(stream: &mut RecordStream, count: usize) -> Vec<String> {
 }
 
 /// All records of one epoch of one file, in order, with the faults by kind and the first one.
-fn read(path: &Path, change: impl FnOnce(&mut StreamSettings)) -> (Vec<ZeroRecord>, Vec<(FaultKind, u64)>, String) {
+pub(crate) fn read(path: &Path, change: impl FnOnce(&mut StreamSettings)) -> (Vec<ZeroRecord>, Vec<(FaultKind, u64)>, String) {
     let mut settings = settings(path, usize::MAX);
     change(&mut settings);
     let mut stream = RecordStream::open(settings, 0).unwrap();

@@ -129,7 +129,7 @@ async fn json_that_is_none_or_of_another_form_is_told_where() {
     let server = Server::start().await;
     let deep = format!("{{\"text\": {}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
     let cases: &[(&[u8], &str)] = &[
-        (b"", "EOF"),
+        (b"", "an empty document"),
         (b"null", "invalid type"),
         (b"{\"text\": \"a\"} x", "trailing characters"),
         (b"{\"text\": \"a\",}", "trailing comma"),
@@ -143,8 +143,9 @@ async fn json_that_is_none_or_of_another_form_is_told_where() {
         (b"{\"text\": \"a\", \"limit\": NaN}", "expected value"),
         (b"{\"text\": \"a\", \"kinds\": \"image\"}", "kinds: "),
         (b"{\"text\": \"a\", \"tags\": [1]}", "tags[0]: "),
-        (b"\xef\xbb\xbf{\"text\": \"a\"}", "expected value"),
-        (b"\xff\xfe{\0", "invalid UTF-8"),
+        (b"\xff\xfe{\0", "UTF-16 where JSON is expected"),
+        (b"\x1f\x8b\x08\0", "gzip where JSON is expected"),
+        (b"{\"text\": \"\xb3\xb5\"}", "invalid UTF-8"),
         (deep.as_bytes(), "text: "),
     ];
     for (body, part) in cases {
@@ -155,6 +156,8 @@ async fn json_that_is_none_or_of_another_form_is_told_where() {
         let problem = expect_problem(answer, 400, "invalid-request", &["fix: "]).await;
         assert!(problem["detail"].as_str().unwrap().contains(part), "{shown}: no `{part}` in {problem}");
     }
+    let marked = server.client.post(server.url("/v1/search")).header("content-type", "application/json");
+    assert_eq!(marked.body("\u{feff}{\"text\": \"a\"}").send().await.unwrap().status(), 200, "a byte order mark says nothing");
     expect_alive(&server).await;
 }
 

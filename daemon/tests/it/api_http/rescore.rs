@@ -69,6 +69,36 @@ async fn scores_are_those_of_the_cross_tower_and_the_official_blend() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_picture_is_read_in_every_form_of_base64_that_records_are_read_in() {
+    let server = alone("").await;
+    let plain = base64(&picture(PICTURES[0]));
+    let lines: Vec<&str> = plain.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    let forms = [
+        plain.clone(),
+        plain.trim_end_matches('=').to_owned(),
+        plain.replace('+', "-").replace('/', "_"),
+        lines.join("\r\n"),
+        format!("data:image/png;base64,{plain}"),
+        format!("data:image/png;base64,{}", plain.replace('+', "%2B").replace('=', "%3D")),
+    ];
+    let candidates: Vec<Value> = forms.iter().map(|form| json!({"image": form})).collect();
+    let found = rescore(&server, &json!({"context": {"text": "保龄球"}, "candidates": candidates})).await;
+    assert_eq!((found.scored as usize, found.problems.len()), (forms.len(), 0), "{:?}", found.problems);
+    assert!(found.results.iter().all(|result| near(result.scores.itc, found.results[0].scores.itc, 1e-6)), "{found:?}");
+    for (image, says) in [("%%", "image: invalid base64"), ("data:image/svg+xml,%3Csvg", "image: a data URL that is not base64")]
+    {
+        let found = rescore(&server, &json!({"context": {"text": "保龄球"}, "candidates": [{"image": image}]})).await;
+        let problem = &found.problems[0];
+        assert!(problem.kind == ProblemKind::InvalidImage && problem.detail.starts_with(says), "{problem:?}");
+    }
+    // The context's own picture too.
+    for form in &forms {
+        let body = json!({"context": {"image": form}, "candidates": [{"text": "保龄球"}]});
+        assert!(near(rescore(&server, &body).await.results[0].scores.itc, found.results[0].scores.itc, 1e-3));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn weights_rank_and_k_are_kept_to() {
     let server = Server::start().await;
     let candidates: Vec<Value> = PICTURES.iter().map(|id| inline(id)).collect();

@@ -22,6 +22,79 @@ async fn a_picture_is_fetched_and_redirects_are_followed() {
 }
 
 #[tokio::test]
+async fn a_redirect_is_followed_whatever_its_location_is_written_in() {
+    let location = |location: &[u8]| {
+        let end = b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        Answer::Bytes([b"HTTP/1.1 302 Found\r\nlocation: ", location, end].concat())
+    };
+    let utf8 = "/%E5%9B%BE.png?%E5%AD%97=%E5%9B%BE";
+    let server = Server::start(&[
+        (utf8, ok("utf-8")),
+        ("/%CD%BC.png", ok("gbk")),
+        ("/caf%E9.png", ok("latin-1")),
+        ("/a%20b.png", ok("space")),
+        ("/d/e.png", ok("relative")),
+        ("/raw", location("/图.png?字=图".as_bytes())),
+        ("/escaped", location(utf8.as_bytes())),
+        ("/fragment", location("/图.png?字=图#图".as_bytes())),
+        ("/gbk", location(b"/\xcd\xbc.png")),
+        ("/latin-1", location(b"/caf\xe9.png")),
+        ("/space", location(b"  /a b.png  ")),
+        ("/d/relative", location(b"e.png")),
+        ("/d/up/up", location(b"../e.png")),
+        ("/backslash", location(b"\\d\\e.png")),
+        ("/empty", location(b"")),
+        ("/wrong", location("http://[图/".as_bytes())),
+        ("/other-host", location("http://图片.中国/图.png".as_bytes())),
+        ("/no-host", location(b"http://\xcd\xff/")),
+    ])
+    .await;
+    let media = Media::new(&config(LOCAL)).unwrap();
+    for (path, body) in [
+        ("/raw", "utf-8"),
+        ("/escaped", "utf-8"),
+        ("/fragment", "utf-8"),
+        ("/gbk", "gbk"),
+        ("/latin-1", "latin-1"),
+        ("/space", "space"),
+        ("/d/relative", "relative"),
+        ("/d/up/up", "relative"),
+        ("/backslash", "relative"),
+    ] {
+        assert_eq!(fetch(&media, &server.url(path)).await, Ok(body.as_bytes().to_vec()), "{path}");
+    }
+    for (path, says) in [("/empty", "no Location"), ("/wrong", "is no address"), ("/no-host", "is no address")] {
+        let error = fetch(&media, &server.url(path)).await.unwrap_err();
+        assert!(matches!(&error, MediaError::NotFound(text) if text.contains(says)), "{path}: {error}");
+    }
+    let error = fetch(&media, &server.url("/other-host")).await.unwrap_err();
+    assert!(matches!(&error, MediaError::Forbidden(text) if text.contains("host `xn--")), "{error}");
+}
+
+#[tokio::test]
+async fn a_host_in_any_script_and_spelling_is_the_one_that_is_allowed() {
+    let server = Server::start(&[("/%E5%9B%BE.png", ok("picture"))]).await;
+    let port = server.address.port();
+    let rules = format!("http_hosts = [\"例子.中国:{port}\", \".xn--fiqs8s:*\"]\nallow_private_networks = true\n");
+    let media = Media::with_lookup(&config(&rules), resolving_to(&["127.0.0.1"])).unwrap();
+    for host in [
+        "例子.中国",
+        "例子。中国",
+        "例子．中国｡",
+        "xn--fsqu00a.xn--fiqs8s",
+        "XN--FSQU00A.中国",
+        "%E4%BE%8B%E5%AD%90.中国",
+        "图.例子.中国",
+    ] {
+        assert_eq!(fetch(&media, &format!("http://{host}:{port}/图.png")).await, Ok(b"picture".to_vec()), "{host}");
+    }
+    for host in ["例子.中國", "例.中国.example"] {
+        let error = fetch(&media, &format!("http://{host}:{port}/图.png")).await.unwrap_err();
+        assert!(matches!(error, MediaError::Forbidden(_)), "{host}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn a_loopback_address_is_forbidden_without_a_connection_whether_or_not_anybody_listens() {
     let server = Server::start(&[("/a", ok("secret"))]).await;
     let media = Media::new(&config("http_hosts = [\"127.0.0.1:*\", \"localhost:*\"]\ntimeout_ms = 1\n")).unwrap();
