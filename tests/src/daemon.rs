@@ -105,7 +105,7 @@ impl DaemonConfig {
             "[bundle]\npath = {bundle}\n[runtime]\nprovider = {provider}\n\
              [index]\n{index}\n{engine}\n\
              [kafka]\nbrokers = {brokers}\ngroup = {group}\nresults_topic = {results}\ndead_letter_topic = {dead}\n\
-             session_timeout_ms = {session}\ndrain_timeout_ms = {drain}\ncommit_interval_ms = 200\n\
+             session_timeout_ms = {session}\ndrain_timeout_ms = {drain}\ncommit_interval_ms = 200\ntopics_refresh_ms = 1000\n\
              [kafka.properties]\n\"heartbeat.interval.ms\" = \"500\"\n\"reconnect.backoff.max.ms\" = \"1000\"\n{properties}\n\
              [[kafka.topics]]\nname = {changes}\nversion = \"field\"\n{topic}\
              [media]\nfile_roots = {roots}\nhttp_hosts = {hosts}\nallow_private_networks = {private}\n\

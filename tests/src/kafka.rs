@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -128,16 +128,48 @@ impl KafkaClient {
             results: unique(&format!("{name}.results")),
             dead_letters: unique(&format!("{name}.dead-letters")),
         };
-        let names = [&topics.changes, &topics.results, &topics.dead_letters];
-        let new = names.map(|topic| {
-            NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(replicas)).set("max.message.bytes", "16000000")
-        });
-        let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
-        let made = block_on(self.admin.create_topics(&new, &options)).expect("the broker answers");
-        for topic in made {
-            topic.unwrap_or_else(|(topic, error)| panic!("topic {topic}: {error}"));
+        for topic in [&topics.changes, &topics.results, &topics.dead_letters] {
+            self.create(topic, replicas).unwrap_or_else(|error| panic!("topic {topic}: {error}"));
         }
         topics
+    }
+
+    fn create(&self, topic: &str, replicas: i32) -> Result<(), String> {
+        let new = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(replicas)).set("max.message.bytes", "16000000");
+        let made = block_on(self.admin.create_topics([&new], &options())).expect("the broker answers");
+        made.into_iter().try_for_each(|made| made.map(drop).map_err(|(_, error)| error.to_string()))
+    }
+
+    /// Deletes `topic` and makes it again, empty.
+    pub fn make_again(&self, topic: &str) {
+        for deleted in block_on(self.admin.delete_topics(&[topic], &options())).expect("the broker answers") {
+            deleted.unwrap_or_else(|(topic, error)| panic!("topic {topic}: {error}"));
+        }
+        // The name is free once the deletion has reached every part of the broker.
+        wait_until(&format!("{topic} is made again"), TIMEOUT, || self.create(topic, 1));
+    }
+
+    /// Whether the client that produces may know `count` partitions of `topic`.
+    ///
+    /// # Errors
+    /// How many it knows.
+    pub fn partitions(&self, topic: &str, count: usize) -> Result<(), String> {
+        let metadata = self.producer.client().fetch_metadata(Some(topic), TIMEOUT).map_err(|error| error.to_string())?;
+        let led = metadata
+            .topics()
+            .iter()
+            .flat_map(rdkafka::metadata::MetadataTopic::partitions)
+            .filter(|one| one.leader() >= 0)
+            .count();
+        if led == count { Ok(()) } else { Err(format!("{led} partitions")) }
+    }
+
+    /// Gives `topic` partitions until it has `count`.
+    pub fn add_partitions(&self, topic: &str, count: usize) {
+        let added = block_on(self.admin.create_partitions(&[NewPartitions::new(topic, count)], &options()));
+        for added in added.expect("the broker answers") {
+            added.unwrap_or_else(|(topic, error)| panic!("partitions of {topic}: {error}"));
+        }
     }
 
     /// Produces `records` in order and waits until the broker has all.
@@ -200,7 +232,7 @@ impl KafkaClient {
             let (_, high) = self.watermarks(topic, partition);
             ends.add_partition_offset(topic, partition, Offset::Offset(high)).expect("an offset");
         }
-        let deleted = block_on(self.admin.delete_records(&ends, &AdminOptions::new().operation_timeout(Some(TIMEOUT))));
+        let deleted = block_on(self.admin.delete_records(&ends, &options()));
         deleted.expect("the broker deletes records");
         assert_eq!(self.count(topic), 0, "{topic} is empty");
     }
@@ -306,6 +338,10 @@ impl KafkaClient {
     fn consumer(&self, group: &str) -> BaseConsumer {
         consumer(&self.bootstrap, group)
     }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(TIMEOUT))
 }
 
 fn consumer(bootstrap: &str, group: &str) -> BaseConsumer {

@@ -72,6 +72,9 @@ settings! {
         drain_timeout as "drain_timeout_ms": Duration = 20000 => millis(100, 10 * MINUTE_MS);
         /// Time between two commits, milliseconds.
         commit_interval as "commit_interval_ms": Duration = 1000 => millis(10, 10 * MINUTE_MS);
+        /// Time between two looks at the topics, milliseconds: so long after they are made, new partitions are read, and so long after a
+        /// topic was deleted and made again it is noticed.
+        topics_refresh as "topics_refresh_ms": Duration = 5000 => millis(100, 10 * MINUTE_MS);
         /// Most records of one partition from the oldest that is not finished to the newest that was read; reading waits beyond it.
         window_records_max: usize = 65536 => int(1, 10_000_000);
         /// Topics to consume.
@@ -127,7 +130,8 @@ settings! {
         /// What values are. avro: Confluent's wire format, with schemas from kafka.schema_registry. A key is text in both.
         format: RecordFormat = "json" => choice(FORMATS);
         /// Where a change's version comes from. field: the message's version; a delete carries the header astromech-version.
-        /// timestamp: the record's time. offset: right only where all changes of an item are in one partition of one topic.
+        /// timestamp: the record's time. offset: right only where all changes of an item are in one partition of one topic, and
+        /// only while the topic is never deleted and made again: offsets begin anew, and the index keeps the higher ones.
         version: VersionSource = "field" => choice(VERSIONS);
     }
 }

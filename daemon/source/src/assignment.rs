@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::partition::Partition;
+use super::partition::{Partition, Standing};
 
 /// Partitions by topic and number.
 type ByName = BTreeMap<(Arc<str>, i32), Arc<Partition>>;
@@ -21,7 +21,7 @@ impl Assignment {
     /// Adds a partition; one that is here already keeps its state.
     pub fn add(&self, topic: &str, number: i32) {
         let key = (Arc::<str>::from(topic), number);
-        self.lock().entry(key).or_insert_with_key(|(topic, number)| Partition::new(Arc::clone(topic), *number));
+        self.lock().entry(key).or_insert_with_key(|(topic, number)| Partition::unchecked(Arc::clone(topic), *number));
     }
 
     /// The partition, if it is ours.
@@ -53,12 +53,17 @@ impl Assignment {
 
     /// Age of the oldest record that is not finished.
     pub fn oldest_age(&self) -> Duration {
-        self.all().iter().filter_map(|partition| partition.oldest()).min().map_or(Duration::ZERO, |oldest| oldest.elapsed())
+        self.reading().filter_map(|partition| partition.oldest()).min().map_or(Duration::ZERO, |oldest| oldest.elapsed())
     }
 
     /// Records that were received and are not part of a committable prefix.
     pub fn open_records(&self) -> usize {
-        self.all().iter().map(|partition| partition.window()).sum()
+        self.reading().map(|partition| partition.window()).sum()
+    }
+
+    /// Those that are not stopped.
+    fn reading(&self) -> impl Iterator<Item = Arc<Partition>> {
+        self.all().into_iter().filter(|partition| partition.standing() != Standing::Stopped)
     }
 
     fn lock(&self) -> MutexGuard<'_, ByName> {
@@ -71,8 +76,12 @@ pub fn committable(partitions: &[Arc<Partition>], resend_after: Duration) -> Top
     let mut list = TopicPartitionList::new();
     for partition in partitions {
         if let Some(offset) = partition.take_committable(resend_after) {
+            let mut element = list.add_partition(partition.topic(), partition.number());
             // An offset of a record plus one is a valid offset.
-            let _ = list.add_partition_offset(partition.topic(), partition.number(), Offset::Offset(offset));
+            let _ = element.set_offset(Offset::Offset(offset));
+            if let Some(mark) = partition.mark() {
+                element.set_metadata(mark.to_string());
+            }
         }
     }
     list
@@ -101,6 +110,7 @@ mod tests {
         assignment.add("t", 0);
         assignment.add("t", 1);
         let partition = assignment.get("t", 1).unwrap();
+        partition.recognise(None);
         partition.receive(0);
         partition.acknowledge(0);
         let soon = Duration::from_mins(1);

@@ -72,6 +72,7 @@ pub fn consumer(kafka: &KafkaConfig) -> ClientConfig {
         .set("fetch.queue.backoff.ms", "50")
         .set("statistics.interval.ms", "1000");
     set_default(&mut config, "auto.offset.reset", "earliest");
+    set_default(&mut config, "topic.metadata.refresh.interval.ms", &kafka.topics_refresh.as_millis().to_string());
     set_default(&mut config, "heartbeat.interval.ms", &(session_ms / 5).clamp(100, 3000).to_string());
     config
 }

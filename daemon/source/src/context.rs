@@ -14,7 +14,8 @@ use tracing::{debug, error, info, warn};
 
 use super::assignment::{Assignment, committable};
 use super::metrics::SourceMetrics;
-use super::partition::Partition;
+use super::partition::{Partition, Standing};
+use super::watch::Trouble;
 use astromech_vitals::{Condition, Meter, Readiness, WarnLimiter};
 
 /// Errors that librdkafka calls back with while brokers are down.
@@ -30,6 +31,8 @@ pub(super) struct Context {
     pub(super) readiness: Arc<Readiness>,
     /// What it says ready of.
     pub(super) condition: Condition,
+    /// What is wrong with the topics.
+    pub(super) trouble: Arc<Trouble>,
     /// Set by an assignment: new partitions are not paused yet.
     pub(super) assigned: AtomicBool,
     /// Whether the group has ever assigned anything.
@@ -50,7 +53,22 @@ impl Context {
         info!(added = list.count(), partitions = self.assignment.all().len(), "partitions assigned");
         self.assigned.store(true, Ordering::Release);
         self.joined.store(true, Ordering::Release);
-        self.readiness.set_ready(self.condition);
+        self.tell(true);
+    }
+
+    /// Whether this source is ready, by what is known now.
+    fn tell(&self, answering: bool) {
+        if self.stopping.load(Ordering::Acquire) {
+            self.readiness.set_missing(self.condition, "stopping");
+        } else if !answering {
+            self.readiness.set_missing(self.condition, "no broker answers");
+        } else if let Some(reason) = self.trouble.reason() {
+            self.readiness.set_missing(self.condition, reason);
+        } else if self.joined.load(Ordering::Acquire) {
+            self.readiness.set_ready(self.condition);
+        } else {
+            self.readiness.set_missing(self.condition, "waiting for the group to assign partitions");
+        }
     }
 
     /// Fence first, then wait for writes under way, then commit, then give up (promise 4).
@@ -117,21 +135,15 @@ impl ClientContext for Context {
 
     fn stats(&self, statistics: Statistics) {
         let answering = statistics.brokers.values().any(|broker| broker.state == "UP");
-        if self.stopping.load(Ordering::Acquire) {
-            self.readiness.set_missing(self.condition, "stopping");
-        } else if !answering {
-            self.readiness.set_missing(self.condition, "no broker answers");
-        } else if self.joined.load(Ordering::Acquire) {
-            self.readiness.set_ready(self.condition);
-        } else {
-            self.readiness.set_missing(self.condition, "waiting for the group to assign partitions");
-        }
+        self.tell(answering);
         for topic in statistics.topics.values() {
             let committed = topic.partitions.values().filter(|partition| partition.committed_offset >= 0);
             self.confirm(committed.map(|partition| (topic.topic.as_str(), partition.partition, partition.committed_offset)));
             for partition in topic.partitions.values() {
-                let ours = self.assignment.get(&topic.topic, partition.partition).is_some();
-                if let Some(lag) = lag_of(partition).filter(|_| ours) {
+                let ours = self.assignment.get(&topic.topic, partition.partition);
+                // Of one that is stopped nothing is fetched: the watch asks for its end.
+                let reads = ours.is_some_and(|ours| ours.standing() != Standing::Stopped);
+                if let Some(lag) = lag_of(partition).filter(|_| reads) {
                     self.metrics.set_partition_lag(&topic.topic, partition.partition, lag);
                 }
             }

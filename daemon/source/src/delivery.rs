@@ -75,6 +75,7 @@ impl Intake {
     /// [`Closed`] once the pipeline is gone.
     pub fn send(&self, record: Record, partition: Arc<Partition>, admission: Admission, span: RecordSpan) -> Result<(), Closed> {
         partition.receive(record.offset);
+        partition.note(&record);
         self.queue.try_send(Delivery { record: Arc::new(record), partition, admission, span }).map_err(|_| Closed)
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::metadata::{MetadataPartition, MetadataTopic};
@@ -17,6 +17,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 pub use members::Member;
 
 use super::client_config::consumer;
+use super::mark::{ByPartition, Expected, Found, Mark, compare};
 use astromech_config::KafkaConfig;
 
 /// Longest wait for one answer of the brokers.
@@ -35,6 +36,8 @@ pub struct Position {
     pub high: i64,
     /// Committed by the group; `None` where it has committed nothing.
     pub committed: Option<i64>,
+    /// A record that the group has read, where a daemon committed.
+    pub mark: Option<Mark>,
 }
 
 impl Position {
@@ -98,7 +101,7 @@ impl GroupView {
     /// # Errors
     /// A property that librdkafka refuses.
     pub fn new(kafka: &KafkaConfig) -> Result<Self, KafkaError> {
-        Ok(Self { consumer: properties(kafka).create()? })
+        Ok(Self { consumer: outside(kafka).create()? })
     }
 
     /// Every group of the brokers whose name `wanted` takes.
@@ -144,7 +147,8 @@ impl GroupView {
         for element in committed.elements() {
             let (low, high) = watermarks(&self.consumer, element.topic(), element.partition())?;
             let committed = if let Offset::Offset(offset) = element.offset() { Some(offset) } else { None };
-            positions.insert((element.topic().to_owned(), element.partition()), Position { low, high, committed });
+            let mark = element.metadata().parse().ok();
+            positions.insert((element.topic().to_owned(), element.partition()), Position { low, high, committed, mark });
         }
         Ok(positions)
     }
@@ -193,6 +197,24 @@ impl GroupView {
         Ok(found)
     }
 
+    /// Partitions that are others than the group has read, with what tells so: their topics were deleted and made again.
+    ///
+    /// # Errors
+    /// The brokers do not answer.
+    pub fn recreated(&self, positions: &Positions) -> Result<ByPartition<String>, KafkaError> {
+        let expected = |position: &Position| {
+            let read_to = position.committed?.max(position.mark.map_or(0, |mark| mark.offset + 1));
+            Some(Expected { read_to, mark: position.mark })
+        };
+        let expected = positions.iter().filter_map(|(key, position)| Some((key.clone(), expected(position)?))).collect();
+        let found = compare(&self.consumer, &expected)?;
+        let others = found.into_iter().filter_map(|(key, found)| match found {
+            Found::Same => None,
+            Found::Shorter(how) | Found::Other(how) => Some((key, how)),
+        });
+        Ok(others.collect())
+    }
+
     /// The offset of each partition that `target` is; a partition that it does not name is left out.
     ///
     /// # Errors
@@ -231,9 +253,14 @@ impl GroupView {
 }
 
 /// The daemon's own properties, so that what reaches the brokers here reaches them there; with little fetched ahead and no statistics.
-fn properties(kafka: &KafkaConfig) -> ClientConfig {
+/// What is gone is read from the oldest that is left.
+pub(super) fn outside(kafka: &KafkaConfig) -> ClientConfig {
     let mut config = consumer(kafka);
-    config.set("statistics.interval.ms", "0").set("fetch.message.max.bytes", FETCH_BYTES).set("queued.min.messages", "1");
+    config
+        .set("auto.offset.reset", "earliest")
+        .set("statistics.interval.ms", "0")
+        .set("fetch.message.max.bytes", FETCH_BYTES)
+        .set("queued.min.messages", "1");
     config
 }
 
@@ -244,7 +271,7 @@ fn properties(kafka: &KafkaConfig) -> ClientConfig {
 ///
 /// # Errors
 /// The brokers do not answer, or this user may not look.
-pub fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<(i64, i64), KafkaError> {
+pub fn watermarks<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str, partition: i32) -> Result<(i64, i64), KafkaError> {
     let deadline = Instant::now() + ANSWER_MAX;
     loop {
         match consumer.fetch_watermarks(topic, partition, ANSWER_MAX) {
@@ -262,7 +289,7 @@ fn lacks_leader(error: &KafkaError) -> bool {
 ///
 /// # Errors
 /// The brokers do not answer, or this user may not look.
-pub fn partitions_of(consumer: &BaseConsumer, topic: &str) -> Result<Option<Vec<i32>>, KafkaError> {
+pub fn partitions_of<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Result<Option<Vec<i32>>, KafkaError> {
     let metadata = consumer.fetch_metadata(Some(topic), ANSWER_MAX)?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
     let unknown = [RDKafkaErrorCode::UnknownTopicOrPartition, RDKafkaErrorCode::UnknownTopic];

@@ -2,9 +2,10 @@
 //!
 //! One thread polls (`poll`); records enter the pipeline through an [`Intake`] that holds the limits; each record is acknowledged at its
 //! [`Partition`], and only the contiguous prefix of acknowledged records is committed (promise 1). When a partition is taken away its
-//! [`Fence`] stops its writes (promise 4).
+//! [`Fence`] stops its writes (promise 4). A second thread (`watch`) looks at the topics from outside: a partition of which other records were
+//! read than it holds now is stopped.
 //!
-//! Absent here: nothing decodes, fetches or writes; nothing but the polling thread touches the consumer.
+//! Absent here: nothing decodes, fetches or writes; nothing but the polling thread touches the consumer that is a member of the group.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
@@ -16,6 +17,7 @@ mod context;
 mod delivery;
 mod fence;
 pub mod groups;
+mod mark;
 mod metrics;
 mod partition;
 mod poll;
@@ -23,9 +25,10 @@ mod record;
 #[cfg(any(test, feature = "refusing"))]
 pub mod refusing;
 mod span;
+mod watch;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
@@ -38,8 +41,9 @@ pub use client_config::{consumer as consumer_config, is_confirmed, producer as p
 pub use context::log as log_librdkafka;
 pub use delivery::{Admission, Closed, Delivery, Intake, one_task_each};
 pub use fence::{Fence, FenceGuard};
+pub use mark::Mark;
 pub use metrics::SourceMetrics;
-pub use partition::Partition;
+pub use partition::{Partition, Standing};
 pub use record::{Header, Record};
 pub use span::RecordSpan;
 pub use span::trace_headers;
@@ -89,12 +93,24 @@ pub struct SourceDeps {
 /// A property that librdkafka refuses, or no thread.
 pub fn start(kafka: &KafkaConfig, deps: SourceDeps) -> Result<oneshot::Receiver<Result<Drained, SourceError>>, SourceError> {
     let assignment = Arc::new(Assignment::default());
+    let trouble = Arc::new(watch::Trouble::default());
+    let ended = Arc::new(AtomicBool::new(false));
+    let watch = watch::Watch::new(watch::WatchParts {
+        kafka: kafka.clone(),
+        assignment: Arc::clone(&assignment),
+        metrics: deps.vitals.metrics.of(),
+        readiness: Arc::clone(&deps.vitals.readiness),
+        condition: deps.condition,
+        trouble: Arc::clone(&trouble),
+        ended: Arc::clone(&ended),
+    });
     let context = context::Context {
         assignment: Arc::clone(&assignment),
         drain_timeout: kafka.drain_timeout,
         metrics: deps.vitals.metrics.of(),
         readiness: Arc::clone(&deps.vitals.readiness),
         condition: deps.condition,
+        trouble,
         assigned: AtomicBool::new(false),
         joined: AtomicBool::new(false),
         stopping: AtomicBool::new(false),
@@ -115,12 +131,15 @@ pub fn start(kafka: &KafkaConfig, deps: SourceDeps) -> Result<oneshot::Receiver<
         stop: deps.stop,
         state: poll::LoopState::new(kafka),
     };
-    let (ended, end) = oneshot::channel();
+    // It ends by itself after the other; nothing waits for it, since it may be waiting for brokers that are gone.
+    std::thread::Builder::new().name("kafka-watch".to_owned()).spawn(move || watch.run())?;
+    let (answer, end) = oneshot::channel();
     std::thread::Builder::new().name("kafka-poll".to_owned()).spawn(move || {
         // The loop owns the consumer, so it has left the group when this returns.
         let result = poll.run();
+        ended.store(true, Ordering::Release);
         // Nobody listens only where the daemon is exiting already.
-        let _ = ended.send(result);
+        let _ = answer.send(result);
     })?;
     Ok(end)
 }

@@ -24,6 +24,7 @@ pub struct SourceMetrics {
     partition_lag: Family<PartitionLabels, Gauge>,
     oldest_unacked: Gauge<f64, AtomicU64>,
     offsets_committed: Counter,
+    topic_recreated: Family<TopicLabel, Gauge>,
 }
 
 impl MetricSet for SourceMetrics {
@@ -36,6 +37,8 @@ impl MetricSet for SourceMetrics {
             partition_lag: r.add("partition_lag", "Records of a partition that can still be read, behind the committed offset"),
             oldest_unacked: r.add_seconds("oldest_unacked", "Age of the oldest record in flight", Gauge::default()),
             offsets_committed: r.add("offsets_committed", "Offset commits accepted by the broker"),
+            topic_recreated: r
+                .add("topic_recreated", "1 where a topic was made again since its group read it, so that nothing of it is read"),
         }
     }
 }
@@ -80,6 +83,11 @@ impl SourceMetrics {
     /// Age of the oldest record in flight; zero when none is.
     pub fn set_oldest_unacked(&self, age: Duration) {
         self.oldest_unacked.set(age.as_secs_f64());
+    }
+
+    /// Whether `topic` is another than its group has read.
+    pub fn set_topic_recreated(&self, topic: &str, recreated: bool) {
+        self.topic_recreated.get_or_create(&TopicLabel { topic: topic.to_owned() }).set(i64::from(recreated));
     }
 
     /// The broker accepted one commit.

@@ -5,6 +5,22 @@ use std::time::{Duration, Instant};
 
 use super::acks::AckTracker;
 use super::fence::Fence;
+use super::mark::Mark;
+use super::record::Record;
+
+/// Between two records of a partition that a mark is made of.
+const MARK_EVERY: Duration = Duration::from_secs(1);
+
+/// Whether a partition is the one that its group has read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nobody has looked yet.
+    Unchecked,
+    /// It is.
+    Known,
+    /// It is another, of the same name: nothing of it is read or committed.
+    Stopped,
+}
 
 /// A partition while it is ours. One that is taken away and comes back is another `Partition`.
 #[derive(Debug)]
@@ -15,8 +31,15 @@ pub struct Partition {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    standing: Standing,
+    /// Why it is stopped.
+    reason: Option<Arc<str>>,
+    /// A record of it that was there when it was looked at last; before the first look, the first that was read.
+    mark: Option<Mark>,
+    /// A record that was read since, and when.
+    fresh: Option<(Mark, Instant)>,
     acks: AckTracker,
     /// Offset of the newest commit that was sent, and when.
     sent: Option<(i64, Instant)>,
@@ -25,9 +48,20 @@ struct State {
 }
 
 impl Partition {
-    /// A partition with an open fence.
+    /// A partition with an open fence, which is known.
     pub fn new(topic: Arc<str>, number: i32) -> Arc<Self> {
-        Arc::new(Self { topic, number, fence: Fence::open(), state: Mutex::default() })
+        Self::of(topic, number, Standing::Known)
+    }
+
+    /// A partition with an open fence, of which nothing is committed until it is [recognised](Self::recognise).
+    pub fn unchecked(topic: Arc<str>, number: i32) -> Arc<Self> {
+        Self::of(topic, number, Standing::Unchecked)
+    }
+
+    fn of(topic: Arc<str>, number: i32, standing: Standing) -> Arc<Self> {
+        let (acks, reason, mark, fresh, sent, confirmed) = (AckTracker::default(), None, None, None, None, None);
+        let state = Mutex::new(State { standing, reason, mark, fresh, acks, sent, confirmed });
+        Arc::new(Self { topic, number, fence: Fence::open(), state })
     }
 
     /// Topic.
@@ -50,6 +84,55 @@ impl Partition {
         self.lock().acks.receive(offset, Instant::now());
     }
 
+    /// A record was received: the partition may be known again by it.
+    pub fn note(&self, record: &Record) {
+        let is_due = self.lock().fresh.is_none_or(|(_, made)| made.elapsed() >= MARK_EVERY);
+        if is_due {
+            let mark = Mark::of(record);
+            let mut state = self.lock();
+            state.fresh = Some((mark, Instant::now()));
+            state.mark.get_or_insert(mark);
+        }
+    }
+
+    /// What goes with each commit, and what whoever reads the partition next knows it again by.
+    pub fn mark(&self) -> Option<Mark> {
+        self.lock().mark
+    }
+
+    /// A record that was read lately. Where the partition still holds an older one now, it was the same all the time, so this is its too.
+    pub fn fresh(&self) -> Option<Mark> {
+        self.lock().fresh.map(|(mark, _)| mark)
+    }
+
+    /// Whether it is the one that its group has read.
+    pub fn standing(&self) -> Standing {
+        self.lock().standing
+    }
+
+    /// It is the one that was read, and `mark` is in it. Not where it was stopped.
+    pub fn recognise(&self, mark: Option<Mark>) {
+        let mut state = self.lock();
+        if state.standing != Standing::Stopped {
+            state.standing = Standing::Known;
+            state.mark = mark.or(state.mark);
+        }
+    }
+
+    /// It is another than was read: nothing more is written or committed.
+    pub fn stop(&self, reason: &str) {
+        let mut state = self.lock();
+        state.standing = Standing::Stopped;
+        state.reason.get_or_insert_with(|| Arc::from(reason));
+        drop(state);
+        self.fence.close();
+    }
+
+    /// Why it is stopped; `None` where it is not.
+    pub fn stopped(&self) -> Option<Arc<str>> {
+        self.lock().reason.clone()
+    }
+
     /// The client read up to `position`, and every record before it was [received](Self::receive).
     pub fn pass(&self, position: i64) {
         self.lock().acks.pass(position);
@@ -65,6 +148,9 @@ impl Partition {
     /// `resend_after` ago and not confirmed. It then counts as sent.
     pub fn take_committable(&self, resend_after: Duration) -> Option<i64> {
         let mut state = self.lock();
+        if state.standing != Standing::Known {
+            return None;
+        }
         let next = state.acks.committable().filter(|next| state.confirmed.is_none_or(|held| *next > held))?;
         let under_way = state.sent.is_some_and(|(sent, at)| sent >= next && at.elapsed() < resend_after);
         if under_way {
@@ -117,6 +203,20 @@ mod tests {
         assert!(partition.confirm(5));
         assert!(!partition.confirm(5));
         assert_eq!(partition.take_committable(now), None);
+    }
+
+    #[test]
+    fn nothing_of_a_partition_is_committed_before_it_is_known_nor_after_it_was_stopped() {
+        let partition = Partition::unchecked("t".into(), 0);
+        partition.receive(4);
+        partition.acknowledge(4);
+        assert_eq!(partition.take_committable(Duration::ZERO), None);
+        partition.recognise(None);
+        assert_eq!(partition.take_committable(Duration::ZERO), Some(5));
+        partition.stop("made again");
+        partition.recognise(None);
+        assert_eq!((partition.standing(), partition.take_committable(Duration::ZERO)), (Standing::Stopped, None));
+        assert!(partition.fence().enter().is_none());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::assignment::{Assignment, committable};
 use super::context::Context;
 use super::delivery::Intake;
 use super::metrics::SourceMetrics;
-use super::partition::Partition;
+use super::partition::{Partition, Standing};
 use super::record::Record;
 use super::span::RecordSpan;
 use super::{Drained, SourceError};
@@ -123,19 +123,18 @@ impl PollLoop {
                 None => {}
                 Some(Ok(record)) => self.take(record)?,
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => return Err(SourceError::Fatal(code.to_string())),
-                Some(Err(e)) => self.poll_error(&e),
+                Some(Err(e)) => Self::poll_error(&e),
             }
         }
         Ok(())
     }
 
-    fn poll_error(&self, error: &KafkaError) {
+    fn poll_error(error: &KafkaError) {
         let unknown = [RDKafkaErrorCode::UnknownTopicOrPartition, RDKafkaErrorCode::UnknownTopic];
-        if error.rdkafka_error_code().is_some_and(|code| unknown.contains(&code)) {
-            let names: Vec<_> = self.kafka.topics.iter().map(|topic| topic.name.as_str()).collect();
-            let reason = format!("a topic of {} does not exist; create it", names.join(", "));
-            self.vitals.readiness.set_missing(self.condition, reason);
-        } else if let Some(repeated) = UNREAD.due(&error.to_string()) {
+        // Of a topic that is not there the watch tells the name.
+        if !error.rdkafka_error_code().is_some_and(|code| unknown.contains(&code))
+            && let Some(repeated) = UNREAD.due(&error.to_string())
+        {
             warn!(%error, repeated, "reading failed; it goes on when the brokers answer");
         }
     }
@@ -187,7 +186,9 @@ impl PollLoop {
         }
         self.state.windows_checked = Instant::now();
         let partitions = self.assignment.all();
-        let full = |partition: &Arc<Partition>| holding || partition.window() >= self.kafka.window_records_max;
+        let full = |partition: &Arc<Partition>| {
+            holding || partition.standing() == Standing::Stopped || partition.window() >= self.kafka.window_records_max
+        };
         let wanted: BTreeSet<_> = partitions.iter().filter(|p| full(p)).map(|p| (Arc::clone(p.topic()), p.number())).collect();
         let ours: BTreeSet<_> = partitions.iter().map(|p| (Arc::clone(p.topic()), p.number())).collect();
         let pause: Vec<_> = wanted.difference(&self.state.paused).cloned().collect();

@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_topic_without_positions_is_no_topic_that_is_read_to_its_end() {
-        let at_end = |topic: &str| ((topic.to_owned(), 0), Position { low: 0, high: 0, committed: None });
+        let at_end = |topic: &str| ((topic.to_owned(), 0), Position { low: 0, high: 0, committed: None, mark: None });
         let positions: Positions = [at_end("a"), at_end("b")].into();
         assert!(check_whole(&positions, ["a", "b"].into_iter()).is_ok());
         assert!(check_whole(&positions, ["a", "b", "c"].into_iter()).is_err());

@@ -34,6 +34,7 @@ mod secured;
 mod slice;
 mod supply_chain;
 mod telemetry;
+mod topics;
 mod torture;
 mod transactions;
 mod videos;

@@ -11,7 +11,7 @@ use super::super::failure::EXIT_OK;
 use super::super::output;
 use super::target::{To, parse};
 use super::{HINT_BROKERS, groups, positions, sources};
-use crate::config::KafkaConfig;
+use crate::config::{KafkaConfig, VersionSource};
 use crate::failure::{Usage, hinted};
 use crate::source::groups::{Group, GroupView, Positions};
 
@@ -72,6 +72,7 @@ pub(super) fn run(args: &ResetArgs) -> Result<u8> {
         return Err(Usage { problem, hint: "name one of [[kafka.topics]]".to_owned() }.into());
     }
     let offsets = wanted(&args.to, &positions, &view)?;
+    let recreated = view.recreated(&positions).with_context(|| hinted("the topics were not compared", HINT_BROKERS))?;
     let moves = moves(&offsets, &positions);
     // A dry run tells it too: it is the first thing that would stop the reset.
     let active = refusal(&group);
@@ -88,6 +89,16 @@ pub(super) fn run(args: &ResetArgs) -> Result<u8> {
         view.commit(&offsets).with_context(|| hinted("the brokers did not take the offsets", members))?;
     } else if let Some(active) = active {
         output::note(&format!("would be refused now: {active}"));
+    }
+    let changes = config.kafka.iter().flat_map(|kafka| &kafka.topics);
+    for topic in changes.filter(|topic| topic.version == VersionSource::Offset) {
+        if recreated.keys().any(|(name, _)| *name == topic.name) {
+            output::note(&format!(
+                "topic {} was made again and its versions are offsets, which began anew: the index keeps the higher ones, and drops what \
+                 comes as old, until it is given up (index.embedded.path, or the collections) and every topic is read from the start",
+                topic.name
+            ));
+        }
     }
     say(&Reset { group: kafka.group, dry_run: args.dry_run, moves }, args.json)?;
     Ok(EXIT_OK)
