@@ -56,6 +56,8 @@ pub struct DaemonConfig {
     pub env: Vec<(String, String)>,
     /// More keys of `[[kafka.topics]]`, lines of TOML.
     pub topic_keys: String,
+    /// How long it serves after SIGTERM; the tests need no balancer to notice.
+    pub drain_grace_ms: u32,
     /// More TOML, appended as it is: whole tables.
     pub extra: String,
 }
@@ -86,6 +88,7 @@ impl DaemonConfig {
             kafka_properties: String::new(),
             env: Vec::new(),
             topic_keys: String::new(),
+            drain_grace_ms: 0,
             extra: String::new(),
         }
     }
@@ -109,7 +112,7 @@ impl DaemonConfig {
              [kafka.properties]\n\"heartbeat.interval.ms\" = \"500\"\n\"reconnect.backoff.max.ms\" = \"1000\"\n{properties}\n\
              [[kafka.topics]]\nname = {changes}\nversion = \"field\"\n{topic}\
              [media]\nfile_roots = {roots}\nhttp_hosts = {hosts}\nallow_private_networks = {private}\n\
-             [http]\nlisten = \"127.0.0.1:{port}\"\n{extra}",
+             [http]\nlisten = \"127.0.0.1:{port}\"\ndrain_grace_ms = {grace}\n{extra}",
             bundle = path(&self.bundle),
             provider = quote(&self.provider),
             engine = self.embedded.as_ref().map_or_else(
@@ -131,6 +134,7 @@ impl DaemonConfig {
             session = self.session_timeout_ms,
             drain = self.session_timeout_ms / 3 * 2,
             private = self.allow_private_networks,
+            grace = self.drain_grace_ms,
             extra = self.extra,
         );
         text
@@ -198,6 +202,11 @@ impl Daemon {
     pub fn terminate(mut self) -> ExitStatus {
         self.signal("TERM");
         self.wait_exit(STOP_TIMEOUT)
+    }
+
+    /// SIGTERM, and does not wait.
+    pub fn ask_to_stop(&self) {
+        self.signal("TERM");
     }
 
     /// SIGSTOP: the process freezes, its connections stay.

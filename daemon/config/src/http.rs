@@ -87,6 +87,9 @@ settings! {
         /// Longest time for the headers of a request, and for its body, to arrive, milliseconds. The headers' time begins when the
         /// connection opens or the last answer is sent; when it is over the connection is closed. A late body is answered 408.
         read_timeout as "read_timeout_ms": Duration = 8000 => millis(1, 10 * MINUTE_MS);
+        /// After SIGTERM, how long requests are still served, new ones too, while /readyz already says `running`: longer than balancers
+        /// take to notice, milliseconds. After SIGINT none are.
+        drain_grace as "drain_grace_ms": Duration = 5000 => millis(0, 10 * MINUTE_MS);
         /// How often one caller may ask; `None` where that is not limited.
         rate: Option<RateConfig> = derived => None;
         /// Who may call.

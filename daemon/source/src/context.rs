@@ -1,7 +1,7 @@
 //! What librdkafka calls back. Every callback runs on the polling thread, inside `poll`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
@@ -39,6 +39,8 @@ pub(super) struct Context {
     pub(super) joined: AtomicBool,
     /// Set at the end: statistics still come while the consumer leaves the group, and must not say ready.
     pub(super) stopping: AtomicBool,
+    /// Answers of all brokers, as last looked at.
+    pub(super) answers: AtomicU64,
 }
 
 impl Context {
@@ -135,6 +137,11 @@ impl ClientContext for Context {
 
     fn stats(&self, statistics: Statistics) {
         let answering = statistics.brokers.values().any(|broker| broker.state == "UP");
+        let answers = statistics.brokers.values().fold(0_u64, |sum, broker| sum.wrapping_add(broker.rx));
+        // A broker that is frozen, or behind a cable that was cut, is "UP" for a minute and more.
+        if self.answers.swap(answers, Ordering::Relaxed) != answers {
+            self.metrics.broker_answered();
+        }
         self.tell(answering);
         for topic in statistics.topics.values() {
             let committed = topic.partitions.values().filter(|partition| partition.committed_offset >= 0);

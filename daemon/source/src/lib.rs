@@ -28,7 +28,7 @@ mod span;
 mod watch;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
@@ -114,10 +114,12 @@ pub fn start(kafka: &KafkaConfig, deps: SourceDeps) -> Result<oneshot::Receiver<
         assigned: AtomicBool::new(false),
         joined: AtomicBool::new(false),
         stopping: AtomicBool::new(false),
+        answers: AtomicU64::new(0),
     };
     let consumer: BaseConsumer<context::Context> = client_config::consumer(kafka).create_with_context(context)?;
     let topics: Vec<_> = kafka.topics.iter().map(|topic| topic.name.as_str()).collect();
     consumer.subscribe(&topics)?;
+    deps.vitals.metrics.of::<SourceMetrics>().reading(topics.iter().copied());
     let poll = poll::PollLoop {
         consumer,
         assignment,

@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use astromech_vitals::{MetricSet, Registrar, labels};
+use astromech_vitals::{Age, MetricSet, Registrar, labels};
 
 labels! {
     TopicLabel { topic: String }
@@ -25,6 +25,7 @@ pub struct SourceMetrics {
     oldest_unacked: Gauge<f64, AtomicU64>,
     offsets_committed: Counter,
     topic_recreated: Family<TopicLabel, Gauge>,
+    answer_age: Age,
 }
 
 impl MetricSet for SourceMetrics {
@@ -39,11 +40,25 @@ impl MetricSet for SourceMetrics {
             offsets_committed: r.add("offsets_committed", "Offset commits accepted by the broker"),
             topic_recreated: r
                 .add("topic_recreated", "1 where a topic was made again since its group read it, so that nothing of it is read"),
+            answer_age: r.add_seconds("kafka_answer_age", "Since a broker last answered the consumer", Age::default()),
         }
     }
 }
 
 impl SourceMetrics {
+    /// `topics` are read from now on, and brokers waited for: what is counted of them starts.
+    pub fn reading<'a>(&self, topics: impl Iterator<Item = &'a str>) {
+        for topic in topics {
+            let _ = self.records_consumed.get_or_create(&TopicLabel { topic: topic.to_owned() });
+        }
+        self.answer_age.begin();
+    }
+
+    /// A broker answered: what is told of lags is of now.
+    pub fn broker_answered(&self) {
+        self.answer_age.happened();
+    }
+
     /// One record was read from `topic`.
     pub fn record_consumed(&self, topic: &str) {
         self.consumed.fetch_add(1, Ordering::Relaxed);

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use astromech_schemas::Fingerprint;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
 
 use super::AppState;
+use super::extract::UrlPath;
 use super::problem::Problem;
 use crate::generation::{Generations, RollError, Rollout};
 
@@ -51,7 +52,10 @@ pub(super) async fn list(State(state): State<Arc<AppState>>) -> Result<Json<Roll
 }
 
 /// `POST /v1/generations/{fingerprint}/promote`; the first digits are enough.
-pub(super) async fn promote(State(state): State<Arc<AppState>>, Path(prefix): Path<String>) -> Result<Json<Changed>, Problem> {
+pub(super) async fn promote(
+    State(state): State<Arc<AppState>>,
+    UrlPath(prefix): UrlPath<String>,
+) -> Result<Json<Changed>, Problem> {
     Ok(Json(Changed { fingerprint: generations(&state)?.promote(&prefix).await? }))
 }
 
@@ -63,7 +67,7 @@ pub(super) async fn rollback(State(state): State<Arc<AppState>>) -> Result<Json<
 /// `POST /v1/generations/{fingerprint}/drop`; the first digits are enough.
 pub(super) async fn drop_generation(
     State(state): State<Arc<AppState>>,
-    Path(prefix): Path<String>,
+    UrlPath(prefix): UrlPath<String>,
 ) -> Result<Json<Changed>, Problem> {
     Ok(Json(Changed { fingerprint: generations(&state)?.drop_generation(&prefix).await? }))
 }

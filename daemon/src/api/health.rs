@@ -7,14 +7,19 @@ use astromech_schemas::manifest::Precision;
 use astromech_schemas::{Fingerprint, Kind};
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 
 use super::AppState;
+use super::exposition::Exposition;
+use super::extract::UrlPath;
 use super::problem::Problem;
 use crate::telemetry::ProcessMetrics;
-use crate::vitals::METRICS_CONTENT_TYPE;
+use crate::vitals::Condition;
+
+/// What must hold for `/v1/search` to work, whatever else does not.
+const SEARCH: [Condition; 3] = [Condition::Running, Condition::Bundle, Condition::Index];
 
 /// `GET /healthz`: the process answers.
 pub(super) async fn alive() -> &'static str {
@@ -30,16 +35,39 @@ struct Ready {
 
 /// `GET /readyz`: 200 when every condition holds, else 503 with what is missing. Plain JSON: probes and people read it.
 pub(super) async fn ready(State(state): State<Arc<AppState>>) -> Response {
-    let missing: BTreeMap<_, _> = state.vitals.readiness.missing().into_iter().map(|(c, reason)| (c.as_str(), reason)).collect();
+    answer(&state, |_| true)
+}
+
+/// `GET /readyz/{check}`: as `/readyz`, of one condition, or of `search`: those that a search needs.
+pub(super) async fn ready_check(
+    State(state): State<Arc<AppState>>,
+    UrlPath(check): UrlPath<String>,
+) -> Result<Response, Problem> {
+    let conditions = state.vitals.readiness.conditions();
+    if check == "search" {
+        return Ok(answer(&state, |condition| SEARCH.contains(&condition)));
+    }
+    if let Some((wanted, _)) = conditions.iter().find(|(condition, _)| condition.as_str() == check) {
+        return Ok(answer(&state, |condition| condition == *wanted));
+    }
+    let known: Vec<_> = conditions.iter().map(|(condition, _)| condition.as_str()).chain(["search"]).collect();
+    Err(Problem::not_found(format!("no check of this daemon has that name; fix: ask for one of {}", known.join(", "))))
+}
+
+fn answer(state: &AppState, wanted: impl Fn(Condition) -> bool) -> Response {
+    let missing = state.vitals.readiness.missing().into_iter().filter(|(condition, _)| wanted(*condition));
+    let missing: BTreeMap<_, _> = missing.map(|(condition, reason)| (condition.as_str(), reason)).collect();
     let ready = missing.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(Ready { ready, missing })).into_response()
 }
 
-/// `GET /metrics`.
-pub(super) async fn metrics(State(state): State<Arc<AppState>>) -> Response {
+/// `GET /metrics`, in the form that `Accept` asks for.
+pub(super) async fn metrics(State(state): State<Arc<AppState>>, headers: HeaderMap) -> Response {
+    let form = Exposition::wanted(&headers);
     state.vitals.metrics.of::<ProcessMetrics>().look(&state.vitals.readiness);
-    ([(header::CONTENT_TYPE, HeaderValue::from_static(METRICS_CONTENT_TYPE))], state.vitals.metrics.encode()).into_response()
+    let head = [(header::CONTENT_TYPE, form.content_type()), (header::VARY, "accept")];
+    (head, form.write(state.vitals.metrics.encode())).into_response()
 }
 
 /// What this daemon serves: answer of `GET /v1/info`.

@@ -1,5 +1,5 @@
-//! The accept loop: a limit of open connections, of a connection's silence and of the time for its headers, so that clients that are
-//! idle or slow on purpose can't use the daemon up; and a close that lets a client that is still sending read its answer.
+//! The accept loop: places for connections ([`super::places`]), a limit of a connection's silence and of the time for its headers, so that
+//! clients that are idle or slow on purpose can't use the daemon up; and a close that lets a client that is still sending read its answer.
 //!
 //! `axum::serve` has none of these, and closes while a client still sends, which resets the connection before the answer is read: hyper's
 //! connections are run here. hyper's header time-out counts from the last answer, so it ends idle connections too.
@@ -14,19 +14,22 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Extensions, Request};
+use axum::http::{Extensions, HeaderValue, Request, header};
+use axum::response::IntoResponse as _;
+use futures::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use super::places::{Place, Places};
+use super::problem::Problem;
 use super::{Limits, Tls};
 
 /// Most bytes of a request's line and headers; also what is read of a body at once.
@@ -38,6 +41,12 @@ const LINGER_MAX: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 16 * 1024;
 /// Wait after the system had no place for another connection.
 const ACCEPT_WAIT: Duration = Duration::from_secs(1);
+/// The same, where an idle connection was ended for it.
+const ROOM_WAIT: Duration = Duration::from_millis(10);
+/// After the stop, how long a connection may still bring the request that its client sent before it could know.
+const LATE_MAX: Duration = Duration::from_millis(250);
+/// What is answered in a reserved place.
+const PROBES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// The address at the other end of a request's connection; among its extensions.
 #[derive(Debug, Clone, Copy)]
@@ -61,30 +70,47 @@ pub(super) async fn serve(
     tls: Option<Arc<Tls>>,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let permits = Arc::new(Semaphore::new(limits.connections_max));
+    let places = Places::new(limits.connections_max.min(open_files_max() / 4 * 3));
     let (connections, cut) = (TaskTracker::new(), CancellationToken::new());
     let _cut_when_dropped = cut.clone().drop_guard();
+    let mut late = None;
     loop {
-        let (stream, peer, permit) = tokio::select! {
+        let accepted = tokio::select! {
             biased;
-            () = stop.cancelled() => break,
-            accepted = accept(&listener, &permits) => accepted?,
+            // Those that connected before are in the system's backlog: a socket that is closed would reset them.
+            () = stop.cancelled() => accept(&listener, &places).now_or_never(),
+            accepted = accept(&listener, &places) => Some(accepted),
         };
+        late = late.or_else(|| stop.is_cancelled().then(|| Instant::now() + LATE_MAX));
+        let Some(accepted) = accepted.filter(|_| late.is_none_or(|late| Instant::now() < late)) else { break };
+        let (stream, peer, place) = accepted?;
         // Answers are small: don't let Nagle's algorithm hold them back.
         let _ = stream.set_nodelay(true);
-        let connection = Connection::new(stream, limits.idle_timeout, permit);
-        let (peer, router, read_timeout) = (Peer(peer.ip()), router.clone(), limits.read_timeout);
-        let (acceptor, stop, cut) = (tls.as_ref().map(|tls| tls.acceptor()), stop.clone(), cut.clone());
+        let connection = Connection::new(stream, limits.idle_timeout, Arc::clone(&place));
+        let answering = Answering {
+            place: Arc::clone(&place),
+            peer: Peer(peer.ip()),
+            router: router.clone(),
+            read_timeout: limits.read_timeout,
+            stop: stop.clone(),
+        };
+        let (acceptor, cut) = (tls.as_ref().map(|tls| tls.acceptor()), cut.clone());
         let answering = async move {
-            let Some(acceptor) = acceptor else { return answer(connection, peer, router, read_timeout, stop).await };
+            let Some(acceptor) = acceptor else { return answering.run(connection).await };
             // As long as the headers of a request may take: who connects and says nothing is cut off either way.
-            match tokio::time::timeout(read_timeout, acceptor.accept(connection)).await {
-                Ok(Ok(connection)) => answer(connection, peer, router, read_timeout, stop).await,
+            match tokio::time::timeout(answering.read_timeout, acceptor.accept(connection)).await {
+                Ok(Ok(connection)) => answering.run(connection).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                 Err(_) => tracing::debug!("a TLS handshake took too long"),
             }
         };
-        connections.spawn(async move { cut.run_until_cancelled(answering).await });
+        connections.spawn(async move {
+            tokio::select! {
+                () = cut.cancelled() => {}
+                () = place.cut().cancelled() => tracing::debug!("an idle connection was ended: others need its place"),
+                () = answering => {}
+            }
+        });
     }
     drop(listener);
     connections.close();
@@ -92,17 +118,18 @@ pub(super) async fn serve(
     Ok(())
 }
 
-/// The next connection, once there is a place for it.
-async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
+/// The next connection, and a place for it.
+async fn accept(listener: &TcpListener, places: &Arc<Places>) -> io::Result<(TcpStream, SocketAddr, Arc<Place>)> {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => return Ok((stream, peer, permit)),
+            Ok((stream, peer)) => return Ok((stream, peer, places.enter().await)),
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(error),
             Err(error) => {
+                // The system has no place for one more.
+                let wait = if places.make_room() { ROOM_WAIT } else { ACCEPT_WAIT };
                 tracing::error!(%error, "no connection could be accepted");
-                tokio::time::sleep(ACCEPT_WAIT).await;
+                tokio::time::sleep(wait).await;
             }
         }
     }
@@ -113,31 +140,96 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// Answers the requests of one connection, the one under way to its end when `stop` is cancelled.
-async fn answer(
-    connection: impl AsyncRead + AsyncWrite + Unpin,
+/// Files that this process may have open at once, sockets included; a usual limit where the system does not tell.
+fn open_files_max() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    line.and_then(|line| line.split_whitespace().next()).map_or(1024, |soft| soft.parse().unwrap_or(usize::MAX))
+}
+
+/// How the requests of one connection are answered.
+struct Answering {
+    place: Arc<Place>,
     peer: Peer,
     router: Router,
     read_timeout: Duration,
     stop: CancellationToken,
-) {
-    let service = service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(peer);
-        router.clone().oneshot(request)
-    });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(read_timeout).max_buf_size(HEAD_BYTES_MAX);
-    let mut serving = pin!(http.serve_connection(TokioIo::new(connection), service));
-    let served = tokio::select! {
-        served = serving.as_mut() => served,
-        () = stop.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+}
+
+impl Answering {
+    /// Answers until the connection ends; once `stop` is cancelled, the request under way, or the one that has been sent meanwhile.
+    async fn run(self, connection: impl AsyncRead + AsyncWrite + Unpin) {
+        let Self { place, peer, router, read_timeout, stop } = self;
+        let service = service_fn(move |request: Request<Incoming>| {
+            place.begin();
+            let (place, router) = (Arc::clone(&place), router.clone());
+            async move {
+                let mut response = if place.is_reserved() && !is_probe(request.uri().path()) {
+                    Problem::no_place().into_response()
+                } else {
+                    let mut request = request.map(Body::new);
+                    request.extensions_mut().insert(peer);
+                    router.oneshot(request).await?
+                };
+                if place.is_reserved() {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, std::convert::Infallible>(response.map(|body| Answer { body, place }))
+            }
+        });
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(read_timeout).max_buf_size(HEAD_BYTES_MAX);
+        let mut serving = pin!(http.serve_connection(TokioIo::new(connection), service));
+        let served = tokio::select! {
+            served = serving.as_mut() => served,
+            () = stop.cancelled() => {
+                if let Ok(served) = tokio::time::timeout(LATE_MAX, serving.as_mut()).await {
+                    served
+                } else {
+                    serving.as_mut().graceful_shutdown();
+                    serving.await
+                }
+            }
+        };
+        if let Err(error) = served {
+            tracing::trace!(%error, "a connection ended early");
         }
-    };
-    if let Err(error) = served {
-        tracing::trace!(%error, "a connection ended early");
+    }
+}
+
+fn is_probe(path: &str) -> bool {
+    PROBES.iter().any(|probe| path.strip_prefix(probe).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+}
+
+/// The body of an answer, which tells when all of it was taken.
+struct Answer {
+    body: Body,
+    place: Arc<Place>,
+}
+
+impl hyper::body::Body for Answer {
+    type Data = axum::body::Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.place.answer();
     }
 }
 
@@ -147,13 +239,13 @@ struct Connection {
     idle: Pin<Box<Sleep>>,
     idle_timeout: Duration,
     lingering: Option<Pin<Box<Sleep>>>,
-    _permit: OwnedSemaphorePermit,
+    place: Arc<Place>,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, idle_timeout: Duration, permit: OwnedSemaphorePermit) -> Self {
+    fn new(stream: TcpStream, idle_timeout: Duration, place: Arc<Place>) -> Self {
         let idle = Box::pin(tokio::time::sleep(idle_timeout));
-        Self { stream, idle, idle_timeout, lingering: None, _permit: permit }
+        Self { stream, idle, idle_timeout, lingering: None, place }
     }
 
     fn touch(&mut self) {
@@ -188,7 +280,11 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if flushed.is_ready() {
+            self.place.flushed();
+        }
+        flushed
     }
 
     /// Ends our direction, then throws away what the client still sends until it ends its own.

@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use astromech_schemas::{Kind, frame_point_id, point_id};
 use axum::body::{Body, Bytes};
-use axum::extract::{Path as UrlPath, Query as UrlQuery, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use url::Url;
 
+use super::extract::{UrlPath, UrlQuery};
 use super::problem::Problem;
 use super::{AppState, MediaRoots};
 use crate::index::payload::is_tombstone;

@@ -8,6 +8,27 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use crate::vitals::{Histograms, MetricSet, Registrar, labels, seconds};
 
+/// Routes as metrics name them. The paths of a scan must not become time series: they are the last.
+pub(super) const ROUTES: [&str; 13] = [
+    "/",
+    "/favicon.svg",
+    "/openapi.json",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/v1/embed",
+    "/v1/search",
+    "/v1/rescore",
+    "/v1/info",
+    "/v1/generations",
+    "/v1/media",
+    OTHER,
+];
+/// A path that is no route.
+pub(super) const OTHER: &str = "other";
+/// Statuses that rates are asked of, from the start: the first of them would be no increase to a counter that begins with it.
+const STATUSES: [u16; 8] = [200, 400, 401, 404, 429, 500, 503, 504];
+
 labels! {
     RequestLabels { route: &'static str, status: u16 }
     RouteLabel { route: &'static str }
@@ -23,11 +44,18 @@ pub struct HttpMetrics {
 impl MetricSet for HttpMetrics {
     fn register(r: &mut Registrar<'_>) -> Self {
         let times = Histograms::new_with_constructor(seconds);
-        Self {
+        let metrics = Self {
             requests: r.add("http_requests", "HTTP requests answered"),
             seconds: r.add_seconds("http", "Time to answer an HTTP request", times),
             in_flight: r.add("http_in_flight", "HTTP requests being answered"),
+        };
+        for route in ROUTES {
+            for status in STATUSES {
+                let _ = metrics.requests.get_or_create(&RequestLabels { route, status });
+            }
+            let _ = metrics.seconds.get_or_create(&RouteLabel { route });
         }
+        metrics
     }
 }
 

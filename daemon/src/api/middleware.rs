@@ -14,10 +14,10 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::AppState;
-use super::metrics::HttpMetrics;
+use super::metrics::{HttpMetrics, OTHER, ROUTES};
 use super::problem::Problem;
 use super::trace;
-use crate::vitals::Meter;
+use crate::vitals::{Condition, Meter};
 
 /// Header that names a request in answers and logs.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -27,7 +27,7 @@ const UNREAD_BYTES_MAX: u64 = 4096;
 const REQUEST_ID_BYTES_MAX: usize = 64;
 
 /// Gives the request its id and its place in a trace, measures it, and turns a panic into an answer. A client's id is taken over where it is safe to log.
-pub(super) async fn observe(State(metrics): State<Meter<HttpMetrics>>, request: Request, next: Next) -> Response {
+pub(super) async fn observe(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request
         .headers()
@@ -55,12 +55,14 @@ pub(super) async fn observe(State(metrics): State<Meter<HttpMetrics>>, request: 
         .await
         .unwrap_or_else(|_| span.in_scope(|| Problem::internal(&"the handler panicked").into_response()));
     let (status, time) = (response.status().as_u16(), started.elapsed());
-    metrics.answered(route, status, time);
+    state.vitals.metrics.of::<HttpMetrics>().answered(route, status, time);
     span.record("status", status);
     span.in_scope(|| tracing::debug!(ms = time.as_secs_f64() * 1e3, "answered"));
     response.headers_mut().insert(REQUEST_ID, id);
     trace::answer(&context, response.headers_mut());
-    if body.may_be_left_unread(response.status()) {
+    // A daemon that stops sends its clients to the others while it still serves.
+    let stopping = !state.vitals.readiness.holds(Condition::Running);
+    if stopping || body.may_be_left_unread(response.status()) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -103,26 +105,11 @@ fn is_safe_id(id: &[u8]) -> bool {
 /// A label from a short fixed list, whatever clients send: the paths of a scan must not become time series. (axum's
 /// `MatchedPath` needs a feature that is off.)
 fn route_label(path: &str) -> &'static str {
-    const ROUTES: [&str; 11] = [
-        "/",
-        "/favicon.svg",
-        "/openapi.json",
-        "/healthz",
-        "/readyz",
-        "/metrics",
-        "/v1/embed",
-        "/v1/search",
-        "/v1/rescore",
-        "/v1/info",
-        "/v1/generations",
-    ];
-    if path.starts_with("/v1/media/") {
-        return "/v1/media";
+    let nested = [("/v1/media/", "/v1/media"), ("/v1/generations/", "/v1/generations"), ("/readyz/", "/readyz")];
+    if let Some((_, route)) = nested.into_iter().find(|(below, _)| path.starts_with(below)) {
+        return route;
     }
-    if path.starts_with("/v1/generations/") {
-        return "/v1/generations";
-    }
-    ROUTES.into_iter().find(|route| *route == path).unwrap_or("other")
+    ROUTES.into_iter().find(|route| *route == path).unwrap_or(OTHER)
 }
 
 /// Headers that keep a browser from doing more with an answer than was meant. A handler's own policy is left as it is.

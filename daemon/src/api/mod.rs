@@ -8,6 +8,8 @@ mod auth;
 mod body;
 mod embed;
 mod encoding;
+mod exposition;
+mod extract;
 mod generations;
 mod health;
 mod limit;
@@ -17,6 +19,7 @@ mod metrics;
 mod middleware;
 mod openapi;
 mod page;
+mod places;
 mod problem;
 mod rescore;
 mod search;
@@ -57,7 +60,9 @@ pub struct Limits {
     pub timeout: Duration,
     /// Longest time for the headers of a request, and for its body, to arrive.
     pub read_timeout: Duration,
-    /// Most open connections; more wait in the system's backlog.
+    /// Most open connections, and at most three quarters of the files that the process may have open. One more takes the place of the
+    /// connection that has been without a request for longest; where all have one, it waits, but for a few places that are kept for
+    /// health and metrics.
     pub connections_max: usize,
     /// Longest silence of a connection, headers included.
     pub idle_timeout: Duration,
@@ -203,10 +208,12 @@ pub fn router(state: Arc<AppState>) -> Router {
         .route("/openapi.json", get(openapi::handle))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route("/readyz/{check}", get(health::ready_check))
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(from_fn(problem::as_document))
         .layer(encoding::pack())
         .layer(from_fn(middleware::secure))
-        .layer(from_fn_with_state(state.vitals.metrics.of::<HttpMetrics>(), middleware::observe))
+        .layer(from_fn_with_state(Arc::clone(&state), middleware::observe))
         .with_state(state)
 }

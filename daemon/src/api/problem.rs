@@ -1,6 +1,9 @@
 //! Problem documents as HTTP answers (`application/problem+json`), and the problems that only HTTP knows.
 
+use axum::body::to_bytes;
+use axum::extract::Request;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 pub(super) use crate::problem::Problem;
@@ -19,6 +22,12 @@ impl Problem {
         let detail = format!(
             "http.requests_in_flight_max = {requests_in_flight_max} requests are under way; fix: try again after {RETRY_AFTER_S} s"
         );
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many requests are under way", detail)
+    }
+
+    /// Every connection is in the midst of a request.
+    pub(super) fn no_place() -> Self {
+        let detail = "every place for a connection is taken by one with a request under way; fix: try again after 1 s, over fewer connections";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many requests are under way", detail)
     }
 
@@ -58,6 +67,32 @@ impl IntoResponse for Problem {
         }
         response
     }
+}
+
+/// Longest text of a refusal that is not ours, bytes.
+const REFUSAL_BYTES_MAX: usize = 4096;
+
+/// Makes a problem document of an error that is none: what axum and the layers around a handler refuse by themselves, they say in plain
+/// text or not at all.
+pub(super) async fn as_document(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    if !(status.is_client_error() || status.is_server_error()) || content_type.starts_with(b"application/") {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let said = to_bytes(body, REFUSAL_BYTES_MAX).await.unwrap_or_default();
+    let said = String::from_utf8_lossy(&said);
+    let reason = status.canonical_reason().unwrap_or("The request was refused");
+    let detail = format!("{}; fix: see /openapi.json", if said.trim().is_empty() { reason } else { said.trim() });
+    let mut document = Problem::new(status, "refused", reason, detail).into_response();
+    for (name, value) in &parts.headers {
+        if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
+            document.headers_mut().insert(name, value.clone());
+        }
+    }
+    document
 }
 
 /// Answer where no route matches.

@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::metrics::{IndexMetrics, every_metric};
-use super::signals::stop_on_signals;
+use super::signals::{Interrupted, stop_on_signals};
 use crate::api::{self, Access, AppState, HttpMetrics, Limits, MediaRoots, Tls};
 use crate::assemble::{open_disk, open_index, start_rescorer, start_towers, vitals_of};
 use crate::clock::unix_ms;
@@ -54,10 +54,11 @@ async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
         return Err(Usage { problem: "the configuration has no [kafka]".to_owned(), hint }.into());
     };
     let stop = CancellationToken::new();
-    stop_on_signals(stop.clone()).context("no signal handler")?;
+    let interrupted = stop_on_signals(stop.clone()).context("no signal handler")?;
     let tls = Tls::of(&config).context("no HTTPS")?;
     let listener = bind(&config).await?;
     let vitals = vitals_of(&config, metrics, &conditions(&config, &kafka));
+    vitals.readiness.set_ready(Condition::Running);
     let avro = AvroCodec::new(&kafka, Arc::clone(&vitals.readiness))?;
     let (generations, asked) = config.rollout.as_ref().map(|_| generation::generations()).unzip();
     // Health and readiness are answered from here on, the rest once there is something to answer with.
@@ -71,6 +72,7 @@ async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
         tls,
         examples: Vec::new(),
     });
+    let leaving = AbortOnDropHandle::new(tokio::spawn(leave(stop.clone(), interrupted, vitals.clone(), config.http.drain_grace)));
     let served = CancellationToken::new();
     let server = tokio::spawn(serve(listener, Arc::clone(&state), served.clone(), stop.clone()));
     let _registry = avro.clone().map(|avro| AbortOnDropHandle::new(tokio::spawn(avro.watch())));
@@ -96,7 +98,11 @@ async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
 
     let rolling = started.zip(generations).zip(asked);
     let reading = Reader { config: Arc::new(config), kafka, live: Arc::clone(&live), vitals, avro };
-    let (servings, ended) = reading.run(rolling, stop).await;
+    let (servings, ended) = reading.run(rolling, stop.clone()).await;
+    // Reading ends by the stop, or stops the rest; where it did not begin there is nobody to wait for.
+    if stop.is_cancelled() {
+        let _ = leaving.await;
+    }
     drop((watchers, purger));
     served.cancel();
     let served = end_server(server).await;
@@ -114,7 +120,7 @@ async fn run_with(config: Config, metrics: Arc<Metrics>) -> Result<()> {
 
 /// What must hold before this daemon is ready.
 fn conditions(config: &Config, kafka: &KafkaConfig) -> Vec<Condition> {
-    let mut conditions = vec![Condition::Bundle, Condition::Index, Condition::Kafka, Condition::Publish];
+    let mut conditions = vec![Condition::Running, Condition::Bundle, Condition::Index, Condition::Kafka, Condition::Publish];
     conditions.extend(config.rescore.topics.as_ref().map(|_| Condition::RescoreTopic));
     conditions.extend(kafka.used_schema_registry().map(|_| Condition::SchemaRegistry));
     conditions
@@ -293,6 +299,15 @@ async fn end_server(server: JoinHandle<Result<(), api::ApiError>>) -> Result<()>
         return Ok(());
     };
     Ok(served.context("http failed")??)
+}
+
+/// Once the daemon is asked to stop: says so in readiness first, then waits until those who send requests have had the time to notice.
+async fn leave(stop: CancellationToken, interrupted: Interrupted, vitals: Vitals, grace: Duration) {
+    stop.cancelled().await;
+    vitals.readiness.set_missing(Condition::Running, "stopping");
+    if !interrupted.is_so() {
+        tokio::time::sleep(grace).await;
+    }
 }
 
 /// Keeps readiness and the number of points up to date.

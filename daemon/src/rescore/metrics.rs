@@ -12,6 +12,8 @@ use crate::vitals::{MetricSet, Registrar, labels, seconds};
 
 /// Outcome of a candidate that was scored; others have the words of [`ProblemKind`].
 const SCORED: &str = "scored";
+const ANSWERED: &str = "answered";
+const REFUSED: &str = "refused";
 
 labels! {
     OutcomeLabel { outcome: &'static str }
@@ -73,6 +75,9 @@ impl MetricSet for RescoreMetrics {
             }
             let _ = metrics.cache_bytes.get_or_create(&TierLabel { tier: tier.as_str() }).get();
         }
+        for outcome in [ANSWERED, REFUSED] {
+            let _ = metrics.requests.get_or_create(&OutcomeLabel { outcome }).get();
+        }
         for outcome in ProblemKind::ALL.iter().map(|kind| kind.as_str()).chain([SCORED]) {
             let _ = metrics.candidates.get_or_create(&OutcomeLabel { outcome }).get();
         }
@@ -83,7 +88,7 @@ impl MetricSet for RescoreMetrics {
 impl RescoreMetrics {
     /// A request ended after `time`; `answered` or refused.
     pub fn answered(&self, answered: bool, time: Duration) {
-        let outcome = if answered { "answered" } else { "refused" };
+        let outcome = if answered { ANSWERED } else { REFUSED };
         self.requests.get_or_create(&OutcomeLabel { outcome }).inc();
         self.seconds.observe(time.as_secs_f64());
     }

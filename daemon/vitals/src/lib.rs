@@ -20,7 +20,7 @@ mod warn_limiter;
 use backoff::Backoff;
 pub use backoff::BackoffLimits;
 pub use halt::{Halt, HaltCause};
-pub use metrics::{Histograms, METRICS_CONTENT_TYPE, Meter, MetricSet, Metrics, Registrar, items, seconds};
+pub use metrics::{Age, Histograms, METRICS_CONTENT_TYPE, Meter, MetricSet, Metrics, Registrar, items, seconds};
 pub use queue::{Queue, QueueMetrics};
 pub use readiness::{Condition, Readiness, Waiting};
 pub use stage::{Stage, StageMetrics};

@@ -6,10 +6,13 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry, Unit};
@@ -33,6 +36,51 @@ pub fn seconds() -> Histogram {
 /// Of the items of a batch.
 pub fn items() -> Histogram {
     Histogram::new(BATCH_BUCKETS)
+}
+
+/// A gauge of the seconds since something happened last, by the time that somebody asks: it grows while nothing happens, which a gauge
+/// that is set does not. Without a value until [`Age::begin`].
+#[derive(Debug, Clone, Default)]
+pub struct Age(Arc<Since>);
+
+#[derive(Debug, Default)]
+struct Since {
+    begun: OnceLock<Instant>,
+    /// Milliseconds from `begun` until it happened last.
+    last_ms: AtomicU64,
+}
+
+impl Age {
+    /// Counted from now on, where it has not begun yet.
+    pub fn begin(&self) {
+        self.0.begun.get_or_init(Instant::now);
+    }
+
+    /// It happened now.
+    pub fn happened(&self) {
+        let begun = self.0.begun.get_or_init(Instant::now);
+        self.0.last_ms.store(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn seconds(&self) -> Option<f64> {
+        let begun = self.0.begun.get()?;
+        let last = Duration::from_millis(self.0.last_ms.load(Ordering::Relaxed));
+        Some(begun.elapsed().saturating_sub(last).as_secs_f64())
+    }
+}
+
+impl EncodeMetric for Age {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.seconds().map_or(Ok(()), |seconds| encoder.encode_gauge(&seconds))
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.begun.get().is_none()
+    }
 }
 
 /// Declares label sets of metrics: a struct each. The caller's crate needs `prometheus-client`.
@@ -190,6 +238,30 @@ mod tests {
         metrics.of::<Told>().0.inc();
         metrics.of::<Told>().0.inc();
         assert_eq!(metrics.encode().matches("astromech_told_total 2\n").count(), 1);
+    }
+
+    #[test]
+    fn an_age_is_told_once_it_has_begun_and_grows_until_it_happens_again() {
+        struct Heard(Age);
+        impl MetricSet for Heard {
+            fn register(registrar: &mut Registrar<'_>) -> Self {
+                Self(registrar.add_seconds("heard", "Since somebody was heard", Age::default()))
+            }
+        }
+        let metrics = Metrics::new();
+        let heard = metrics.of::<Heard>();
+        let told = || {
+            let text = metrics.encode();
+            text.lines().find_map(|line| line.strip_prefix("astromech_heard_seconds ")?.parse::<f64>().ok())
+        };
+        assert_eq!(told(), None);
+        heard.0.begin();
+        std::thread::sleep(Duration::from_millis(30));
+        assert!(told().unwrap() >= 0.03);
+        heard.0.happened();
+        let young = told().unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(young < 0.03 && told().unwrap() > young, "{young}");
     }
 
     #[test]

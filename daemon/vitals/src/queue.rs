@@ -24,6 +24,9 @@ pub enum Queue {
 }
 
 impl Queue {
+    /// Every queue.
+    pub const ALL: [Self; 6] = [Self::Records, Self::RescoreRequests, Self::Index, Self::Image, Self::Text, Self::Cross];
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Records => "records",
@@ -47,7 +50,11 @@ pub struct QueueMetrics {
 
 impl MetricSet for QueueMetrics {
     fn register(r: &mut Registrar<'_>) -> Self {
-        Self { depth: r.add("queue_depth", "Items waiting in a queue") }
+        let metrics = Self { depth: r.add("queue_depth", "Items waiting in a queue") };
+        for queue in Queue::ALL {
+            metrics.set_depth(queue, 0);
+        }
+        metrics
     }
 }
 

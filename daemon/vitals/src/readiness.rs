@@ -10,6 +10,8 @@ use tokio::sync::watch;
 /// Something that must hold before the daemon is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Condition {
+    /// The daemon was not asked to stop.
+    Running,
     /// The bundle is loaded and its golden vectors replayed.
     Bundle,
     /// The index answers and is of the bundle's vector space.
@@ -28,6 +30,7 @@ impl Condition {
     /// The word in answers and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Running => "running",
             Self::Bundle => "bundle",
             Self::Index => "index",
             Self::Kafka => "kafka",

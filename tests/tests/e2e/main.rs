@@ -26,6 +26,7 @@ mod promise_7_backfill;
 mod promise_7_embedded;
 mod promise_7_kills;
 mod promise_8;
+mod readiness;
 mod rescore_parity;
 mod rescore_topic;
 mod results;

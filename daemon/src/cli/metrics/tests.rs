@@ -30,6 +30,8 @@ fn every_metric_has_the_name_and_labels_of_the_contract() {
     source.set_partition_lag("articles", 2, 7);
     source.set_oldest_unacked(Duration::from_millis(1500));
     source.offsets_committed();
+    source.reading(["ads"].into_iter());
+    source.broker_answered();
     index.set_points(Kind::Ad, 9);
     http.answered("/v1/search", 200, Duration::from_millis(20));
     http.set_in_flight(1);
@@ -51,6 +53,7 @@ fn every_metric_has_the_name_and_labels_of_the_contract() {
         r#"astromech_partition_lag{topic="articles",partition="2"} 7"#,
         "astromech_oldest_unacked_seconds 1.5",
         "astromech_offsets_committed_total 1",
+        r#"astromech_records_consumed_total{topic="ads"} 0"#,
         r#"astromech_index_points{kind="ad"} 9"#,
         r#"astromech_http_requests_total{route="/v1/search",status="200"} 1"#,
         r#"astromech_http_seconds_count{route="/v1/search"} 1"#,
@@ -59,5 +62,6 @@ fn every_metric_has_the_name_and_labels_of_the_contract() {
     ] {
         assert!(text.lines().any(|l| l == line), "no line `{line}` in\n{text}");
     }
+    assert!(text.contains("\nastromech_kafka_answer_age_seconds 0."));
     assert!(text.ends_with("# EOF\n"));
 }

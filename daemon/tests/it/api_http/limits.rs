@@ -96,16 +96,43 @@ async fn a_silent_connection_is_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_over_the_limit_wait_for_a_free_place() {
-    let server = Server::start_with(Limits { connections_max: 1, ..Limits::default() }).await;
-    let first = hold(&server).await;
-    wait_in_flight(&server, 1).await;
-    let second = hold(&server).await;
-    let answered = tokio::spawn(finish(second));
-    // The second is not under way while the first is: the first's answer comes, then the second's.
-    assert!(server.metrics.encode().lines().any(|l| l == "astromech_http_in_flight 1"));
-    assert!(finish(first).await.starts_with("HTTP/1.1 200"));
-    assert!(answered.await.unwrap().starts_with("HTTP/1.1 200"));
+async fn connections_over_the_limit_take_the_place_of_idle_ones_and_probes_have_places_of_their_own() {
+    let limits = Limits { connections_max: 4, timeout: DEADLINE, read_timeout: DEADLINE, ..Limits::default() };
+    let server = Server::start_with(limits).await;
+    // Silent ones, and some that began to write a request and stopped: ten times the limit.
+    let mut idle = Vec::new();
+    for number in 0..40 {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        if number % 2 == 0 {
+            stream.write_all(b"GET /healthz HT").await.unwrap();
+        }
+        idle.push(stream);
+        let answered = tokio::time::timeout(DEADLINE, get_alone(&server, "/healthz")).await;
+        assert!(answered.expect("a probe is answered within the deadline").starts_with("HTTP/1.1 200"));
+    }
+    // A connection in the midst of a request is left alone, however many come.
+    let mut held = Vec::new();
+    for requests in 1..=4 {
+        held.push(hold(&server).await);
+        wait_in_flight(&server, requests).await;
+    }
+    for path in ["/healthz", "/metrics", "/readyz/search"] {
+        let answer = get_alone(&server, path).await;
+        assert!(!answer.contains("overloaded") && answer.contains("connection: close"), "{path}: {answer}");
+    }
+    let refused = get_alone(&server, "/v1/info").await;
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("urn:astromech:problem:overloaded"), "{refused}");
+    for stream in held {
+        assert!(finish(stream).await.starts_with("HTTP/1.1 200"));
+    }
+    assert!(get_alone(&server, "/v1/info").await.starts_with("HTTP/1.1 200"), "there is a place again");
+}
+
+/// A request over a connection of its own.
+async fn get_alone(server: &Server, path: &str) -> String {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    read(stream).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,9 +26,88 @@ async fn readiness_lists_what_is_missing_until_nothing_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_count_requests_by_route_and_never_by_a_path_that_a_client_made_up() {
+async fn one_check_of_readiness_is_asked_for_by_its_name_and_search_needs_its_own_conditions_only() {
+    let server =
+        Server::start_configured_with(&[Condition::Running, Condition::Bundle, Condition::Index, Condition::Kafka]).await;
+    for condition in [Condition::Running, Condition::Bundle, Condition::Index] {
+        server.readiness.set_ready(condition);
+    }
+    server.readiness.set_missing(Condition::Kafka, "no broker answers");
+    let status = async |path: &str| server.get(path).await.status().as_u16();
+    assert_eq!(status("/readyz").await, 503);
+    for (check, expected) in [("search", 200), ("running", 200), ("bundle", 200), ("index", 200), ("kafka", 503)] {
+        assert_eq!(status(&format!("/readyz/{check}")).await, expected, "{check}");
+    }
+    let answer: Value = server.get("/readyz/kafka").await.json().await.unwrap();
+    assert_eq!(answer, json!({"ready": false, "missing": {"kafka": "no broker answers"}}));
+    for unknown in ["searc", "rescore_topic"] {
+        let known = ["running, bundle, index, kafka, search"];
+        expect_problem(server.get(&format!("/readyz/{unknown}")).await, 404, "not-found", &known).await;
+    }
+    for condition in [Condition::Running, Condition::Bundle, Condition::Index] {
+        server.readiness.set_missing(condition, "not now");
+        assert_eq!(status("/readyz/search").await, 503, "{condition}");
+        server.readiness.set_ready(condition);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_or_query_that_can_not_be_read_is_a_problem_that_names_the_parameter() {
+    let server = Server::start().await;
+    for (path, parts) in [
+        ("/v1/media/image/%ff%fe", &["id: ", "UTF-8", "fix: percent-encode"][..]),
+        ("/v1/media/%ff/a", &["kind: ", "UTF-8"]),
+        ("/v1/media/film/a", &["kind: ", "`film`"]),
+        ("/v1/media/video/x?frame=-1", &["frame: ", "fix: see /openapi.json"]),
+        ("/v1/media/video/x?frame=1e3", &["frame: "]),
+        ("/v1/media/video/x?frame=4294967296", &["frame: "]),
+        ("/v1/media/video/x?frame=", &["frame: "]),
+        ("/v1/media/video/x?frame=1&frame=2", &["frame"]),
+        ("/readyz/%ff", &["check: "]),
+    ] {
+        let problem = expect_problem(server.get(path).await, 400, "invalid-request", parts).await;
+        assert!(problem["detail"].as_str().unwrap().contains("fix: "), "{path}: {problem}");
+    }
+    for path in ["/v1/generations/%ff/promote", "/v1/generations/%ff/drop"] {
+        expect_problem(server.post(path, &json!({})).await, 400, "invalid-request", &["fingerprint: "]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_come_in_the_form_that_is_asked_for() {
     let server = Server::start().await;
     server.get("/healthz").await;
+    let asked = async |accept: &'static str| {
+        let answer = server.client.get(server.url("/metrics")).header("accept", accept).send().await.unwrap();
+        let content_type = answer.headers()["content-type"].to_str().unwrap().to_owned();
+        assert!(answer.headers().get_all("vary").iter().any(|vary| vary == "accept"), "a cache keeps the two apart");
+        (content_type, answer.text().await.unwrap())
+    };
+    let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
+    let (content_type, open) = asked(prometheus).await;
+    assert_eq!(content_type, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert!(open.ends_with("# EOF\n") && open.contains("# TYPE astromech_http_requests counter\n"), "{open}");
+    let (content_type, text) = asked("text/plain; version=0.0.4").await;
+    assert_eq!(content_type, "text/plain; version=0.0.4; charset=utf-8");
+    assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");
+    assert!(text.contains("# TYPE astromech_http_requests_total counter\n"), "{text}");
+    assert!(text.contains("astromech_http_requests_total{route=\"/healthz\",status=\"200\"} 1\n"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_count_requests_by_route_and_never_by_a_path_that_a_client_made_up() {
+    let server = Server::start().await;
+    let at_start = server.metrics.encode();
+    for line in [
+        r#"astromech_http_requests_total{route="/v1/search",status="503"} 0"#,
+        r#"astromech_http_requests_total{route="other",status="404"} 0"#,
+        r#"astromech_http_seconds_count{route="/v1/rescore"} 0"#,
+        r#"astromech_rescore_requests_total{outcome="refused"} 0"#,
+    ] {
+        assert!(at_start.lines().any(|l| l == line), "no `{line}` before the first request in\n{at_start}");
+    }
+    server.get("/healthz").await;
+    server.get("/readyz/wp-login").await;
     server.get("/v1/media/image/anything").await;
     server.get("/wp-login.php").await;
     let answer = server.get("/metrics").await;

@@ -79,9 +79,18 @@ impl Server {
         Self::start_configured(towers(), limits, "").await
     }
 
+    /// With these conditions of readiness, none of which holds yet.
+    pub async fn start_configured_with(conditions: &[Condition]) -> Self {
+        Self::start_whole(towers(), Limits::default(), "", conditions).await
+    }
+
     /// As [`Server::start_with`], with towers of the caller's and `settings` beside what a server needs: TOML. Pictures are fetched from
     /// the folder `root` too.
     pub async fn start_configured(towers: Towers, limits: Limits, settings: &str) -> Self {
+        Self::start_whole(towers, limits, settings, &[Condition::Bundle, Condition::Index]).await
+    }
+
+    async fn start_whole(towers: Towers, limits: Limits, settings: &str, conditions: &[Condition]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let manifest = towers.manifest();
         let space = Space {
@@ -97,7 +106,7 @@ impl Server {
         // A process that already has a provider keeps it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config = config(folder.path(), settings);
-        let vitals = vitals_of(&config, Arc::new(Metrics::new()), &[Condition::Bundle, Condition::Index]);
+        let vitals = vitals_of(&config, Arc::new(Metrics::new()), conditions);
         let (readiness, metrics) = (Arc::clone(&vitals.readiness), Arc::clone(&vitals.metrics));
         let rescorer = start_rescorer(&config, &towers, &readable, open_disk(&config, &metrics).await, &metrics).unwrap();
         let tls = Tls::of(&config).unwrap();
