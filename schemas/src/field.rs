@@ -57,7 +57,7 @@ impl JsonSchema for InlineBytes {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({"type": "string", "contentEncoding": "base64"})
+        schemars::json_schema!({"type": "string", "minLength": 1, "contentEncoding": "base64"})
     }
 }
 

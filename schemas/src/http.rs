@@ -7,18 +7,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::field::InlineBytes;
 use crate::identity::{Fingerprint, Kind};
+use crate::lenient::optional_whole;
 use crate::rescore::HitRescore;
 use crate::video::FrameRef;
 
-/// `POST /v1/embed`: at least one text or image.
+/// A character that is no white space of Unicode: a text that holds none says nothing.
+const NOT_BLANK: &str = r"[^\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]";
+
+/// `POST /v1/embed`: at least one text or image, and at most 64 of each.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("not" = {"properties": {"texts": {"maxItems": 0}, "images": {"maxItems": 0}}}))]
 pub struct EmbedRequest {
-    /// Texts to embed.
+    /// Texts to embed, at most 65,536 characters each, one of them no white space.
     #[serde(default)]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 65_536), regex(pattern = NOT_BLANK)))]
     pub texts: Vec<String>,
     /// Encoded pictures to embed, base64.
     #[serde(default)]
+    #[schemars(length(max = 64))]
     pub images: Vec<InlineBytes>,
 }
 
@@ -38,9 +45,14 @@ pub struct EmbedResponse {
 /// `POST /v1/search`: exactly one of `text` and `image`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("not" = {"anyOf": [
+    {"properties": {"text": {"type": "null"}, "image": {"type": "null"}}},
+    {"required": ["text", "image"], "properties": {"text": {"type": "string"}, "image": {"type": "string"}}},
+]}))]
 pub struct SearchRequest {
-    /// Query text.
+    /// Query text, at most 65,536 characters, one of them no white space.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 65_536), regex(pattern = NOT_BLANK))]
     pub text: Option<String>,
     /// Query picture, encoded, base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,23 +61,26 @@ pub struct SearchRequest {
     #[serde(default)]
     pub kinds: Vec<Kind>,
     /// Most hits of each kind, 1 to 100; 10 where absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_whole")]
+    #[schemars(range(min = 1, max = 100))]
     pub limit: Option<u32>,
-    /// Only items that have every one of these tags.
+    /// Only items that have every one of these tags, at most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
     pub tags: Vec<String>,
-    /// Only items in one of these languages, as the items name them.
+    /// Only items in one of these languages, as the items name them; at most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
     pub languages: Vec<String>,
     /// Only items published then or later, milliseconds since 1970 UTC.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_whole")]
     pub time_ms_from: Option<i64>,
     /// Only items published then or earlier, milliseconds since 1970 UTC.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_whole")]
     pub time_ms_to: Option<i64>,
     /// Of each kind, how many of the best hits the single tower ranks anew, 1 to 100: pictures, advertisements and videos for a
     /// text, articles for a picture. None where absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_whole")]
     #[schemars(range(min = 1, max = 100))]
     pub rescore: Option<u32>,
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::field::InlineBytes;
 use crate::identity::{Fingerprint, Kind};
+use crate::lenient::optional_whole;
 use crate::video::FrameRef;
 
 /// Names an item of the index.
@@ -20,10 +21,16 @@ pub struct ItemRef {
 /// What candidates are scored against: exactly one of `text`, `image` and `item`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("oneOf" = [{"required": ["text"]}, {"required": ["image"]}, {"required": ["item"]}]))]
+#[schemars(extend("not" = {"anyOf": [
+    {"properties": {"text": {"type": "null"}, "image": {"type": "null"}, "item": {"type": "null"}}},
+    {"required": ["text", "image"], "properties": {"text": {"type": "string"}, "image": {"type": "string"}}},
+    {"required": ["text", "item"], "properties": {"text": {"type": "string"}, "item": {"type": "object"}}},
+    {"required": ["image", "item"], "properties": {"image": {"type": "string"}, "item": {"type": "object"}}},
+]}))]
 pub struct RescoreContext {
-    /// A text: a query, a title, a paragraph. The model reads its first 64 tokens.
+    /// A text: a query, a title, a paragraph, at most 65,536 characters. The model reads its first 64 tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 65_536))]
     pub text: Option<String>,
     /// An encoded picture, base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,45 +80,54 @@ pub struct Candidate {
     pub bid: Option<f32>,
 }
 
-/// Weights of a request in place of the configured ones.
+/// Weights of a request in place of the configured ones, -1,000 to 1,000 each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WeightsOverride {
     /// Of the match score.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -1000, max = 1000))]
     pub itm: Option<f32>,
     /// Of the cosine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -1000, max = 1000))]
     pub itc: Option<f32>,
     /// Of ln(prior).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -1000, max = 1000))]
     pub prior: Option<f32>,
     /// Of ln(bid).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -1000, max = 1000))]
     pub bid: Option<f32>,
 }
 
 /// `POST /v1/rescore`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("not" = {"required": ["mode"], "properties": {
+    "mode": {"enum": ["illustrations"]},
+    "context": {"required": ["image"], "properties": {"image": {"type": "string"}}},
+}}))]
 pub struct RescoreRequest {
     /// What candidates are scored against.
     pub context: RescoreContext,
     /// At least one, at most `rescore.candidates_max` (200 by default).
+    #[schemars(length(min = 1))]
     pub candidates: Vec<Candidate>,
-    /// What the scores are for.
+    /// What the scores are for; `plain` where absent.
     #[serde(default)]
     pub mode: RescoreMode,
     /// Weights in place of the configured ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<WeightsOverride>,
     /// Most results; all where absent. Problems are listed in any case.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_whole")]
     #[schemars(range(min = 1))]
     pub k: Option<u32>,
     /// Time for the whole request, milliseconds, 1 to `rescore.deadline_ms_max`. Candidates that are not scored by then are answered
     /// with the problem `deadline`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_whole")]
     #[schemars(range(min = 1))]
     pub deadline_ms: Option<u64>,
 }

@@ -79,6 +79,11 @@ impl Access {
         Self { keys, metrics_open: auth.metrics_open, rate }
     }
 
+    /// Whether `/v1` asks for a key.
+    pub(super) const fn asks_for_keys(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
     /// Whether `/metrics` is answered to everybody.
     pub(super) fn metrics_are_open(&self) -> bool {
         self.metrics_open || self.keys.is_empty()

@@ -66,6 +66,10 @@ pub struct Limits {
     pub connections_max: usize,
     /// Longest silence of a connection, headers included.
     pub idle_timeout: Duration,
+    /// Most candidates of a re-scoring request, for the OpenAPI document: [`crate::rescore`] keeps it.
+    pub rescore_candidates_max: usize,
+    /// Longest deadline of one, likewise.
+    pub rescore_deadline_max: Duration,
 }
 
 impl Default for Limits {
@@ -77,6 +81,8 @@ impl Default for Limits {
             read_timeout: Duration::from_secs(8),
             connections_max: 1024,
             idle_timeout: Duration::from_secs(75),
+            rescore_candidates_max: 200,
+            rescore_deadline_max: Duration::from_secs(10),
         }
     }
 }
@@ -90,6 +96,8 @@ impl Limits {
             requests_in_flight_max: http.requests_in_flight_max,
             timeout: http.timeout,
             read_timeout: http.read_timeout,
+            rescore_candidates_max: config.rescore.candidates_max,
+            rescore_deadline_max: config.rescore.deadline_max,
             ..Self::default()
         }
     }

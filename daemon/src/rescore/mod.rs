@@ -41,7 +41,7 @@ pub use entry::States;
 pub use error::RescoreError;
 pub use metrics::RescoreMetrics;
 pub use query::RescoreQuery;
-pub use source::TEXT_BYTES_MAX;
+pub use source::{TEXT_CHARS_MAX, check_text};
 
 use crate::config::{Config, RescoreConfig};
 use crate::index::Index;
@@ -51,6 +51,9 @@ use crate::vitals::Meter;
 use blend::{blend, extra, weights};
 use encode::Encoder;
 use job::{Job, Outcome};
+
+/// Largest weight of a blend, of either sign.
+pub const WEIGHT_MAX: f32 = 1000.0;
 
 /// What the service is made of.
 pub struct RescoreParts {
@@ -236,8 +239,13 @@ impl Rescorer {
             return invalid("k", "0 results", "send at least 1, or leave it out");
         }
         let set = request.weights.unwrap_or_default();
-        if [set.itm, set.itc, set.prior, set.bid].into_iter().flatten().any(|weight| !weight.is_finite()) {
-            return invalid("weights", "a weight is not finite", "send plain numbers");
+        let weights =
+            [("weights.itm", set.itm), ("weights.itc", set.itc), ("weights.prior", set.prior), ("weights.bid", set.bid)];
+        for (field, weight) in weights {
+            // So is what is configured; beyond it a score would be no number any more.
+            if weight.is_some_and(|weight| weight.is_nan() || weight.abs() > WEIGHT_MAX) {
+                return invalid(field, &format!("outside -{WEIGHT_MAX} to {WEIGHT_MAX}"), "send a number in that range");
+            }
         }
         context::check(&request.context, request.mode)
     }

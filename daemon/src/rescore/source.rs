@@ -10,8 +10,8 @@ use crate::index::payload::FIELD_VECTORS;
 use crate::media::ContentHash;
 use crate::prepare::FIELD_IMAGE_SHA256;
 
-/// Longest text of a context or candidate, bytes of UTF-8.
-pub const TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Longest text of a query, a context or a candidate, characters: what a JSON Schema's `maxLength` counts.
+pub const TEXT_CHARS_MAX: usize = 65_536;
 
 /// Where a picture comes from.
 #[derive(Debug)]
@@ -97,13 +97,22 @@ fn web_picture(url: String) -> Result<Picture, CandidateFault> {
     Err(fault(ProblemKind::UrlForbidden, detail))
 }
 
-/// Refuses a text over its limit, with problem and fix. An empty one is scored, as the official model scores it.
-pub(super) fn check_text(text: &str) -> Result<(), (String, &'static str)> {
-    if text.len() > TEXT_BYTES_MAX {
-        let problem = format!("{} bytes are over text_bytes_max = {TEXT_BYTES_MAX}", text.len());
-        return Err((problem, "shorten the text; the model reads its first 64 tokens"));
+/// Refuses a text over its limit. An empty one is scored, as the official model scores it.
+///
+/// # Errors
+/// Problem and fix.
+pub fn check_text(text: &str) -> Result<(), (String, &'static str)> {
+    // Fewer bytes are fewer characters.
+    if text.len() <= TEXT_CHARS_MAX {
+        return Ok(());
     }
-    Ok(())
+    match text.chars().count() {
+        0..=TEXT_CHARS_MAX => Ok(()),
+        over => {
+            let problem = format!("{over} characters are over text_chars_max = {TEXT_CHARS_MAX}");
+            Err((problem, "shorten the text; the model reads its first 64 tokens"))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -156,7 +165,7 @@ mod tests {
             let error = of(Candidate { url: Some(url.to_owned()), ..Candidate::default() });
             assert_eq!(error.kind, ProblemKind::UrlForbidden, "{url}");
         }
-        let long = of(Candidate { text: Some("长".repeat(30_000)), ..Candidate::default() });
-        assert!(long.detail.contains("text_bytes_max = 65536"), "{}", long.detail);
+        let long = of(Candidate { text: Some("长".repeat(70_000)), ..Candidate::default() });
+        assert!(long.detail.contains("text_chars_max = 65536"), "{}", long.detail);
     }
 }

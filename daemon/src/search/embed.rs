@@ -20,13 +20,14 @@ impl TryFrom<EmbedRequest> for EmbedInputs {
     type Error = SearchError;
 
     fn try_from(request: EmbedRequest) -> Result<Self, SearchError> {
-        let inputs = request.texts.len() + request.images.len();
-        if inputs == 0 {
+        if request.texts.is_empty() && request.images.is_empty() {
             return Err(SearchError::invalid(".", "neither texts nor images", "send at least one text or image"));
         }
-        if inputs > EMBED_INPUTS_MAX {
-            let problem = format!("{inputs} texts and images are over embed_inputs_max = {EMBED_INPUTS_MAX}");
-            return Err(SearchError::invalid(".", problem, "split them over several requests"));
+        for (field, inputs) in [("texts", request.texts.len()), ("images", request.images.len())] {
+            if inputs > EMBED_INPUTS_MAX {
+                let problem = format!("{inputs} are over embed_inputs_max = {EMBED_INPUTS_MAX}");
+                return Err(SearchError::invalid(field, problem, "split them over several requests"));
+            }
         }
         for (index, text) in request.texts.iter().enumerate() {
             check_text(|| format!("texts[{index}]").into(), text)?;

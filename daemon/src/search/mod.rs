@@ -42,7 +42,7 @@ pub const SEARCH_LIMIT_MAX: u32 = 100;
 pub const SEARCH_RESCORE_MAX: u32 = 100;
 /// Most tags, and most languages, of a filter.
 pub const FILTER_WORDS_MAX: usize = 32;
-/// Most texts and images, together, of one embed request.
+/// Most texts, and most images, of one embed request.
 pub const EMBED_INPUTS_MAX: usize = 64;
 
 /// The search service of one vector space. Cheap to make: it holds handles.

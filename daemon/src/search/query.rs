@@ -11,7 +11,7 @@ use astromech_schemas::rescore::RescoreContext;
 use super::error::SearchError;
 use super::{FILTER_WORDS_MAX, SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX, SEARCH_RESCORE_MAX};
 use crate::index::SearchFilter;
-use crate::rescore::TEXT_BYTES_MAX;
+use crate::rescore;
 
 /// A search that is within every limit: exactly one text or picture, and what may be found by it.
 #[derive(Debug, Clone)]
@@ -81,11 +81,7 @@ pub(super) fn check_text(field: impl FnOnce() -> Cow<'static, str>, text: &str) 
     if text.trim().is_empty() {
         return Err(SearchError::invalid(field(), "the text is empty", "send at least one character that is no space"));
     }
-    if text.len() > TEXT_BYTES_MAX {
-        let problem = format!("{} bytes are over text_bytes_max = {TEXT_BYTES_MAX}", text.len());
-        return Err(SearchError::invalid(field(), problem, "shorten the text; the model reads its first 64 tokens"));
-    }
-    Ok(())
+    rescore::check_text(text).map_err(|(problem, fix)| SearchError::invalid(field(), problem, fix))
 }
 
 fn check_range(field: &'static str, value: u32, max: u32) -> Result<(), SearchError> {
@@ -124,7 +120,7 @@ mod tests {
         let both = SearchRequest { image: Some(InlineBytes(Vec::new())), ..text("车") };
         assert_eq!(refused(both), ".: both text and image; fix: send exactly one of text and image");
         assert_eq!(refused(text(" \n")), "text: the text is empty; fix: send at least one character that is no space");
-        assert!(refused(text(&"长".repeat(30_000))).contains("text: 90000 bytes are over text_bytes_max = 65536"));
+        assert!(refused(text(&"长".repeat(70_000))).contains("text: 70000 characters are over text_chars_max = 65536"));
         for limit in [0, SEARCH_LIMIT_MAX + 1] {
             let request = SearchRequest { limit: Some(limit), ..text("车") };
             assert_eq!(refused(request), format!("limit: {limit} is outside 1 to 100; fix: send a number in that range"));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{get, keyed, problem, retried};
+use super::{get, keyed, parameter, problem, retried, sorted};
 
 /// Path and operations of each.
 pub(super) fn paths() -> [(&'static str, Value); 4] {
@@ -12,7 +12,6 @@ pub(super) fn paths() -> [(&'static str, Value); 4] {
         json!({
             "200": {"description": "What this daemon knows", "content": {"application/json": {"schema": rollout_schema()}}},
             "501": problem("This daemon rolls nothing out: rollout.registry is empty"),
-            "503": retried("Too many requests are under way"),
         }),
     ));
     [
@@ -52,8 +51,10 @@ fn change(id: &str, summary: &str, names_one: bool) -> Value {
         }),
     ));
     if names_one {
-        let name = json!({"type": "string", "description": "The fingerprint, or as many of its first digits as tell it apart"});
-        operation["parameters"] = json!([{"name": "fingerprint", "in": "path", "required": true, "schema": name}]);
+        let description = "The fingerprint, or as many of its first digits as tell it apart";
+        operation["parameters"] = json!([parameter("fingerprint", json!({"type": "string", "minLength": 1}), description)]);
+        operation["responses"]["400"] = problem("The fingerprint can't be read");
+        operation = sorted(operation);
     }
     operation
 }
@@ -71,7 +72,7 @@ fn rollout_schema() -> Value {
                 "properties": {
                     "fingerprint": fingerprint,
                     "bundle": {"type": "string"},
-                    "state": {"enum": ["live", "filling", "verifying", "retired", "held", "stored"]},
+                    "state": {"type": "string", "enum": ["live", "filling", "verifying", "retired", "held", "stored"]},
                     "since_ms": optional("Kept without being live since then, milliseconds since 1970"),
                     "points": {"type": "object", "additionalProperties": {"type": "integer"}, "description": "Live points by kind"},
                     "lag_records": optional("Records that its group has not acknowledged"),

@@ -8,13 +8,13 @@ use super::support::{Server, base64, expect_problem, picture};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_request_is_told_its_field_its_limit_and_the_fix() {
     let server = Server::start().await;
-    let long = "长".repeat(30_000);
+    let long = "长".repeat(70_000);
     let many: Vec<&str> = vec!["字"; 65];
     let cases: &[(&str, Value, &[&str])] = &[
         ("/v1/search", json!({}), &[".: neither text nor image", "fix: send exactly one"]),
         ("/v1/search", json!({"text": "a", "image": "AA=="}), &[".: both text and image"]),
         ("/v1/search", json!({"text": "  "}), &["text: the text is empty"]),
-        ("/v1/search", json!({"text": long}), &["text: 90000 bytes", "text_bytes_max = 65536"]),
+        ("/v1/search", json!({"text": long}), &["text: 70000 characters", "text_chars_max = 65536"]),
         ("/v1/search", json!({"text": "a", "limit": 0}), &["limit: 0 is outside 1 to 100"]),
         ("/v1/search", json!({"text": "a", "limit": 101}), &["limit: 101 is outside 1 to 100"]),
         ("/v1/search", json!({"text": "a", "limit": -1}), &["limit: "]),
@@ -24,7 +24,7 @@ async fn a_wrong_request_is_told_its_field_its_limit_and_the_fix() {
         ("/v1/search", json!({"image": "%%"}), &["image: invalid base64"]),
         ("/v1/search", json!([]), &["fix: "]),
         ("/v1/embed", json!({}), &["neither texts nor images"]),
-        ("/v1/embed", json!({"texts": many}), &["65 texts and images", "embed_inputs_max = 64"]),
+        ("/v1/embed", json!({"texts": many}), &["texts: 65 are over", "embed_inputs_max = 64"]),
         ("/v1/embed", json!({"texts": ["a", ""]}), &["texts[1]: the text is empty"]),
     ];
     for (path, body, parts) in cases {
@@ -102,4 +102,28 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 })
     })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_number_is_one_however_it_is_written() {
+    let server = Server::start().await;
+    let bodies = [
+        json!({"text": "车", "limit": 5.0, "time_ms_from": -209.0, "time_ms_to": 1.0e12}),
+        json!({"text": "车", "limit": null, "rescore": null}),
+    ];
+    for body in bodies {
+        assert_eq!(server.post("/v1/search", &body).await.status(), 200, "{body}");
+    }
+    let refused = server.post("/v1/search", &json!({"text": "车", "limit": 5.5})).await;
+    expect_problem(refused, 400, "invalid-request", &["limit: ", "whole number"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_is_as_long_as_its_characters_whatever_they_take() {
+    let server = Server::start().await;
+    for text in ["长".repeat(65_536), "a".repeat(65_536)] {
+        assert_eq!(server.post("/v1/search", &json!({"text": text})).await.status(), 200);
+    }
+    let refused = server.post("/v1/search", &json!({"text": "a".repeat(65_537)})).await;
+    expect_problem(refused, 400, "invalid-request", &["text: 65537 characters"]).await;
 }

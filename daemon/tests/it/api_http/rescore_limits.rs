@@ -26,7 +26,7 @@ fn of(candidates: &[Value]) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_request_is_told_its_field_its_limit_and_the_fix() {
     let server = Server::start().await;
-    let long = "长".repeat(30_000);
+    let long = "长".repeat(70_000);
     let cases: &[(Value, &[&str])] = &[
         (of(&[]), &["candidates: there are none", "fix: send at least one"]),
         (json!({"context": {}, "candidates": [inline()]}), &["context: neither text, image nor item"]),
@@ -34,7 +34,10 @@ async fn a_wrong_request_is_told_its_field_its_limit_and_the_fix() {
             json!({"context": {"text": "a", "item": {"kind": "image", "id": "a"}}, "candidates": [inline()]}),
             &["context: more than one"],
         ),
-        (json!({"context": {"text": long}, "candidates": [inline()]}), &["context.text: 90000 bytes", "text_bytes_max = 65536"]),
+        (
+            json!({"context": {"text": long}, "candidates": [inline()]}),
+            &["context.text: 70000 characters", "text_chars_max = 65536"],
+        ),
         (json!({"context": {"text": "a"}, "candidates": [{"txt": "a"}]}), &["candidates[0]", "unknown field `txt`"]),
         (json!({"context": {"text": "a"}, "candidates": [inline()], "deadline_ms": 0}), &["deadline_ms: 0 is outside 1 to"]),
         (
@@ -42,6 +45,11 @@ async fn a_wrong_request_is_told_its_field_its_limit_and_the_fix() {
             &["rescore.deadline_ms_max = 10000 ms"],
         ),
         (json!({"context": {"text": "a"}, "candidates": [inline()], "k": 0}), &["k: 0 results"]),
+        (
+            json!({"context": {"text": "a"}, "candidates": [inline()], "weights": {"itc": 1e30}}),
+            &["weights.itc: outside -1000 to 1000"],
+        ),
+        (json!({"context": {"text": "a"}, "candidates": [inline()], "weights": {"bid": -1000.1}}), &["weights.bid: "]),
         (
             json!({"context": {"image": base64(b"x")}, "candidates": [inline()], "mode": "illustrations"}),
             &["context.image: illustrations"],
