@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::blend::Blend;
 use crate::field::InlineBytes;
 use crate::identity::{Fingerprint, Kind};
 use crate::lenient::optional_whole;
@@ -138,6 +139,10 @@ pub struct SearchResponse {
     /// Time to re-score, milliseconds; absent where it was not asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rescore_ms: Option<f64>,
+    /// What the single tower's probabilities added to the cosine; absent where re-scoring was not asked for. Where both of its weights
+    /// are 0, fitting found that this bundle ranks no better with its single tower: the order is the dual towers'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blend: Option<Blend>,
 }
 
 /// An error, in the form of RFC 9457 (`application/problem+json`).

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod blend;
 pub mod clicks;
 pub mod dead_letter;
 pub mod delete_line;
@@ -31,6 +32,7 @@ mod lenient;
 #[cfg(test)]
 mod properties;
 
+pub use blend::{Blend, BlendFit, BlendForm};
 pub use clicks::{ClickCount, decode_click};
 pub use documents::schema_documents;
 pub use error::DecodeError;

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::blend::Blend;
 use crate::error::{DecodeError, from_json};
 pub use crate::hexadecimal::encode as hex;
 use crate::identity::Fingerprint;
@@ -214,6 +215,9 @@ pub struct Manifest {
     pub text: TextInput,
     /// How the model was trained.
     pub training: Training,
+    /// What its single tower's probabilities add to the cosine; absent where nobody fitted it, and the official blend holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blend: Option<Blend>,
     /// Every file but the manifest, sorted by name.
     pub files: Vec<BundleFile>,
 }
@@ -276,6 +280,7 @@ impl Manifest {
             return Err(DecodeError::new("embedding_dim", format!("{} is outside 1 to 65536", self.embedding_dim), release));
         }
         self.check_similarity(release)?;
+        self.blend.as_ref().map_or(Ok(()), Blend::check)?;
         if self.precisions.is_empty() {
             return Err(DecodeError::new("precisions", "no precision is listed", release));
         }

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::blend::Blend;
 use crate::field::InlineBytes;
 use crate::identity::{Fingerprint, Kind};
 use crate::lenient::optional_whole;
@@ -132,10 +133,11 @@ pub struct RescoreRequest {
     pub deadline_ms: Option<u64>,
 }
 
-/// Weights of the blend: score = itm·match + itc·cosine + prior·ln(prior) + bid·ln(bid). With 1, 1, 0, 0 it is the official one.
+/// Weights of a request: score = itm·match + itc·cosine + prior·ln(prior) + bid·ln(bid), where match is what the bundle's `blend` makes of
+/// both probabilities: their mean, unless weights were fitted. With 1, 1, 0, 0 and no fitted weights it is the official score.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Weights {
-    /// Of the match score.
+    /// Of the match term.
     pub itm: f32,
     /// Of the cosine.
     pub itc: f32,
@@ -157,7 +159,7 @@ pub struct Scores {
     /// Cosine of the dual towers' vectors, -1 to 1; where the bundle compares token by token, the mean over the context's tokens of the
     /// best cosine among the candidate's.
     pub itc: f32,
-    /// The blend.
+    /// The score: `weights` over the match term of `blend` and the cosine.
     pub score: f32,
 }
 
@@ -336,6 +338,8 @@ pub struct RescoreResponse {
     pub mode: RescoreMode,
     /// Weights that were used.
     pub weights: Weights,
+    /// What both probabilities make of the match term.
+    pub blend: Blend,
     /// Candidates that were scored, best first, at most `k`.
     pub results: Vec<Rescored>,
     /// How many were scored.

@@ -1,5 +1,6 @@
 //! Hits as lines for a terminal, where a Chinese character is two columns wide.
 
+use astromech_schemas::Blend;
 use astromech_schemas::http::{Hit, SearchResponse};
 use astromech_schemas::rescore::HitRescore;
 
@@ -31,14 +32,17 @@ pub(super) fn print(response: &SearchResponse) {
         output::note("no hits: the index is empty");
     }
     let rescored = response.rescore_ms.map(|ms| format!(", re-scored in {ms:.1} ms")).unwrap_or_default();
+    if response.blend.as_ref().is_some_and(Blend::is_idle) {
+        output::note("this bundle's single tower has no weight in the order: fitting found none that ranks better");
+    }
     output::note(&format!("embedded in {:.1} ms, searched in {:.1} ms{rescored}", response.embed_ms, response.search_ms));
 }
 
-/// The blended score and its parts, and the rank by cosine alone.
+/// The score, the match and the cosine, and the rank by cosine alone.
 fn verdict(rescore: &HitRescore) -> String {
     let was = format!("(was {})", rescore.dual_rank);
     match (&rescore.scores, &rescore.problem) {
-        (Some(scores), _) => format!("{:.4} = {:.4} + {:.4}  {was:8}", scores.score, scores.itm, scores.itc),
+        (Some(scores), _) => format!("{:.4} (match {:.4}, cosine {:.4})  {was:8}", scores.score, scores.itm, scores.itc),
         (None, Some(problem)) => format!("{:24}  {was:8}", problem.kind.as_str()),
         (None, None) => was,
     }

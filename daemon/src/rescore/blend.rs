@@ -1,5 +1,6 @@
 //! The blend of one candidate's scores, and the order of all.
 
+use astromech_schemas::Blend;
 use astromech_schemas::rescore::{Candidate, CandidateFault, PairScores, RescoreMode, Scores, Weights, WeightsOverride};
 
 use super::fault::invalid;
@@ -32,14 +33,16 @@ pub(super) fn extra(candidate: &Candidate, weights: &Weights) -> Result<f32, Can
     Ok(weights.prior * prior.ln() + weights.bid * bid.ln())
 }
 
-/// Scores of a candidate: means over its pairs, and the blend: `itm × match + itc × cosine + extra`. With both weights 1 that is the
-/// official evaluation's (docs/R2D2.md §4). `pairs` is not empty.
-pub(super) fn blend(pairs: &[PairScores], weights: &Weights, extra: f32) -> Scores {
+/// Scores of a candidate: means over its pairs, and the score: `itm × match + itc × cosine + extra`, where `blend` makes the match term of
+/// both probabilities. With the official blend and both weights 1 that is the official evaluation's (docs/R2D2.md §4). `pairs` is not
+/// empty.
+pub(super) fn scores(pairs: &[PairScores], blend: &Blend, weights: &Weights, extra: f32) -> Scores {
     let count = pairs.len().max(1) as f32;
-    let mean = |of: fn(&PairScores) -> f32| pairs.iter().map(of).sum::<f32>() / count;
-    let (itm_text, itm_image, itc) = (mean(|pair| pair.itm_text), mean(|pair| pair.itm_image), mean(|pair| pair.itc));
+    let mean = |of: &dyn Fn(&PairScores) -> f32| pairs.iter().map(of).sum::<f32>() / count;
+    let (itm_text, itm_image, itc) = (mean(&|pair| pair.itm_text), mean(&|pair| pair.itm_image), mean(&|pair| pair.itc));
+    let term = mean(&|pair| blend.term(pair.itm_text, pair.itm_image));
     let itm = f32::midpoint(itm_text, itm_image);
-    Scores { itm_text, itm_image, itm, itc, score: weights.itm * itm + weights.itc * itc + extra }
+    Scores { itm_text, itm_image, itm, itc, score: weights.itm * term + weights.itc * itc + extra }
 }
 
 /// Puts the best first; equal ones stay in their order.
@@ -49,6 +52,7 @@ pub fn best_first<T>(items: &mut [T], score: impl Fn(&T) -> f32) {
 
 #[cfg(test)]
 mod tests {
+    use astromech_schemas::BlendForm;
     use astromech_schemas::rescore::Side;
 
     use super::*;
@@ -62,10 +66,21 @@ mod tests {
     #[test]
     fn the_blend_is_the_mean_match_plus_the_cosine() {
         let weights = weights(&CONFIG, RescoreMode::Plain, None);
-        let scores = blend(&[pair(0.2, 0.6, 0.3)], &weights, 0.0);
-        assert!((scores.itm - 0.4).abs() < 1e-6 && (scores.score - 0.7).abs() < 1e-6, "{scores:?}");
-        let scores = blend(&[pair(0.2, 0.6, 0.3), pair(0.4, 0.8, -0.1)], &weights, 0.0);
-        assert!((scores.itm - 0.5).abs() < 1e-6 && (scores.itc - 0.1).abs() < 1e-6, "{scores:?}");
+        let official = |pairs: &[PairScores]| scores(pairs, &Blend::default(), &weights, 0.0);
+        let one = official(&[pair(0.2, 0.6, 0.3)]);
+        assert!((one.itm - 0.4).abs() < 1e-6 && (one.score - 0.7).abs() < 1e-6, "{one:?}");
+        let two = official(&[pair(0.2, 0.6, 0.3), pair(0.4, 0.8, -0.1)]);
+        assert!((two.itm - 0.5).abs() < 1e-6 && (two.itc - 0.1).abs() < 1e-6, "{two:?}");
+    }
+
+    #[test]
+    fn fitted_weights_take_the_place_of_the_mean_and_zero_ones_leave_the_cosine() {
+        let weights = weights(&CONFIG, RescoreMode::Plain, None);
+        let fitted = Blend { form: BlendForm::Logit, text: 0.0, image: 0.1, fitted: None };
+        let found = scores(&[pair(0.9, 0.5, 0.3), pair(0.1, 0.9, 0.5)], &fitted, &weights, 0.0);
+        assert!((found.score - (0.4 + 0.05 * 9.0_f32.ln())).abs() < 1e-5, "the mean of the pairs' terms: {found:?}");
+        let idle = Blend { image: 0.0, ..fitted };
+        assert!((scores(&[pair(0.9, 0.5, 0.3)], &idle, &weights, 0.0).score - 0.3).abs() < 1e-6);
     }
 
     #[test]

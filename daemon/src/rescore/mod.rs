@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
+use astromech_schemas::Blend;
 use astromech_schemas::rescore::{
     CandidateFault, CandidateProblem, ItemRef, ProblemKind, RescoreRequest, RescoreResponse, RescoreTimings, Rescored, Weights,
 };
@@ -48,7 +49,7 @@ use crate::index::Index;
 use crate::media::Media;
 use crate::prepare::Preparer;
 use crate::vitals::Meter;
-use blend::{blend, extra, weights};
+use blend::{extra, scores, weights};
 use encode::Encoder;
 use job::{Job, Outcome};
 
@@ -74,6 +75,7 @@ pub struct Rescorer {
     parts: RescoreParts,
     preparer: Preparer,
     config: RescoreConfig,
+    blend: Blend,
     batch_max: usize,
     fetches: Arc<Semaphore>,
     requests: Arc<Semaphore>,
@@ -97,6 +99,7 @@ impl Rescorer {
     pub fn new(config: &Config, parts: RescoreParts) -> Self {
         Self {
             preparer: Preparer::new(parts.towers.clone()),
+            blend: parts.towers.manifest().blend.clone().unwrap_or_default(),
             parts: RescoreParts { towers: parts.towers.live(), ..parts },
             batch_max: config.towers.cross.batch_max,
             fetches: Arc::new(Semaphore::new(config.media.in_flight_max)),
@@ -216,6 +219,7 @@ impl Rescorer {
             fingerprint: self.parts.towers.fingerprint().clone(),
             mode,
             weights,
+            blend: self.blend.clone(),
             results,
             scored,
             problems,
@@ -304,7 +308,7 @@ impl Rescorer {
             let (place, item) = (index as u32, items[index].take());
             match outcome {
                 Ok(mut pairs) => {
-                    let scores = blend(&pairs, weights, extra);
+                    let scores = scores(&pairs, &self.blend, weights, extra);
                     if pairs.len() < 2 {
                         pairs.clear();
                     }

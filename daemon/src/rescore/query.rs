@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use astromech_schemas::Kind;
 use astromech_schemas::rescore::{CandidateFault, RescoreContext, RescoreMode, Scores, Weights};
+use astromech_schemas::{Blend, Kind};
 use astromech_towers::EmbeddedStates;
 use serde_json::{Map, Value};
 
-use super::blend::{blend, weights};
+use super::blend::{scores, weights};
 use super::context::{Found, check, encode};
 use super::error::RescoreError;
 use super::job::Job;
@@ -21,6 +21,7 @@ use crate::vitals::Meter;
 pub struct RescoreQuery {
     job: Arc<Job>,
     weights: Weights,
+    blend: Blend,
     started: Instant,
     deadline: Instant,
     metrics: Meter<RescoreMetrics>,
@@ -44,7 +45,8 @@ impl Rescorer {
         let context = self.in_time(started, deadline, encode(&encoder, context, &found, mode)).await?;
         let job = Arc::new(Job { encoder, context: context.encoded, mode, batch_max: self.batch_max });
         let weights = weights(&self.config.weights, mode, None);
-        Ok(RescoreQuery { job, weights, started, deadline, metrics: self.parts.metrics.clone(), _place: place })
+        let blend = self.blend.clone();
+        Ok(RescoreQuery { job, weights, blend, started, deadline, metrics: self.parts.metrics.clone(), _place: place })
     }
 }
 
@@ -53,6 +55,11 @@ impl RescoreQuery {
     pub fn vector(&self) -> &[f32] {
         let text = self.job.context.text.as_ref().map(EmbeddedStates::vectors);
         text.or_else(|| self.job.context.image.as_ref().map(EmbeddedStates::vectors)).unwrap_or_default()
+    }
+
+    /// What both probabilities add to the cosine.
+    pub const fn blend(&self) -> &Blend {
+        &self.blend
     }
 
     /// Whether hits of `kind` can be scored: pictures and advertisements for a text, articles for a picture.
@@ -64,7 +71,8 @@ impl RescoreQuery {
     pub async fn score<'a>(&self, payloads: impl Iterator<Item = &'a Map<String, Value>>) -> Vec<Result<Scores, CandidateFault>> {
         let sources = payloads.map(|payload| Ok(Source::of_payload(payload))).collect();
         let outcomes = self.job.run(sources, self.deadline).await;
-        let scored: Vec<_> = outcomes.into_iter().map(|outcome| outcome.map(|pairs| blend(&pairs, &self.weights, 0.0))).collect();
+        let scored: Vec<_> =
+            outcomes.into_iter().map(|outcome| outcome.map(|pairs| scores(&pairs, &self.blend, &self.weights, 0.0))).collect();
         self.metrics.scored(scored.iter().filter(|outcome| outcome.is_ok()).count());
         scored.iter().filter_map(|outcome| outcome.as_ref().err()).for_each(|fault| self.metrics.problem(fault.kind));
         self.metrics.answered(true, self.started.elapsed());

@@ -100,7 +100,8 @@ impl Searcher {
             hits,
             embed_ms: (embedded - started).as_secs_f64() * 1e3,
             search_ms,
-            rescore_ms: second.map(|_| rescoring.elapsed().as_secs_f64() * 1e3),
+            rescore_ms: second.as_ref().map(|_| rescoring.elapsed().as_secs_f64() * 1e3),
+            blend: second.map(|second| second.blend().clone()),
         })
     }
 

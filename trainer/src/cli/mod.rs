@@ -1,6 +1,7 @@
 //! One file a subcommand.
 
 pub mod bench;
+pub mod calibrate;
 pub mod clicks;
 pub mod collect;
 pub mod compare;

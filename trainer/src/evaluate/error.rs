@@ -34,6 +34,12 @@ pub enum EvaluateError {
         /// Pairs.
         pairs: usize,
     },
+    /// Tasks that weights can't be fitted on.
+    #[error("no query of {tasks} has both right and wrong answers among its candidates; give other tasks, or a larger --top-k")]
+    NothingToFit {
+        /// The tasks.
+        tasks: String,
+    },
     /// A task without texts or pictures.
     #[error("task {task} has no queries; give another file or split")]
     EmptyTask {

@@ -1,5 +1,6 @@
 //! Measures a bundle on retrieval and matching tasks through the towers crate: what is measured is what is served.
 
+mod calibrate;
 mod classify;
 mod encode;
 mod error;
@@ -12,6 +13,7 @@ mod recall;
 mod report;
 mod retrieval;
 
+pub use calibrate::calibrate;
 pub use classify::{Classification, classify};
 pub use error::EvaluateError;
 pub use floor::PixelFloor;

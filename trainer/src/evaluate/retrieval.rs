@@ -7,7 +7,7 @@ use astromech_towers::{MatchScore, TextStates, Towers, similarity};
 use rayon::prelude::*;
 
 use super::encode::{Text, encode_images, encode_picture, encode_texts, in_order};
-use super::heads::{Candidate, HeadAuc, head_auc};
+use super::heads::{Candidate, head_auc};
 use super::recall::{Recalls, best_rank, best_rank_among, recalls, top_k};
 use super::{EvaluateError, TaskItems, TaskReport};
 use crate::corpus::TaskPicture;
@@ -36,6 +36,63 @@ struct First {
 /// # Errors
 /// A picture can't be read, or the towers fail.
 pub async fn evaluate(towers: &Towers, items: &TaskItems, options: EvaluateOptions) -> Result<TaskReport, EvaluateError> {
+    let Stages { by_text, by_image, right_texts, matched } = stages(towers, items, options).await?;
+    let dual = |first: &[First]| recalls(&first.iter().map(|query| query.rank).collect::<Vec<_>>());
+    let both_ways = !options.text_to_image_only;
+    let mut report = TaskReport {
+        task: items.name.clone(),
+        queries: items.texts.len(),
+        gallery: items.pictures.len(),
+        text_to_image: dual(&by_text),
+        image_to_text: both_ways.then(|| dual(&by_image)),
+        top_k: options.top_k,
+        text_to_image_reranked: None,
+        image_to_text_reranked: None,
+        floor_text_to_image: None,
+        text_to_image_heads: None,
+        image_to_text_heads: None,
+        notes: notes(items, options),
+    };
+    if options.top_k > 0 {
+        // What is measured is what is served.
+        let blend = towers.manifest().blend.clone().unwrap_or_default();
+        let both = |image: usize, text: usize| matched.get(&(image, text)).copied();
+        let term = |image: usize, text: usize| both(image, text).map(|score| blend.term(score.itm_text, score.itm_image));
+        report.text_to_image_heads = head_auc(candidates(&by_text, &items.right, |text, image| both(image, text)));
+        report.image_to_text_heads = head_auc(candidates(&by_image, &right_texts, both));
+        report.text_to_image_reranked = Some(second_stage(&by_text, items.pictures.len(), &items.right, |t, i| term(i, t)));
+        report.image_to_text_reranked = both_ways.then(|| second_stage(&by_image, items.texts.len(), &right_texts, term));
+    }
+    Ok(report)
+}
+
+/// The candidates of every query of a task in both directions, best first by cosine, with both heads' probabilities.
+///
+/// # Errors
+/// A picture can't be read, or the towers fail.
+pub(super) async fn scored_candidates(
+    towers: &Towers,
+    items: &TaskItems,
+    top_k: usize,
+) -> Result<Vec<Vec<Candidate>>, EvaluateError> {
+    let options = EvaluateOptions { top_k, text_to_image_only: false };
+    let Stages { by_text, by_image, right_texts, matched } = stages(towers, items, options).await?;
+    let both = |image: usize, text: usize| matched.get(&(image, text)).copied();
+    let of_texts = candidates(&by_text, &items.right, |text, image| both(image, text));
+    Ok(of_texts.chain(candidates(&by_image, &right_texts, both)).collect())
+}
+
+/// Both stages of a task.
+struct Stages {
+    by_text: Vec<First>,
+    /// Empty where only texts ask.
+    by_image: Vec<First>,
+    right_texts: Vec<Vec<usize>>,
+    /// Match probabilities of every (picture, text) that is a candidate of the other; empty without a second stage.
+    matched: HashMap<(usize, usize), MatchScore>,
+}
+
+async fn stages(towers: &Towers, items: &TaskItems, options: EvaluateOptions) -> Result<Stages, EvaluateError> {
     if items.texts.is_empty() || items.pictures.is_empty() {
         return Err(EvaluateError::EmptyTask { task: items.name.clone() });
     }
@@ -51,33 +108,13 @@ pub async fn evaluate(towers: &Towers, items: &TaskItems, options: EvaluateOptio
     } else {
         first_stage([&of_images, &of_texts], dim, &right_texts, options.top_k)
     };
-    let dual = |first: &[First]| recalls(&first.iter().map(|query| query.rank).collect::<Vec<_>>());
-    let mut report = TaskReport {
-        task: items.name.clone(),
-        queries: items.texts.len(),
-        gallery: items.pictures.len(),
-        text_to_image: dual(&by_text),
-        image_to_text: (!options.text_to_image_only).then(|| dual(&by_image)),
-        top_k: options.top_k,
-        text_to_image_reranked: None,
-        image_to_text_reranked: None,
-        floor_text_to_image: None,
-        text_to_image_heads: None,
-        image_to_text_heads: None,
-        notes: notes(items, options),
-    };
-    if options.top_k > 0 {
+    let matched = if options.top_k > 0 {
         let pairs = pairs_by_picture(&by_text, &by_image, items.pictures.len());
-        let matched = match_all(towers, &items.pictures, &texts, pairs).await?;
-        let both = |image: usize, text: usize| matched.get(&(image, text)).copied();
-        let score = |image: usize, text: usize| both(image, text).map(MatchScore::score);
-        report.text_to_image_heads = heads(&by_text, &items.right, |text, image| both(image, text));
-        report.image_to_text_heads = heads(&by_image, &right_texts, both);
-        report.text_to_image_reranked = Some(second_stage(&by_text, items.pictures.len(), &items.right, |t, i| score(i, t)));
-        report.image_to_text_reranked =
-            (!options.text_to_image_only).then(|| second_stage(&by_image, items.texts.len(), &right_texts, score));
-    }
-    Ok(report)
+        match_all(towers, &items.pictures, &texts, pairs).await?
+    } else {
+        HashMap::new()
+    };
+    Ok(Stages { by_text, by_image, right_texts, matched })
 }
 
 /// What a reader of the figures has to know.
@@ -112,7 +149,7 @@ fn first_stage([queries, gallery]: [&[&[f32]]; 2], dim: usize, right: &[Vec<usiz
     queries.par_iter().zip(right).map(one).collect()
 }
 
-/// Match + cosine for the candidates of each query, −100 for the rest (docs/R2D2.md §4.1 step 5).
+/// Match term + cosine for the candidates of each query, −100 for the rest (docs/R2D2.md §4.1 step 5).
 fn second_stage(first: &[First], gallery: usize, right: &[Vec<usize>], matched: impl Fn(usize, usize) -> Option<f32>) -> Recalls {
     let rank = |(query, (first, right)): (usize, (&First, &Vec<usize>))| {
         let scored: Vec<(usize, f32)> =
@@ -123,16 +160,19 @@ fn second_stage(first: &[First], gallery: usize, right: &[Vec<usize>], matched: 
     recalls(&ranks)
 }
 
-/// How well each head tells the right candidates of every query from the others.
-fn heads(first: &[First], right: &[Vec<usize>], matched: impl Fn(usize, usize) -> Option<MatchScore>) -> Option<HeadAuc> {
-    let candidates = first.iter().zip(right).enumerate().map(|(query, (first, right))| {
+/// The candidates of every query with both heads' probabilities.
+fn candidates(
+    first: &[First],
+    right: &[Vec<usize>],
+    matched: impl Fn(usize, usize) -> Option<MatchScore>,
+) -> impl Iterator<Item = Vec<Candidate>> {
+    first.iter().zip(right).enumerate().map(move |(query, (first, right))| {
         let candidate = |&(answer, cosine): &(usize, f32)| {
             let MatchScore { itm_text, itm_image } = matched(query, answer)?;
             Some(Candidate { right: right.contains(&answer), cosine, itm_text, itm_image })
         };
         first.candidates.iter().filter_map(candidate).collect()
-    });
-    head_auc(candidates)
+    })
 }
 
 /// For each picture, the texts that it must be scored with in either direction, each once: a pair's probability is the same in both.

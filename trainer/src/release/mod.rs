@@ -9,8 +9,8 @@ mod samples;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use astromech_schemas::Fingerprint;
 use astromech_schemas::manifest::{Architecture, ImageInput, Manifest, Precision, Similarity, StackSize, TextInput, Training};
+use astromech_schemas::{Blend, Fingerprint};
 use astromech_towers::{Bundle, Tokenizer, Towers, TowersConfig};
 
 pub use card::{CardFacts, ModelFacts};
@@ -149,8 +149,27 @@ pub fn release_weights(
 /// # Errors
 /// The bundle is damaged or can't be written.
 pub fn add_metrics(bundle: &Path, metrics: BTreeMap<String, f64>) -> Result<Manifest, ReleaseError> {
+    amend(bundle, |manifest| manifest.training.metrics.extend(metrics))
+}
+
+/// Writes the blend of the single tower's probabilities and the cosine into the manifest of a finished bundle, and its figures into the model
+/// card. The vector space keeps its name.
+///
+/// # Errors
+/// The bundle is damaged or can't be written.
+pub fn set_blend(bundle: &Path, blend: Blend) -> Result<Manifest, ReleaseError> {
+    amend(bundle, |manifest| {
+        let figures = [("blend.w_text", f64::from(blend.text)), ("blend.w_image", f64::from(blend.image))];
+        let r1 = blend.fitted.iter().flat_map(|fit| [("blend.r1_by_cosine", fit.r1[0]), ("blend.r1_fitted", fit.r1[1])]);
+        manifest.training.metrics.extend(figures.into_iter().chain(r1).map(|(name, value)| (name.to_owned(), value)));
+        manifest.blend = Some(blend);
+    })
+}
+
+/// Changes what a finished bundle's manifest says beside its files, and the model card's metrics with it.
+fn amend(bundle: &Path, change: impl FnOnce(&mut Manifest)) -> Result<Manifest, ReleaseError> {
     let mut manifest = Bundle::open(bundle)?.manifest;
-    manifest.training.metrics.extend(metrics);
+    change(&mut manifest);
     let mut staged = StagedFolder::create(bundle, true)?;
     let mut card = String::new();
     for file in &manifest.files {
@@ -260,6 +279,7 @@ fn manifest(config: &ModelConfig, options: &ReleaseOptions) -> Result<Manifest, 
             steps: options.facts.steps,
             metrics: BTreeMap::new(),
         },
+        blend: None,
         files: Vec::new(),
     })
 }

@@ -84,6 +84,7 @@ pub fn bundle(dir: &Path, seed: u8, large: usize) -> PathBuf {
         image: ImageInput { size: 8, resize: "squash".to_owned(), filter: "bicubic".to_owned(), mean: [0.5; 3], std: [0.5; 3] },
         text: TextInput { max_tokens: 16, vocabulary_sha256: files[4].sha256.clone() },
         training: Training::default(),
+        blend: None,
         files,
     };
     std::fs::write(dir.join("manifest.json"), serde_json::to_vec_pretty(&manifest).unwrap()).unwrap();

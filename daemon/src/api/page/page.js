@@ -4,7 +4,7 @@
     zh: {
       title: 'Astromech · 图文检索', headline: '用一句话，或一张图，找到图片与文章', lead: '输入中文描述；也可以把图片拖到页面任意处、粘贴，或点相机选择。',
       placeholder: '描述你要找的画面，例如：红色的汽车', search: '搜索', choose: '用图片搜索', forget: '移除图片', skip: '跳到结果', pictures: '图片', articles: '文章',
-      ads: '广告', videos: '视频', at: (time) => `最相近的画面在 ${time}`, more: '显示更多', retry: '重试', drop: '松开，用这张图片搜索', metrics: '指标', searching: '正在搜索…', nothing: '没有找到结果。换个说法试试。',
+      ads: '广告', videos: '视频', at: (time) => `最相近的画面在 ${time}`, more: '显示更多', retry: '重试', drop: '松开，用这张图片搜索', metrics: '指标', searching: '正在搜索…', nothing: '没有找到结果。换个说法试试。', idle: '此模型的精排不改变顺序',
       offline: '连不上服务', unreadable: '这个文件不是可以读取的图片', similar: '找相似的图片', untitled: '无标题', other: 'English',
       key: '此服务需要 API 密钥', unlock: '使用',
       rerank: '用单塔模型精排', ranks: (now, was) => `精排第 ${now} 位，双塔第 ${was} 位`, unscored: '未能精排',
@@ -17,7 +17,7 @@
       lead: 'Describe it in Chinese. Or drop a picture anywhere on this page, paste one, or choose one with the camera.',
       placeholder: 'Describe a picture in Chinese, e.g. 红色的汽车', search: 'Search', choose: 'Search by picture', forget: 'Remove the picture', skip: 'Skip to results',
       pictures: 'Pictures', articles: 'Articles', ads: 'Advertisements', videos: 'Videos', at: (time) => `Nearest frame at ${time}`, more: 'Show more', retry: 'Try again', drop: 'Drop to search by this picture', metrics: 'Metrics',
-      searching: 'Searching…', nothing: 'Nothing found. Try other words.', offline: 'The daemon does not answer', unreadable: 'This file is no picture that can be read',
+      searching: 'Searching…', nothing: 'Nothing found. Try other words.', idle: 'this model\'s re-ranking keeps the order', offline: 'The daemon does not answer', unreadable: 'This file is no picture that can be read',
       similar: 'Find similar pictures', untitled: 'Untitled', other: '中文',
       key: 'This daemon asks for an API key', unlock: 'Use it',
       rerank: 'Re-rank by the single tower', ranks: (now, was) => `Rank ${now} by the single tower, ${was} by the dual towers`, unscored: 'Not re-ranked',
@@ -175,7 +175,7 @@
     };
     const results = said.results.map(({ index, itm, itc, itm_text, itm_image, score }) => hit({ index, scores: { itm, itc, itm_text, itm_image, score } }));
     const match = { mode, title: article && article.title, text: article ? article.body : text };
-    return { match, hits: { image: [...results, ...said.problems.map(hit)] }, embed_ms: found.embed_ms, search_ms: found.search_ms, rescore_ms: said.timings.total_ms };
+    return { match, hits: { image: [...results, ...said.problems.map(hit)] }, embed_ms: found.embed_ms, search_ms: found.search_ms, rescore_ms: said.timings.total_ms, blend: said.blend };
   }
 
   // How many of the best hits the single tower ranks anew.
@@ -248,7 +248,10 @@
     const found = count.image + count.video + count.ad + count.article;
     $('results').className = '';
     context(json.match);
-    $('status').textContent = found ? `${t.counts(count)} — ${t.timing(json.embed_ms.toFixed(1), json.search_ms.toFixed(1), json.rescore_ms && json.rescore_ms.toFixed(1))}` : t.nothing;
+    // Fitting found no weight for the bundle's single tower that ranks better than none.
+    const idle = json.blend && !json.blend.text && !json.blend.image ? ` · ${t.idle}` : '';
+    const timing = t.timing(json.embed_ms.toFixed(1), json.search_ms.toFixed(1), json.rescore_ms && json.rescore_ms.toFixed(1));
+    $('status').textContent = found ? `${t.counts(count)} — ${timing}${idle}` : t.nothing;
     $('image').replaceChildren(...hits.image.map(tile));
     $('video').replaceChildren(...hits.video.map(tile));
     $('ad').replaceChildren(...hits.ad.map(tile));

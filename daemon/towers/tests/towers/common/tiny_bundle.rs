@@ -70,6 +70,7 @@ pub fn write_manifest(dir: &Path) {
         },
         text: TextInput { max_tokens: TOKENS_MAX as u32, vocabulary_sha256: files[4].sha256.clone() },
         training: Training::default(),
+        blend: None,
         files,
     };
     std::fs::write(dir.join("manifest.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
