@@ -119,6 +119,8 @@ pub struct Expected(pub(crate) BTreeMap<(Kind, String), Wanted>);
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
     pub(crate) version: u64,
+    /// Offset of the record, which decides between records of one version in one partition.
+    offset: i64,
     /// Absent where it is deleted.
     pub(crate) item: Option<Item>,
 }
@@ -135,18 +137,29 @@ impl Expected {
 
     /// An upsert.
     pub fn upsert(&mut self, item: &Item) {
-        self.change(item, item.version, Some(item.clone()));
+        self.upsert_at(item, 0);
+    }
+
+    /// An upsert by the record at `offset`.
+    pub fn upsert_at(&mut self, item: &Item, offset: i64) {
+        self.change(item, (item.version, offset), Some(item.clone()));
     }
 
     /// A delete at `version`.
     pub fn delete(&mut self, item: &Item, version: u64) {
-        self.change(item, version, None);
+        self.delete_at(item, version, 0);
     }
 
-    fn change(&mut self, item: &Item, version: u64, wanted: Option<Item>) {
-        let stored = self.0.entry((item.kind, item.id.clone())).or_insert_with(|| Wanted { version, item: wanted.clone() });
-        if version > stored.version {
-            *stored = Wanted { version, item: wanted };
+    /// A delete at `version` by the record at `offset`.
+    pub fn delete_at(&mut self, item: &Item, version: u64, offset: i64) {
+        self.change(item, (version, offset), None);
+    }
+
+    fn change(&mut self, item: &Item, (version, offset): (u64, i64), wanted: Option<Item>) {
+        let new = Wanted { version, offset, item: wanted };
+        let stored = self.0.entry((item.kind, item.id.clone())).or_insert_with(|| new.clone());
+        if (version, offset) > (stored.version, stored.offset) {
+            *stored = new;
         }
     }
 }

@@ -9,10 +9,12 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicRe
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, FutureProducer, FutureRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use crate::transactions::Transactions;
 use crate::unique::unique;
 use crate::wait::{block_on, wait_until};
 
@@ -95,6 +97,36 @@ impl Transaction {
     /// Aborts it: its records stay in the log, and no consumer that reads what is committed receives them.
     pub fn abort(self) {
         self.0.abort_transaction(TIMEOUT).expect("the broker aborts");
+    }
+}
+
+/// Hands one record to a producer; the partition and offset that it got.
+pub(crate) fn deliver<'a>(
+    producer: &FutureProducer,
+    topic: &str,
+    record: &'a Record,
+) -> impl Future<Output = Result<(i32, i64), KafkaError>> + use<'a> {
+    let mut future = FutureRecord::<[u8], [u8]>::to(topic);
+    if let Some(key) = &record.key {
+        future = future.key(key.as_slice());
+    }
+    if let Some(value) = &record.value {
+        future = future.payload(value.as_slice());
+    }
+    if let Some(partition) = record.partition {
+        future = future.partition(partition);
+    }
+    let headers = record
+        .headers
+        .iter()
+        .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value.as_slice()) }));
+    if !record.headers.is_empty() {
+        future = future.headers(headers);
+    }
+    let delivery = producer.send_result(future).map_err(|(error, _)| error);
+    async move {
+        let delivered = delivery?.await.map_err(|_| KafkaError::Canceled)?.map_err(|(error, _)| error)?;
+        Ok((delivered.partition, delivered.offset))
     }
 }
 
@@ -182,6 +214,11 @@ impl KafkaClient {
         })
     }
 
+    /// A producer of transactions.
+    pub fn transactions(&self) -> Transactions {
+        Transactions::new(&self.bootstrap)
+    }
+
     /// Sends `records` in a transaction of its own; returns it open.
     pub fn transaction(&self, topic: &str, records: &[Record]) -> Transaction {
         let mut config = ClientConfig::new();
@@ -201,28 +238,8 @@ impl KafkaClient {
     }
 
     fn send<'a>(&self, topic: &str, record: &'a Record) -> impl Future<Output = (i32, i64)> + use<'a> {
-        let mut future = FutureRecord::<[u8], [u8]>::to(topic);
-        if let Some(key) = &record.key {
-            future = future.key(key.as_slice());
-        }
-        if let Some(value) = &record.value {
-            future = future.payload(value.as_slice());
-        }
-        if let Some(partition) = record.partition {
-            future = future.partition(partition);
-        }
-        let headers = record
-            .headers
-            .iter()
-            .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value.as_slice()) }));
-        if !record.headers.is_empty() {
-            future = future.headers(headers);
-        }
-        let delivery = self.producer.send_result(future).unwrap_or_else(|(error, _)| panic!("produce: {error}"));
-        async move {
-            let delivered = delivery.await.expect("the producer lives").unwrap_or_else(|(error, _)| panic!("produce: {error}"));
-            (delivered.partition, delivered.offset)
-        }
+        let delivery = deliver(&self.producer, topic, record);
+        async move { delivery.await.unwrap_or_else(|error| panic!("produce: {error}")) }
     }
 
     /// Deletes every record of `topic`, as a retention time does.

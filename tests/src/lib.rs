@@ -25,6 +25,7 @@ pub mod secured;
 pub mod servers;
 pub mod slow_proxy;
 pub mod tally;
+pub mod transactions;
 pub mod unique;
 pub mod wait;
 pub mod world;

@@ -13,12 +13,16 @@ use astromech_e2e::kafka::{KafkaClient, PARTITIONS};
 use astromech_e2e::paths::message;
 use astromech_e2e::random::Random;
 use astromech_e2e::tally::Tally;
+use astromech_e2e::transactions::Transactions;
 use astromech_e2e::world::scratch;
 use astromech_e2e::{Daemon, DaemonConfig, Record, Sent, Topics, World, bundle, world};
 use astromech_schemas::ImageSource;
 
 const DAEMONS: usize = 3;
 const ITEMS: usize = 120;
+/// Of the chunks that are produced, every fifth is a transaction, of which every fourth is aborted.
+const TRANSACTION_EVERY: usize = 5;
+const ABORTED_EVERY: usize = 4;
 /// Records produced at a time, and the most that may lie unanswered: what is produced follows what the machine can do.
 const CHUNK: usize = 12;
 const UNANSWERED_MAX: u64 = 600;
@@ -186,43 +190,89 @@ impl Rack<'_> {
 /// The stream of changes, and the model that they lead to.
 struct Writer<'w> {
     client: &'w KafkaClient,
+    transactions: Transactions,
     topics: &'w Topics,
     random: Random,
-    items: Vec<(Item, u64)>,
+    items: Vec<Written>,
     expected: Expected,
     sent: Vec<Sent>,
+    chunks: usize,
+    counts: Streamed,
+}
+
+/// An item, and what was sent of it last.
+struct Written {
+    item: Item,
+    newest: u64,
+    /// Partition of the newest version.
+    partition: i32,
+}
+
+/// What the writer sent.
+#[derive(Debug, Default)]
+struct Streamed {
     deletes: usize,
+    /// Versions below one that was sent before.
     old: usize,
+    /// Records of the version before in its partition, with another body.
+    ties: usize,
+    committed: usize,
+    aborted: usize,
+}
+
+/// What a record leads to.
+struct Effect {
+    item: Item,
+    version: u64,
+    deletes: bool,
 }
 
 impl Writer<'_> {
     fn step(&mut self) {
-        let records = (0..CHUNK).map(|_| self.change()).collect();
-        self.sent.extend(self.client.produce(&self.topics.changes, records));
+        self.chunks += 1;
+        let (records, effects): (Vec<Record>, Vec<Effect>) = (0..CHUNK).map(|_| self.change()).unzip();
+        let sent = if self.chunks.is_multiple_of(TRANSACTION_EVERY) {
+            let commits = !self.chunks.is_multiple_of(TRANSACTION_EVERY * ABORTED_EVERY);
+            let sent = self.transactions.send(&self.topics.changes, records, commits);
+            *(if sent.is_some() { &mut self.counts.committed } else { &mut self.counts.aborted }) += 1;
+            sent.unwrap_or_default()
+        } else {
+            self.client.produce(&self.topics.changes, records)
+        };
+        // What was aborted leads to nothing.
+        for (sent, effect) in sent.iter().zip(effects) {
+            if effect.deletes {
+                self.expected.delete_at(&effect.item, effect.version, sent.offset);
+            } else {
+                self.expected.upsert_at(&effect.item, sent.offset);
+            }
+        }
+        self.sent.extend(sent);
     }
 
-    /// A random upsert or delete of a random item, every fifth below a version that was sent already, in a random partition.
-    fn change(&mut self) -> Record {
+    /// A random upsert or delete of a random item: every fifth below a version that was sent already, every eighth of the version before
+    /// once more, in its partition and with another body (a tie, which the later offset wins), the others in a random partition.
+    fn change(&mut self) -> (Record, Effect) {
         let random = &mut self.random;
-        let (item, newest) = &mut self.items[random.below(ITEMS)];
+        let Written { item, newest, partition } = &mut self.items[random.below(ITEMS)];
         let is_old = *newest > 2 && random.below(5) == 0;
-        // Even versions are sent in their order, odd ones only late: no version is sent twice with two bodies.
-        let version = if is_old { *newest - 1 } else { *newest + 2 };
-        *newest = version.max(*newest);
-        self.old += usize::from(is_old);
-        let partition = Some(random.below(PARTITIONS as usize) as i32);
+        let ties = !is_old && *newest > 0 && random.below(8) == 0;
+        // Even versions are sent in their order, odd ones only late: no version is sent in two partitions.
+        let version = if is_old { *newest - 1 } else { *newest + if ties { 0 } else { 2 } };
+        let drawn = random.below(PARTITIONS as usize) as i32;
+        let to = if ties { *partition } else { drawn };
+        if !is_old {
+            (*newest, *partition) = (version, to);
+        }
+        self.counts.old += usize::from(is_old);
+        self.counts.ties += usize::from(ties);
         // What an odd version is, is decided by the version: it may be sent again.
         let deletes = if is_old { version % 3 == 0 } else { random.below(6) == 0 };
-        let record = if deletes {
-            self.deletes += 1;
-            self.expected.delete(item, version);
-            item.delete(version)
-        } else {
-            let item = item.at_version(version, &format!("{} 第{version}版", item.title));
-            self.expected.upsert(&item);
-            item.record()
-        };
-        Record { partition, ..record }
+        let words = if ties { format!("{} 第{version}版 重{}", item.title, self.chunks) } else { format!("{} 第{version}版", item.title) };
+        let changed = item.at_version(version, &words);
+        let record = if deletes { item.delete(version) } else { changed.record() };
+        self.counts.deletes += usize::from(deletes);
+        (Record { partition: Some(to), ..record }, Effect { item: changed, version, deletes })
     }
 
     fn stream(&mut self, stop: &AtomicBool) {
@@ -245,14 +295,14 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-fn items() -> Vec<(Item, u64)> {
+fn items() -> Vec<Written> {
     let entries = corpus().entries.iter().cycle().enumerate().take(ITEMS);
     let one = |(i, entry): (usize, &astromech_e2e::corpus::Entry)| {
         let mut entry = entry.clone();
         entry.id = format!("{}-{i}", entry.id);
         // Every sixth is a picture: the others cost the machine less, so more changes are under way when a fault comes.
         let item = if i % 6 == 0 { image(&entry, 0, ImageSource::from_bytes(entry.bytes())) } else { article(&entry, 0, None) };
-        (item, 0)
+        Written { item, newest: 0, partition: 0 }
     };
     entries.map(one).collect()
 }
@@ -282,13 +332,14 @@ fn torture(seed: u64, mut more: impl FnMut(usize, &Counts) -> bool) -> (Counts, 
     let items = items();
     let mut writer = Writer {
         client: &client,
+        transactions: client.transactions(),
         topics: &topics,
         random,
         items,
         expected: Expected::default(),
         sent: Vec::new(),
-        deletes: 0,
-        old: 0,
+        chunks: 0,
+        counts: Streamed::default(),
     };
     let (began, stop) = (Instant::now(), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -316,13 +367,12 @@ fn torture(seed: u64, mut more: impl FnMut(usize, &Counts) -> bool) -> (Counts, 
     let (snapshot, manifest) = (world.points.snapshot(), bundle::manifest());
     let tally = Tally::of(&snapshot, &writer.expected, &manifest);
     message(&format!(
-        "torture seed {seed}: {} kills, {:?}; {} records ({} deletes, {} old versions), {} answered twice, {} dead letters; \
+        "torture seed {seed}: {} kills, {:?}; {} records ({:?}), {} answered twice, {} dead letters; \
          {tally:?}; peak RSS {} MiB a daemon; {:.0} s of faults, {:.0} s in all",
         rack.counts.kills(),
         rack.counts,
         writer.sent.len(),
-        writer.deletes,
-        writer.old,
+        writer.counts,
         answers.repeats(),
         answers.dead_letters.len(),
         rack.peak_rss >> 20,
