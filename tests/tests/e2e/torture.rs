@@ -268,7 +268,11 @@ impl Writer<'_> {
         self.counts.ties += usize::from(ties);
         // What an odd version is, is decided by the version: it may be sent again.
         let deletes = if is_old { version % 3 == 0 } else { random.below(6) == 0 };
-        let words = if ties { format!("{} 第{version}版 重{}", item.title, self.chunks) } else { format!("{} 第{version}版", item.title) };
+        let words = if ties {
+            format!("{} 第{version}版 重{}", item.title, self.chunks)
+        } else {
+            format!("{} 第{version}版", item.title)
+        };
         let changed = item.at_version(version, &words);
         let record = if deletes { item.delete(version) } else { changed.record() };
         self.counts.deletes += usize::from(deletes);
