@@ -165,17 +165,27 @@ fn the_committed_configurations_are_correct() {
     }
 }
 
+/// Where the chart's examples mount their Secrets.
+const SECRETS: &str = "/run/secrets/astromech/";
+
 #[test]
 fn the_configurations_of_the_chart_are_correct() {
     let chart = repository().join("deploy/helm/astromech");
     let examples = std::fs::read_dir(chart.join("examples")).unwrap().map(|entry| entry.unwrap().path());
+    // What the examples mount from Secrets, each with a value of its own.
+    let secrets = tempfile::tempdir().unwrap();
     let mut found = 0;
     for path in examples.chain([chart.join("values.yaml")]) {
         let text = std::fs::read_to_string(&path).unwrap();
         // The last value of a file that has one; indented by two.
         let Some((_, block)) = text.split_once("\nconfig: |\n") else { continue };
         let lines: Vec<_> = block.lines().map(|line| line.strip_prefix("  ").unwrap_or(line)).collect();
-        let parsed = Config::parse(&lines.join("\n"), Path::new("/etc/astromech"), &no_env);
+        let text = lines.join("\n");
+        for name in text.split(SECRETS).skip(1).filter_map(|rest| rest.split('"').next()) {
+            std::fs::write(secrets.path().join(name), format!("{name}-{}", "0".repeat(40))).unwrap();
+        }
+        let text = text.replace(SECRETS, &format!("{}/", secrets.path().display()));
+        let parsed = Config::parse(&text, Path::new("/etc/astromech"), &no_env);
         assert!(parsed.is_ok(), "{}", ConfigErrors { file: path, errors: parsed.unwrap_err() });
         found += 1;
     }
