@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use astromech_settings::kinds::{float, int, millis, path, path_or_none, text};
+use astromech_settings::kinds::{choice, float, int, millis, path, path_or_none, text};
 use astromech_settings::{Value as _, settings};
 
 use crate::limits::hours;
@@ -38,6 +38,18 @@ pub(crate) enum EngineKind {
     Qdrant,
 }
 
+/// What a start does where the index is gone and its group's offsets are not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnLost {
+    /// Nothing is made; the daemon is not ready, and says why.
+    #[default]
+    Refuse,
+    /// The group is set to the oldest records.
+    Refill,
+}
+
+const ON_LOST: &[(&str, OnLost)] = &[("refuse", OnLost::Refuse), ("refill", OnLost::Refill)];
+
 settings! {
     /// `[index]`
     #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +62,9 @@ settings! {
         batch_wait_max as "batch_wait_ms_max": Duration = 20 => millis(0, 10_000);
         /// Most writes under way at once.
         in_flight_max: usize = 4 => int(1, 64);
+        /// What a start does where the index, or a part of it, is not there and the consumer group has read records already. refuse: makes
+        /// nothing, and is not ready until the index is back or the group's offsets are reset. refill: sets the group to the oldest records.
+        on_lost: OnLost = "refuse" => choice(ON_LOST);
         /// How long it is remembered that an item was deleted, hours; 0.0 for ever. Longer than an older version of it may still come:
         /// than the topics keep records (compacted: delete.retention.ms), and than dead letters wait to be replayed.
         tombstone_retention as "tombstone_retention_hours": Option<Duration> =

@@ -32,7 +32,7 @@ use astromech_schemas::RecordLimits;
 use astromech_settings::{Context, Document, SectionDoc, in_order};
 pub use astromech_settings::{SettingError as ConfigError, SettingErrors as ConfigErrors};
 pub use http::{AuthConfig, HttpConfig, KeyConfig, RateConfig, Role, TlsConfig};
-pub use index::{EngineConfig, IndexConfig};
+pub use index::{EngineConfig, IndexConfig, OnLost};
 pub use kafka::{KafkaConfig, RecordFormat, ResultsConfig, SchemaRegistryConfig, TopicConfig, VersionSource};
 pub use limits::PipelineConfig;
 pub use log::{LogConfig, LogFormat, TelemetryConfig};

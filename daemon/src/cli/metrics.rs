@@ -44,6 +44,7 @@ labels! {
 /// Of the live index.
 pub struct IndexMetrics {
     points: Family<KindLabel, Gauge>,
+    lost: Gauge,
     tombstones_purged: Counter,
 }
 
@@ -51,6 +52,7 @@ impl MetricSet for IndexMetrics {
     fn register(r: &mut Registrar<'_>) -> Self {
         Self {
             points: r.add("index_points", "Live points in the index"),
+            lost: r.add("index_lost", "1 while the index is gone that the group has read into, so that it is not opened"),
             tombstones_purged: r.add("tombstones_purged", "Tombstones removed after their retention"),
         }
     }
@@ -60,6 +62,11 @@ impl IndexMetrics {
     /// The index holds `points` live points of `kind`.
     pub fn set_points(&self, kind: Kind, points: u64) {
         self.points.get_or_create(&KindLabel { kind: kind.as_str() }).set(i64::try_from(points).unwrap_or(i64::MAX));
+    }
+
+    /// Whether the index is gone and its group's offsets are not.
+    pub fn set_lost(&self, lost: bool) {
+        self.lost.set(i64::from(lost));
     }
 
     /// So many tombstones were removed.

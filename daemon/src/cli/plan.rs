@@ -13,9 +13,9 @@ use super::ConfigArg;
 use super::failure::{EXIT_OK, EXIT_USAGE};
 use super::output;
 use crate::assemble::index_options;
-use crate::config::{Config, RolloutConfig};
+use crate::config::{Config, OnLost, RolloutConfig};
 use crate::failure::hinted;
-use crate::generation::{Rollouts, group_name, look};
+use crate::generation::{Lost, Rollouts, group_name, kafka_of, look};
 use crate::index::book::collection_name;
 use crate::index::{self, Finding, IndexError, Space, Verdict};
 
@@ -70,12 +70,30 @@ pub(super) async fn run(args: PlanArgs) -> Result<u8> {
     };
     let line = |part| move |finding| Line { part, finding };
     plan.extend(found.into_iter().map(line("index")));
+    plan.extend(lost(&config, &space, group.as_deref()).await.with_context(unanswered)?.map(line("index")));
     if let Some(kafka) = &config.kafka {
         plan.extend(registry::survey(kafka).await?.into_iter().map(line("schema")));
     }
     let looked = tokio::task::spawn_blocking(move || kafka::survey(&config, group)).await;
     plan.extend(looked.context("asking the brokers failed")??.into_iter().map(line("kafka")));
     say(plan, args.json)
+}
+
+/// Whether the index is gone that the live generation's group has read into; where that is not the configured one, nothing is known of it.
+async fn lost(config: &Config, space: &Space, group: Option<&str>) -> Result<Option<Finding>, IndexError> {
+    let Some(kafka) = &config.kafka else { return Ok(None) };
+    let kafka = kafka_of(config, kafka, &space.fingerprint);
+    if group.is_some_and(|live| live != kafka.group) {
+        return Ok(None);
+    }
+    let finding = |lost: Lost| match lost.on_lost() {
+        OnLost::Refuse => Finding::new("index", Verdict::Wrong, lost.problem()),
+        OnLost::Refill => {
+            let detail = format!("the index was lost: group {} is set to the oldest records, and it is filled anew", kafka.group);
+            Finding::new("index", Verdict::Change, detail)
+        }
+    };
+    Ok(Lost::find(config, &kafka, space, false).await?.map(finding))
 }
 
 /// Reads and verifies the configured bundle; no tower starts.

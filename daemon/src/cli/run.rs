@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use astromech_towers::Towers;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -13,12 +14,12 @@ use tracing::{info, warn};
 use super::metrics::{IndexMetrics, every_metric};
 use super::signals::{Interrupted, stop_on_signals};
 use crate::api::{self, Access, AppState, HttpMetrics, Limits, MediaRoots, Tls};
-use crate::assemble::{open_disk, open_index, start_rescorer, start_towers, vitals_of};
+use crate::assemble::{open_disk, open_index, space, start_rescorer, start_towers, vitals_of};
 use crate::clock::unix_ms;
 use crate::config::{Config, KafkaConfig};
 use crate::failure::{Usage, hinted};
 use crate::generation::{self, Ingest, Live, Reading, Serving, StartParts, Started};
-use crate::index::{Index, IndexError};
+use crate::index::{Index, IndexError, IndexWriter};
 use crate::pipeline::{AvroCodec, KafkaOutlet};
 use crate::rescore_topic::{self, RescoreTopicParts};
 use crate::source::{self, Drained, SourceDeps};
@@ -145,7 +146,7 @@ impl Patience<'_> {
     /// Attempts at something of the index; `None` where the stop came first.
     async fn until_open<T, F: Future<Output = Result<T, IndexError>>>(&self, attempt: impl Fn() -> F) -> Result<Option<T>> {
         let warn =
-            |error: &IndexError, wait: Duration| warn!(problem = error.text(), ?wait, "the index does not answer; trying again");
+            |error: &IndexError, wait: Duration| warn!(problem = error.text(), ?wait, "the index is not open; trying again");
         let index = Awaited::new(IndexError::is_transient, &warn).missing(Condition::Index, IndexError::text);
         match self.vitals.until_it_answers(index, self.stop.cancelled(), attempt).await {
             Ok(opened) => Ok(Some(opened)),
@@ -172,7 +173,7 @@ async fn open(config: &Config, patience: &Patience<'_>) -> Result<Option<(Servin
     let counted = started.as_ref().map_or_else(|| Arc::clone(metrics), |started| started.metrics(metrics));
     let towers = start_towers(config, &counted, config.rescore.enabled).await?;
     readiness.set_ready(Condition::Bundle);
-    let Some(writer) = patience.until_open(|| open_index(config, &towers)).await? else { return Ok(None) };
+    let Some(writer) = patience.until_open(|| open_unless_lost(config, &towers, metrics)).await? else { return Ok(None) };
     if let Some(started) = &started
         && patience.until_open(|| started.claim(&towers)).await?.is_none()
     {
@@ -182,6 +183,19 @@ async fn open(config: &Config, patience: &Patience<'_>) -> Result<Option<(Servin
     let index = Arc::clone(&writer) as Arc<dyn Index>;
     let rescorer = start_rescorer(config, &towers, &index, open_disk(config, metrics).await, metrics)?;
     Ok(Some((Serving::new(towers, writer, rescorer), started)))
+}
+
+/// Opens the index, but makes none anew where the group has read into one that is gone.
+async fn open_unless_lost(config: &Config, towers: &Towers, metrics: &Metrics) -> Result<Arc<dyn IndexWriter>, IndexError> {
+    if let Some(kafka) = &config.kafka {
+        let kafka = generation::kafka_of(config, kafka, towers.fingerprint());
+        let refused = generation::refused(config, &kafka, &space(towers), false).await?;
+        metrics.of::<IndexMetrics>().set_lost(refused.is_some());
+        if let Some(problem) = refused {
+            return Err(IndexError::Transient(problem.into()));
+        }
+    }
+    open_index(config, towers).await
 }
 
 /// Everything that reads from Kafka.

@@ -15,6 +15,7 @@ use super::backfill::Survey;
 use super::bundles::Bundles;
 use super::group;
 use super::kill_point::{KillPoint, reached};
+use super::lost::refused;
 use super::running::{GenerationContext, GenerationVitals, Refilling, Running, config_of};
 use super::serving::Serving;
 use crate::assemble::{open_index_beside, space, start_rescorer, start_towers};
@@ -88,8 +89,8 @@ impl Loader {
         let config = config_of(&shared.config, &path);
         let own = GenerationVitals::new(&shared.vitals, Arc::default());
         reached(KillPoint::Replaying);
-        let refused = |error: anyhow::Error| LoadError::Refused(whole(&error));
-        let towers = start_towers(&config, &own.vitals.metrics, config.rescore.enabled).await.map_err(refused)?;
+        let failed = |error: anyhow::Error| LoadError::Refused(whole(&error));
+        let towers = start_towers(&config, &own.vitals.metrics, config.rescore.enabled).await.map_err(failed)?;
         if *towers.fingerprint() != fingerprint {
             return Err(LoadError::Refused(format!(
                 "{} holds bundle {}, not {}",
@@ -99,10 +100,17 @@ impl Loader {
             )));
         }
         let refilling = self.refilling(&towers).await?;
+        if refilling.is_none() {
+            // Filled from points its group begins where the live one was, before anything is made.
+            let kafka = shared.kafka_of(&fingerprint);
+            if let Some(problem) = refused(&config, &kafka, &space(&towers), true).await? {
+                return Err(LoadError::Refused(problem));
+            }
+        }
         let writer = open_index_beside(&config, &towers).await?;
         let index = Arc::clone(&writer) as Arc<dyn Index>;
         reached(KillPoint::CollectionsMade);
-        let rescorer = start_rescorer(&config, &towers, &index, shared.disk.clone(), &shared.vitals.metrics).map_err(refused)?;
+        let rescorer = start_rescorer(&config, &towers, &index, shared.disk.clone(), &shared.vitals.metrics).map_err(failed)?;
         let serving = Arc::new(Serving::new(towers, writer, rescorer));
         let running = Running::start(shared, &config, serving, own, refilling);
         let running = running.map_err(|error| LoadError::Unanswered(whole(&error)))?;

@@ -12,6 +12,7 @@ mod harness;
 mod hostile_pictures;
 mod late_interaction;
 mod limits;
+mod lost_index;
 mod openapi;
 mod operations;
 mod poison;

@@ -31,7 +31,7 @@ pub(super) fn from_client(doing: &str, url: &str, error: QdrantError) -> IndexEr
     let text = format!("{doing} at {url}: {message}");
     match code {
         INVALID_ARGUMENT | OUT_OF_RANGE | ALREADY_EXISTS => IndexError::refused(text, error),
-        NOT_FOUND => IndexError::mismatch(format!("{text}; restart to create what is missing"), error),
+        NOT_FOUND => IndexError::mismatch(format!("{text}; a start says what is missing, and what can be done"), error),
         UNAUTHENTICATED | PERMISSION_DENIED => IndexError::mismatch(format!("{text}; check the API key and its rights"), error),
         UNIMPLEMENTED => IndexError::mismatch(format!("{text}; is this a Qdrant server's gRPC port (usually 6334)?"), error),
         _ => IndexError::transient(text, error),
