@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use astromech_settings::kinds::{flag, float, int, millis, path_or_none, strings, text};
-use astromech_settings::{Mistake, Named, Value as _, settings};
+use astromech_settings::{Mistake, Named, Value as _, defaults, settings};
 
 use crate::secret::Secret;
 use crate::{GIB, KIB, MINUTE_MS};
@@ -132,6 +132,12 @@ settings! {
         /// As http.auth.read_keys, for callers that may administer the daemon too. Without any key in either section, only callers
         /// on this machine may.
         write_keys: BTreeMap<String, Named> = {} => strings("\"operator\" = \"/run/secrets/operator-key\"");
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        defaults()
     }
 }
 

@@ -300,21 +300,6 @@ pub async fn missing(options: &IndexOptions, space: &Space) -> Result<Vec<String
     Ok(made.map(|finding| finding.subject).collect())
 }
 
-/// What holds points and [`open`] would make, because it is not there; nothing is changed.
-///
-/// # Errors
-/// As [`survey`].
-pub async fn missing(options: &IndexOptions, space: &Space) -> Result<Vec<String>, IndexError> {
-    let found = match survey(options, space).await {
-        // What can't be used at all is for `open` to tell.
-        Err(IndexError::Mismatch(_) | IndexError::Refused(_)) => Vec::new(),
-        found => found?,
-    };
-    let holds_points = |finding: &Finding| !finding.subject.starts_with("alias ");
-    let made = found.into_iter().filter(|finding| finding.verdict == Verdict::Create && holds_points(finding));
-    Ok(made.map(|finding| finding.subject).collect())
-}
-
 /// The book of generations of an index.
 ///
 /// # Errors

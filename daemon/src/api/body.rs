@@ -11,15 +11,15 @@ use super::problem::Problem;
 
 /// A body as `T`, with its size, its time and its content type checked. What it declares of its size is checked by [`super::encoding`].
 pub(super) async fn read_body<T: DeserializeOwned>(request: Request, limits: &Limits) -> Result<T, Problem> {
-    let bytes_max = limits.body_bytes_max;
+    let bytes_max = limits.http.body_bytes_max;
     if !is_json(request.headers()) {
         let detail = "content-type: expected application/json; fix: send the header content-type: application/json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body is not JSON", detail));
     }
     let mut request = request;
     axum::extract::DefaultBodyLimit::max(bytes_max).apply(&mut request);
-    let read = tokio::time::timeout(limits.read_timeout, Bytes::from_request(request, &())).await;
-    let read = read.map_err(|_| Problem::body_timeout(limits.read_timeout.as_millis()))?;
+    let read = tokio::time::timeout(limits.http.read_timeout, Bytes::from_request(request, &())).await;
+    let read = read.map_err(|_| Problem::body_timeout(limits.http.read_timeout.as_millis()))?;
     let bytes = read.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Problem::body_too_large(bytes_max),
         _ => {

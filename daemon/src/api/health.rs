@@ -111,7 +111,7 @@ pub(super) async fn info(State(state): State<Arc<AppState>>) -> Result<Json<Info
         provider: serving.towers.provider_in_use().to_owned(),
         points,
         examples: state.examples.clone(),
-        body_bytes_max: state.limits.body_bytes_max,
+        body_bytes_max: state.limits.http.body_bytes_max,
         rolls_out: state.generations.is_some(),
         rescore_candidates_max: serving.rescorer.as_ref().map_or(0, |rescorer| rescorer.config().candidates_max),
     }))

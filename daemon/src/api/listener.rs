@@ -91,7 +91,7 @@ pub(super) async fn serve(
             place: Arc::clone(&place),
             peer: Peer(peer.ip()),
             router: router.clone(),
-            read_timeout: limits.read_timeout,
+            read_timeout: limits.http.read_timeout,
             stop: stop.clone(),
         };
         let (acceptor, cut) = (tls.as_ref().map(|tls| tls.acceptor()), cut.clone());

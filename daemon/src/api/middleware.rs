@@ -164,7 +164,7 @@ pub(super) async fn admit(State(admission): State<Arc<Admission>>, request: Requ
 
 /// Ends a request that takes too long, a slowly sent body included.
 pub(super) async fn deadline(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
-    let timeout = state.limits.timeout;
+    let timeout = state.limits.http.timeout;
     match tokio::time::timeout(timeout, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Problem::timeout(timeout.as_millis()).into_response(),

@@ -44,22 +44,17 @@ pub use metrics::HttpMetrics;
 pub use openapi::openapi_document;
 pub use tls::{Tls, TlsError};
 
-use crate::config::{Config, Role};
+use crate::config::{Config, HttpConfig, Role};
 use crate::generation::{Generations, Live, Serving};
 use crate::vitals::Vitals;
 use problem::Problem;
 
 /// Limits of the HTTP interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
-    /// Largest request body, bytes.
-    pub body_bytes_max: usize,
-    /// Most requests to `/v1` at once; more are answered 503 with `Retry-After`. Health, metrics and the page are always answered.
-    pub requests_in_flight_max: usize,
-    /// Longest time for one request, from its headers to the head of its answer.
-    pub timeout: Duration,
-    /// Longest time for the headers of a request, and for its body, to arrive.
-    pub read_timeout: Duration,
+    /// As configured. Over `requests_in_flight_max`, requests to `/v1` are answered 503 with `Retry-After`; health, metrics and the page
+    /// are always answered.
+    pub http: HttpConfig,
     /// Most open connections, and at most three quarters of the files that the process may have open. One more takes the place of the
     /// connection that has been without a request for longest; where all have one, it waits, but for a few places that are kept for
     /// health and metrics.
@@ -75,10 +70,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            body_bytes_max: 20 * 1024 * 1024,
-            requests_in_flight_max: 64,
-            timeout: Duration::from_secs(10),
-            read_timeout: Duration::from_secs(8),
+            http: HttpConfig::default(),
             connections_max: 1024,
             idle_timeout: Duration::from_secs(75),
             rescore_candidates_max: 200,
@@ -90,12 +82,8 @@ impl Default for Limits {
 impl Limits {
     /// As configured.
     pub fn of(config: &Config) -> Self {
-        let http = &config.http;
         Self {
-            body_bytes_max: http.body_bytes_max,
-            requests_in_flight_max: http.requests_in_flight_max,
-            timeout: http.timeout,
-            read_timeout: http.read_timeout,
+            http: config.http.clone(),
             rescore_candidates_max: config.rescore.candidates_max,
             rescore_deadline_max: config.rescore.deadline_max,
             ..Self::default()
@@ -163,7 +151,7 @@ pub enum ApiError {
 /// # Errors
 /// The listening socket failed.
 pub async fn serve(listener: TcpListener, state: Arc<AppState>, shutdown: CancellationToken) -> Result<(), ApiError> {
-    let drain_max = state.limits.timeout + Duration::from_secs(1);
+    let drain_max = state.limits.http.timeout + Duration::from_secs(1);
     let (limits, tls) = (state.limits.clone(), state.tls.clone());
     let _watching = tls.clone().map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.watch())));
     let server = listener::serve(listener, router(state), &limits, tls, shutdown.clone());
@@ -182,8 +170,8 @@ pub async fn serve(listener: TcpListener, state: Arc<AppState>, shutdown: Cancel
 /// The routes with every limit around them.
 pub fn router(state: Arc<AppState>) -> Router {
     let admission = Arc::new(middleware::Admission {
-        permits: Arc::new(Semaphore::new(state.limits.requests_in_flight_max)),
-        requests_in_flight_max: state.limits.requests_in_flight_max,
+        permits: Arc::new(Semaphore::new(state.limits.http.requests_in_flight_max)),
+        requests_in_flight_max: state.limits.http.requests_in_flight_max,
         metrics: state.vitals.metrics.of(),
     });
     let v1 = Router::new()
@@ -200,7 +188,7 @@ pub fn router(state: Arc<AppState>) -> Router {
     let v1 = auth::require_role(Role::Read, v1)
         .merge(auth::require_role(Role::Write, admin))
         .layer(encoding::unpack())
-        .layer(from_fn_with_state(state.limits.body_bytes_max, encoding::check))
+        .layer(from_fn_with_state(state.limits.http.body_bytes_max, encoding::check))
         .layer(from_fn_with_state(Arc::clone(&state), middleware::deadline))
         .layer(from_fn_with_state(admission, middleware::admit))
         .layer(from_fn_with_state(Arc::clone(&state), auth::identify));

@@ -21,6 +21,6 @@ pub(super) async fn handle(State(state): State<Arc<AppState>>, request: Request)
     let rescorer = serving.rescorer()?;
     let request: RescoreRequest = read_body(request, &state.limits).await?;
     // What is scored is answered before the time-out of requests would cut it off.
-    let latest = arrived + state.limits.timeout.mul_f64(TIMEOUT_SHARE);
+    let latest = arrived + state.limits.http.timeout.mul_f64(TIMEOUT_SHARE);
     Ok(Json(rescorer.rescore_before(request, latest).await?))
 }

@@ -17,7 +17,7 @@ pub struct Lost {
     /// What a start would make.
     missing: Vec<String>,
     positions: Positions,
-    on_lost: OnLost,
+    choice: OnLost,
 }
 
 /// Whether a group has read something here. One that was set to the oldest record by hand has not, though it has an offset.
@@ -36,24 +36,29 @@ impl Lost {
         if missing.is_empty() {
             return Ok(None);
         }
-        let (on_lost, kafka) = (config.index.on_lost, kafka.clone());
+        let (choice, kafka) = (config.index.on_lost, kafka.clone());
         let asked = asked(kafka.clone(), |view, kafka| view.positions(kafka.topics.iter().map(|topic| topic.name.as_str())));
         let positions = asked.await.map_err(|error| {
-            let problem = format!("{}, and the brokers do not say whether group {} has read: {error}", made(&missing), kafka.group);
+            let problem =
+                format!("{}, and the brokers do not say whether group {} has read: {error}", made(&missing), kafka.group);
             IndexError::Transient(problem.into())
         })?;
-        let lost = Self { kafka, missing, positions, on_lost };
+        let lost = Self { kafka, missing, positions, choice };
         Ok(lost.positions.values().any(has_read).then_some(lost))
     }
 
     /// What a start does about it.
     pub fn on_lost(&self) -> OnLost {
-        self.on_lost
+        self.choice
     }
 
     /// In words, with what can be done.
     pub fn problem(&self) -> String {
-        let read: i64 = self.positions.values().map(|position| position.committed.unwrap_or_default().saturating_sub(position.low).max(0)).sum();
+        let read: i64 = self
+            .positions
+            .values()
+            .map(|position| position.committed.unwrap_or_default().saturating_sub(position.low).max(0))
+            .sum();
         let is = if self.missing.len() == 1 { "is" } else { "are" };
         format!(
             "the index was lost: {} {is} not there, and group {} has read {read} records that the topics still hold, and perhaps older ones, \
@@ -78,7 +83,11 @@ impl Lost {
             let problem = format!("the index was lost, and group {group} can't be set to the oldest records: {error}; has it other members? stop them");
             IndexError::Transient(problem.into())
         })?;
-        warn!(group, missing = self.missing.join(", "), "the index was lost: it is filled anew from the oldest records (index.on_lost)");
+        warn!(
+            group,
+            missing = self.missing.join(", "),
+            "the index was lost: it is filled anew from the oldest records (index.on_lost)"
+        );
         Ok(())
     }
 }
@@ -120,7 +129,12 @@ mod tests {
 
     #[test]
     fn a_group_at_the_oldest_record_has_read_only_where_a_daemon_committed() {
-        let at = |committed, mark: Option<&str>| Position { low: 5, high: 9, committed, mark: mark.and_then(|mark| mark.parse().ok()) };
+        let at = |committed, mark: Option<&str>| Position {
+            low: 5,
+            high: 9,
+            committed,
+            mark: mark.and_then(|mark| mark.parse().ok()),
+        };
         assert!(!has_read(&at(None, None)));
         assert!(!has_read(&at(Some(5), None)), "set by hand");
         assert!(has_read(&at(Some(6), None)));

@@ -1,6 +1,7 @@
 //! What a client can do wrong, and what it is told.
 
 use astromech::api::Limits;
+use astromech::config::HttpConfig;
 use serde_json::{Value, json};
 
 use super::support::{Server, base64, expect_problem, picture};
@@ -73,7 +74,9 @@ async fn a_picture_that_can_not_be_read_is_told_apart_from_one_that_is_too_large
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_over_its_limit_is_refused_declared_or_streamed() {
-    let server = Server::start_with(Limits { body_bytes_max: 1000, ..Limits::default() }).await;
+    let server =
+        Server::start_with(Limits { http: HttpConfig { body_bytes_max: 1000, ..HttpConfig::default() }, ..Limits::default() })
+            .await;
     let body = json!({"text": "长".repeat(500)});
     let parts = &["http.body_bytes_max = 1000", "fix: send less"];
     expect_problem(server.post("/v1/search", &body).await, 413, "body-too-large", parts).await;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use astromech::api::Limits;
+use astromech::config::HttpConfig;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -101,8 +102,11 @@ async fn a_bomb_is_refused_when_it_has_unpacked_to_the_limit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_dribbles_is_cut_off_in_its_headers_and_answered_in_its_body() {
-    let limits =
-        Limits { read_timeout: Duration::from_millis(300), connections_max: 4, requests_in_flight_max: 2, ..Limits::default() };
+    let limits = Limits {
+        http: HttpConfig { read_timeout: Duration::from_millis(300), requests_in_flight_max: 2, ..HttpConfig::default() },
+        connections_max: 4,
+        ..Limits::default()
+    };
     let server = Server::start_with(limits).await;
     // More than there is room for at once: they hold neither connections nor places for long.
     let headers = futures::future::join_all((0..6).map(|_| dribble(&server, "GET /healthz HTTP/1.1\r\nx-slow: ", b'a'))).await;
@@ -173,7 +177,7 @@ async fn each_bad_re_scoring_request_has_its_answer_and_the_next_is_scored() {
     expect_problem(post(of(Vec::new())).await, 400, "invalid-request", &["candidates: there are none"]).await;
     let many = of(vec![good.clone(); 10_000]);
     let bytes = many.to_string().len();
-    if bytes > Limits::default().body_bytes_max {
+    if bytes > Limits::default().http.body_bytes_max {
         expect_problem(post(many).await, 413, "body-too-large", &["http.body_bytes_max"]).await;
     } else {
         expect_problem(post(many).await, 422, "too-many-candidates", &["rescore.candidates_max = 200"]).await;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use astromech::api::Limits;
+use astromech::config::HttpConfig;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -50,7 +51,10 @@ async fn wait_in_flight(server: &Server, requests: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_over_the_limit_are_refused_at_once_and_health_is_still_answered() {
-    let limits = Limits { requests_in_flight_max: 1, timeout: DEADLINE, read_timeout: DEADLINE, ..Limits::default() };
+    let limits = Limits {
+        http: HttpConfig { requests_in_flight_max: 1, timeout: DEADLINE, read_timeout: DEADLINE, ..HttpConfig::default() },
+        ..Limits::default()
+    };
     let server = Server::start_with(limits).await;
     let held = hold(&server).await;
     wait_in_flight(&server, 1).await;
@@ -68,7 +72,15 @@ async fn requests_over_the_limit_are_refused_at_once_and_health_is_still_answere
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_goes_away_gives_its_place_back() {
-    let limits = Limits { requests_in_flight_max: 1, timeout: DEADLINE * 2, read_timeout: DEADLINE * 2, ..Limits::default() };
+    let limits = Limits {
+        http: HttpConfig {
+            requests_in_flight_max: 1,
+            timeout: DEADLINE * 2,
+            read_timeout: DEADLINE * 2,
+            ..HttpConfig::default()
+        },
+        ..Limits::default()
+    };
     let server = Server::start_with(limits).await;
     let held = hold(&server).await;
     wait_in_flight(&server, 1).await;
@@ -79,7 +91,11 @@ async fn a_client_that_goes_away_gives_its_place_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_does_not_come_ends_in_a_time_out() {
-    let server = Server::start_with(Limits { timeout: Duration::from_millis(200), ..Limits::default() }).await;
+    let server = Server::start_with(Limits {
+        http: HttpConfig { timeout: Duration::from_millis(200), ..HttpConfig::default() },
+        ..Limits::default()
+    })
+    .await;
     let answer = read(hold(&server).await).await;
     assert!(answer.starts_with("HTTP/1.1 504"), "{answer}");
     assert!(answer.contains("http.timeout_ms = 200 ms"), "{answer}");
@@ -97,7 +113,11 @@ async fn a_silent_connection_is_closed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_over_the_limit_take_the_place_of_idle_ones_and_probes_have_places_of_their_own() {
-    let limits = Limits { connections_max: 4, timeout: DEADLINE, read_timeout: DEADLINE, ..Limits::default() };
+    let limits = Limits {
+        http: HttpConfig { timeout: DEADLINE, read_timeout: DEADLINE, ..HttpConfig::default() },
+        connections_max: 4,
+        ..Limits::default()
+    };
     let server = Server::start_with(limits).await;
     // Silent ones, and some that began to write a request and stopped: ten times the limit.
     let mut idle = Vec::new();
@@ -137,7 +157,11 @@ async fn get_alone(server: &Server, path: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_lets_requests_under_way_finish_and_takes_no_new_ones() {
-    let server = Server::start_with(Limits { timeout: DEADLINE, read_timeout: DEADLINE, ..Limits::default() }).await;
+    let server = Server::start_with(Limits {
+        http: HttpConfig { timeout: DEADLINE, read_timeout: DEADLINE, ..HttpConfig::default() },
+        ..Limits::default()
+    })
+    .await;
     let held = hold(&server).await;
     wait_in_flight(&server, 1).await;
     server.stop.cancel();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use astromech::api::Limits;
+use astromech::config::HttpConfig;
 use astromech::rescore::RescoreError;
 use astromech_schemas::rescore::{Candidate, ProblemKind, RescoreContext, RescoreRequest, RescoreResponse};
 use serde_json::{Value, json};
@@ -155,7 +156,7 @@ async fn what_is_scored_before_the_deadline_is_answered_and_the_rest_carries_it(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_scored_is_answered_before_the_time_out_of_requests() {
-    let limits = Limits { timeout: Duration::from_secs(3), ..Limits::default() };
+    let limits = Limits { http: HttpConfig { timeout: Duration::from_secs(3), ..HttpConfig::default() }, ..Limits::default() };
     let (server, _host, url) = with_silent_host(limits, "").await;
     let mut body = of(&[inline(), json!({"url": url})]);
     body["deadline_ms"] = json!(10_000);

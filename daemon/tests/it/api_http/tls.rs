@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use astromech::api::Limits;
+use astromech::config::HttpConfig;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use reqwest::{Certificate, Client, Identity};
 
@@ -102,7 +103,10 @@ async fn who_begins_no_handshake_is_cut_off_after_the_time_for_headers() {
     let folder = tempfile::tempdir().unwrap();
     let ours = authority("ours");
     write(folder.path(), &issue(&ours, "localhost"));
-    let limits = Limits { read_timeout: std::time::Duration::from_millis(300), ..Limits::default() };
+    let limits = Limits {
+        http: HttpConfig { read_timeout: std::time::Duration::from_millis(300), ..HttpConfig::default() },
+        ..Limits::default()
+    };
     let server = Server::start_configured(towers, limits, &settings(folder.path())).await;
     let mut silent = tokio::net::TcpStream::connect(server.address).await.unwrap();
     let ended = tokio::time::timeout(std::time::Duration::from_secs(20), silent.read(&mut [0; 16])).await;
