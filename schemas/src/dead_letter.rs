@@ -19,6 +19,9 @@ pub const HEADER_OFFSET: &str = "astromech-offset";
 pub const HEADER_TIMESTAMP: &str = "astromech-timestamp";
 /// Header on the way in: version of a delete (its value is null), decimal.
 pub const HEADER_VERSION: &str = "astromech-version";
+/// Header on the way in: offset that a dead letter which is sent again had at first, decimal. Of two changes with one version the record counts
+/// as it would have at that place.
+pub const HEADER_ORIGIN_OFFSET: &str = "astromech-origin-offset";
 /// Header on the way in: kind of a delete where its topic's configuration names none.
 pub const HEADER_KIND: &str = "astromech-kind";
 

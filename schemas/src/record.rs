@@ -3,8 +3,9 @@
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use crate::dead_letter::{HEADER_KIND, HEADER_VERSION, Reason};
+use crate::dead_letter::{HEADER_KIND, HEADER_ORIGIN_OFFSET, HEADER_VERSION, Reason};
 use crate::error::DecodeError;
 use crate::identity::Kind;
 use crate::item::{Item, RecordLimits, check_id, decode_item};
@@ -45,6 +46,28 @@ pub enum VersionRule {
     Offset,
     /// The message's field or a delete's header, and the offset (a line's number) where there is none.
     FieldOrOffset,
+}
+
+/// Decides between two changes of an item that have one version: the greater is the newer. Within a partition that is the later record;
+/// between partitions and topics it is the same one in every order of arrival, and says nothing about time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TieBreaker {
+    /// Offset of the record; below 2^53, where every engine's numbers are exact.
+    pub offset: u64,
+    /// A number of 48 bits that stands for topic and partition.
+    pub source: u64,
+}
+
+impl TieBreaker {
+    /// Highest offset that is told from the next one.
+    const OFFSET_MAX: u64 = (1 << 53) - 1;
+
+    /// Of the record at `offset` in a partition.
+    pub fn new(topic: &str, partition: i32, offset: u64) -> Self {
+        let name = [topic.as_bytes(), &[0], &partition.to_be_bytes()].concat();
+        let (high, ..) = Uuid::new_v5(&Uuid::NAMESPACE_OID, &name).as_u64_pair();
+        Self { offset: offset.min(Self::OFFSET_MAX), source: high >> 16 }
+    }
 }
 
 /// How the records of one topic are read.
@@ -95,6 +118,8 @@ pub struct Decoded {
     pub id: String,
     /// Source version.
     pub version: u64,
+    /// Offset that decides between changes of one version: the record's own, or the first one of a dead letter that was sent again.
+    pub offset: u64,
     /// The item, or `None` for a delete.
     pub item: Option<Item>,
 }
@@ -120,7 +145,7 @@ pub fn decode_record<R: SourceRecord>(
         VersionRule::Offset => u64::try_from(record.offset()).ok(),
     };
     let version = or_offset(version, record, rules).ok_or_else(|| missing_version("version", rules))?;
-    Ok(Decoded { kind: item.kind(), id, version, item: Some(item) })
+    Ok(Decoded { kind: item.kind(), id, version, offset: first_offset(record), item: Some(item) })
 }
 
 fn decode_delete<R: SourceRecord>(record: &R, rules: TopicRules, limits: &RecordLimits) -> Result<Decoded, Refused> {
@@ -155,7 +180,16 @@ fn decode_delete<R: SourceRecord>(record: &R, rules: TopicRules, limits: &Record
         VersionRule::Offset => u64::try_from(record.offset()).ok(),
     };
     let version = or_offset(version, record, rules).ok_or_else(|| missing_version(&format!("header {HEADER_VERSION}"), rules))?;
-    Ok(Decoded { kind, id, version, item: None })
+    Ok(Decoded { kind, id, version, offset: first_offset(record), item: None })
+}
+
+/// A header that claims a later place than the record's own is not believed.
+fn first_offset<R: SourceRecord>(record: &R) -> u64 {
+    let own = u64::try_from(record.offset()).unwrap_or_default();
+    match text_header::<u64, R>(record, HEADER_ORIGIN_OFFSET) {
+        Some(Ok(first)) => first.min(own),
+        _ => own,
+    }
 }
 
 fn or_offset<R: SourceRecord>(version: Option<u64>, record: &R, rules: TopicRules) -> Option<u64> {
@@ -215,5 +249,56 @@ fn reason_of(error: &DecodeError) -> Reason {
         "version" => Reason::InvalidVersion,
         "id" => Reason::InvalidKey,
         _ => Reason::InvalidRecord,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Plain {
+        offset: i64,
+        origin: Option<&'static str>,
+    }
+
+    impl SourceRecord for Plain {
+        fn key(&self) -> Option<&[u8]> {
+            Some(b"a")
+        }
+
+        fn header(&self, name: &str) -> Option<&[u8]> {
+            self.origin.filter(|_| name == HEADER_ORIGIN_OFFSET).map(str::as_bytes)
+        }
+
+        fn offset(&self) -> i64 {
+            self.offset
+        }
+
+        fn timestamp_ms(&self) -> Option<i64> {
+            Some(7)
+        }
+    }
+
+    #[test]
+    fn a_dead_letter_that_is_sent_again_keeps_its_place_among_changes_of_one_version() {
+        let rules = TopicRules { kind: Some(Kind::Image), version: VersionRule::Timestamp };
+        let of = |origin| {
+            let decoded = decode_record(&Plain { offset: 50, origin }, None, rules, &RecordLimits::default());
+            decoded.map(|decoded| (decoded.version, decoded.offset))
+        };
+        assert_eq!(of(None), Ok((7, 50)));
+        assert_eq!(of(Some("3")), Ok((7, 3)));
+        // Nobody makes himself newer than where he stands.
+        assert_eq!(of(Some("51")), Ok((7, 50)));
+        assert_eq!(of(Some("-1")), Ok((7, 50)));
+    }
+
+    #[test]
+    fn ties_are_decided_by_the_offset_and_between_partitions_always_the_same_way() {
+        let at = |partition, offset| TieBreaker::new("t", partition, offset);
+        assert!(at(0, 9) > at(0, 8) && at(1, 9) > at(0, 8));
+        assert!(at(0, 5) != at(1, 5) && TieBreaker::new("u", 0, 5) != at(0, 5));
+        // Golden: what is stored is compared with it.
+        assert_eq!(at(0, u64::MAX), TieBreaker { offset: (1 << 53) - 1, source: 0x709e_b41f_6f9e });
     }
 }

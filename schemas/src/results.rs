@@ -1,4 +1,4 @@
-//! The results topic: one record for each change that the index holds.
+//! The results topic: one record for each change that the index has taken, with what became of it.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::identity::{Fingerprint, Kind};
 
-/// What was done.
+/// What the change asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Operation {
-    /// The item was embedded and written, unless the index already held a newer version.
+    /// Embed and write the item.
     Upsert,
-    /// The item was deleted, unless the index already held a newer version.
+    /// Delete the item.
     Delete,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The index holds the change: it was written, or was there already.
+    #[default]
+    Applied,
+    /// The index holds a newer change of the item, which stays: nothing of this one is stored.
+    Superseded,
 }
 
 /// Where a record came from.
@@ -51,8 +62,8 @@ pub struct FrameResult {
     pub embedding: Vec<f32>,
 }
 
-/// A result: published with the item's id as key after the index has applied the change, so its arrival means the change is searchable.
-/// Delivered at least once; `source` makes a repeat recognisable.
+/// A result: published with the item's id as key after the index has taken the change, so with `outcome` `applied` its arrival means that the
+/// change is searchable. Delivered at least once; `source` makes a repeat recognisable, whose `outcome` is of its own time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ResultMessage {
     /// Schema version of this message.
@@ -61,10 +72,13 @@ pub struct ResultMessage {
     pub kind: Kind,
     /// Id of the item.
     pub id: String,
-    /// Source version that was applied.
+    /// Source version of the change.
     pub version: u64,
-    /// What was done.
+    /// What the change asks for.
     pub operation: Operation,
+    /// What became of it. A change that was superseded names no vectors, neighbours or frames: those of the item are a newer change's.
+    #[serde(default)]
+    pub outcome: Outcome,
     /// Point in the collection; of a video the one that its frames belong to.
     pub point_id: String,
     /// Collection that holds the point.

@@ -54,6 +54,8 @@ pub struct DaemonConfig {
     pub kafka_properties: String,
     /// Environment beside the harness's own.
     pub env: Vec<(String, String)>,
+    /// Where the versions of the topic of changes come from.
+    pub version: &'static str,
     /// More keys of `[[kafka.topics]]`, lines of TOML.
     pub topic_keys: String,
     /// How long it serves after SIGTERM; the tests need no balancer to notice.
@@ -87,6 +89,7 @@ impl DaemonConfig {
             qdrant_keys: String::new(),
             kafka_properties: String::new(),
             env: Vec::new(),
+            version: "field",
             topic_keys: String::new(),
             drain_grace_ms: 0,
             extra: String::new(),
@@ -110,7 +113,7 @@ impl DaemonConfig {
              [kafka]\nbrokers = {brokers}\ngroup = {group}\nresults_topic = {results}\ndead_letter_topic = {dead}\n\
              session_timeout_ms = {session}\ndrain_timeout_ms = {drain}\ncommit_interval_ms = 200\ntopics_refresh_ms = 1000\n\
              [kafka.properties]\n\"heartbeat.interval.ms\" = \"500\"\n\"reconnect.backoff.max.ms\" = \"1000\"\n{properties}\n\
-             [[kafka.topics]]\nname = {changes}\nversion = \"field\"\n{topic}\
+             [[kafka.topics]]\nname = {changes}\nversion = {version}\n{topic}\
              [media]\nfile_roots = {roots}\nhttp_hosts = {hosts}\nallow_private_networks = {private}\n\
              [http]\nlisten = \"127.0.0.1:{port}\"\ndrain_grace_ms = {grace}\n{extra}",
             bundle = path(&self.bundle),
@@ -130,6 +133,7 @@ impl DaemonConfig {
             changes = quote(&self.topics.changes),
             index = self.index_keys,
             properties = self.kafka_properties,
+            version = quote(self.version),
             topic = self.topic_keys,
             session = self.session_timeout_ms,
             drain = self.session_timeout_ms / 3 * 2,

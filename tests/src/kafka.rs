@@ -105,8 +105,10 @@ pub(crate) fn deliver<'a>(
     producer: &FutureProducer,
     topic: &str,
     record: &'a Record,
+    time_ms: Option<i64>,
 ) -> impl Future<Output = Result<(i32, i64), KafkaError>> + use<'a> {
     let mut future = FutureRecord::<[u8], [u8]>::to(topic);
+    future.timestamp = time_ms;
     if let Some(key) = &record.key {
         future = future.key(key.as_slice());
     }
@@ -155,19 +157,30 @@ impl KafkaClient {
 
     /// Three new topics for the test called `name`, of `replicas` replicas; the brokers' own settings say how many must be in step.
     pub fn replicated_topics(&self, name: &str, replicas: i32) -> Topics {
+        self.make_topics(name, replicas, "CreateTime")
+    }
+
+    /// Three new topics for the test called `name`, whose records the broker stamps: those of one batch get one time.
+    pub fn stamped_topics(&self, name: &str) -> Topics {
+        self.make_topics(name, 1, "LogAppendTime")
+    }
+
+    fn make_topics(&self, name: &str, replicas: i32, times: &str) -> Topics {
         let topics = Topics {
             changes: unique(&format!("{name}.changes")),
             results: unique(&format!("{name}.results")),
             dead_letters: unique(&format!("{name}.dead-letters")),
         };
         for topic in [&topics.changes, &topics.results, &topics.dead_letters] {
-            self.create(topic, replicas).unwrap_or_else(|error| panic!("topic {topic}: {error}"));
+            self.create(topic, replicas, times).unwrap_or_else(|error| panic!("topic {topic}: {error}"));
         }
         topics
     }
 
-    fn create(&self, topic: &str, replicas: i32) -> Result<(), String> {
-        let new = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(replicas)).set("max.message.bytes", "16000000");
+    fn create(&self, topic: &str, replicas: i32, times: &str) -> Result<(), String> {
+        let new = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(replicas))
+            .set("max.message.bytes", "16000000")
+            .set("message.timestamp.type", times);
         let made = block_on(self.admin.create_topics([&new], &options())).expect("the broker answers");
         made.into_iter().try_for_each(|made| made.map(drop).map_err(|(_, error)| error.to_string()))
     }
@@ -178,7 +191,7 @@ impl KafkaClient {
             deleted.unwrap_or_else(|(topic, error)| panic!("topic {topic}: {error}"));
         }
         // The name is free once the deletion has reached every part of the broker.
-        wait_until(&format!("{topic} is made again"), TIMEOUT, || self.create(topic, 1));
+        wait_until(&format!("{topic} is made again"), TIMEOUT, || self.create(topic, 1, "CreateTime"));
     }
 
     /// Whether the client that produces may know `count` partitions of `topic`.
@@ -206,8 +219,13 @@ impl KafkaClient {
 
     /// Produces `records` in order and waits until the broker has all.
     pub fn produce(&self, topic: &str, records: Vec<Record>) -> Vec<Sent> {
+        self.produce_at(topic, records, None)
+    }
+
+    /// As [`KafkaClient::produce`], all with the time `time_ms`, milliseconds since 1970.
+    pub fn produce_at(&self, topic: &str, records: Vec<Record>, time_ms: Option<i64>) -> Vec<Sent> {
         block_on(async {
-            let deliveries: Vec<_> = records.iter().map(|record| self.send(topic, record)).collect();
+            let deliveries: Vec<_> = records.iter().map(|record| self.send(topic, record, time_ms)).collect();
             let delivered = join_all(deliveries).await;
             let sent = records.into_iter().zip(delivered).map(|(record, (partition, offset))| Sent { record, partition, offset });
             sent.collect()
@@ -237,8 +255,8 @@ impl KafkaClient {
         Transaction(producer)
     }
 
-    fn send<'a>(&self, topic: &str, record: &'a Record) -> impl Future<Output = (i32, i64)> + use<'a> {
-        let delivery = deliver(&self.producer, topic, record);
+    fn send<'a>(&self, topic: &str, record: &'a Record, time_ms: Option<i64>) -> impl Future<Output = (i32, i64)> + use<'a> {
+        let delivery = deliver(&self.producer, topic, record, time_ms);
         async move { delivery.await.unwrap_or_else(|error| panic!("produce: {error}")) }
     }
 

@@ -29,7 +29,7 @@ impl Transactions {
     /// Sends `records` in one transaction and ends it; where they lie, if it was committed. What the brokers make impossible is aborted.
     pub fn send(&mut self, topic: &str, records: Vec<Record>, commit: bool) -> Option<Vec<Sent>> {
         self.producer.begin_transaction().expect("none is open");
-        let deliveries: Vec<_> = records.iter().map(|record| deliver(&self.producer, topic, record)).collect();
+        let deliveries: Vec<_> = records.iter().map(|record| deliver(&self.producer, topic, record, None)).collect();
         let delivered: Result<Vec<_>, KafkaError> = block_on(join_all(deliveries)).into_iter().collect();
         if commit
             && let Ok(delivered) = delivered

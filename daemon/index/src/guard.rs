@@ -1,9 +1,10 @@
 //! The version guard as data: what may be written, and under which condition, whatever the engine.
 //!
 //! Three facts about Qdrant's engine (server 1.16.3) shape it; each is held by a test of `tests/index/contract.rs`. The embedded engine
-//! compares whole numbers in its own transaction (`replaces`):
+//! compares whole numbers in its own transaction ([`Order`]):
 //!
-//! * One upsert can carry a condition per point. A point that exists and doesn't match stays as it is, so a lower version never wins.
+//! * One upsert can carry a condition per point. A point that exists and doesn't match stays as it is, so an older change never wins. Nothing
+//!   tells which points matched: what stands there afterwards is read.
 //! * A range compares through `f64`: above 2^53 (nanosecond clocks live there) neighbouring versions look equal and a newer one would be
 //!   dropped. Such versions are therefore compared in two halves that `f64` holds exactly.
 //! * An upsert of a point that lies in an indexed segment keeps the vectors that it doesn't name: a tombstone would stay searchable, and
@@ -15,13 +16,15 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use astromech_schemas::Kind;
+use astromech_schemas::record::TieBreaker;
+use astromech_schemas::results::Outcome;
 use uuid::Uuid;
 
 use super::payload::{
     FIELD_DELETED, FIELD_DELETED_AT, FIELD_HEAD, FIELD_VECTORS, FIELD_VERSION, FIELD_VERSION_HIGH, FIELD_VERSION_LOW,
-    VERSION_SPLIT, split,
+    FIELD_VERSION_OFFSET, FIELD_VERSION_SOURCE, VERSION_SPLIT, split,
 };
-use super::{Change, ChangeBody, IndexError, Space, VECTOR_IMAGE, VECTOR_TEXT, VECTORS};
+use super::{Change, ChangeBody, IndexError, Order, Space, VECTOR_IMAGE, VECTOR_TEXT, VECTORS};
 
 /// Highest version that an engine stores: payload integers are 64-bit and signed.
 pub const VERSION_MAX: u64 = i64::MAX as u64;
@@ -39,6 +42,8 @@ pub(super) enum Predicate {
     EqualsKeyword(&'static str, Cow<'static, str>),
     /// The payload's integer lies between these, both included; below 2^53, where `f64` is exact.
     Between(&'static str, Option<i64>, Option<i64>),
+    /// The payload has no such field.
+    IsEmpty(&'static str),
     /// The payload's field is `true`.
     IsTrue(&'static str),
     /// The point holds this named vector.
@@ -49,23 +54,46 @@ pub(super) enum Predicate {
     Any(Vec<Predicate>),
 }
 
-/// Whether a change of version `new` replaces a point of version `stored`: never at the same version.
-pub(super) fn replaces(new: u64, stored: u64) -> bool {
-    new > stored
+/// What became of a change, where `stored` stands now. One that is less than it has not arrived at the replica that was read.
+pub(super) fn outcome(change: &Change, stored: Option<Order>) -> Outcome {
+    if stored.is_some_and(|stored| stored > change.order()) { Outcome::Superseded } else { Outcome::Applied }
 }
 
-/// The guard of one batch: a stored point may be replaced when it is one of `points` and its version is lower than the one given here.
-pub(super) fn guard(points: impl IntoIterator<Item = (Uuid, u64)>) -> Predicate {
+/// The guard of one batch: a stored point may be replaced when it is one of `points` and its change is older than the one given here.
+pub(super) fn guard(points: impl IntoIterator<Item = (Uuid, Order)>) -> Predicate {
     Predicate::Any(
-        points
-            .into_iter()
-            .map(|(id, version)| Predicate::All(vec![Predicate::HasId(vec![id]), older(version)], vec![]))
-            .collect(),
+        points.into_iter().map(|(id, order)| Predicate::All(vec![Predicate::HasId(vec![id]), older(order)], vec![])).collect(),
     )
 }
 
+/// The stored change is older than one that stands at `order`.
+pub(super) fn older(order: Order) -> Predicate {
+    let Order { version, tie_breaker } = order;
+    let Some(TieBreaker { offset, source }) = tie_breaker else { return lower(version) };
+    // Below 2^53, both.
+    let (offset, source) = (offset as i64, source as i64);
+    let same_offset = vec![Predicate::EqualsInteger(FIELD_VERSION_OFFSET, offset), Predicate::Less(FIELD_VERSION_SOURCE, source)];
+    let before = Predicate::Any(vec![
+        Predicate::IsEmpty(FIELD_VERSION_OFFSET),
+        Predicate::Less(FIELD_VERSION_OFFSET, offset),
+        Predicate::All(same_offset, vec![]),
+    ]);
+    Predicate::Any(vec![lower(version), Predicate::All(vec![same(version), before], vec![])])
+}
+
+/// The stored version is `version`.
+fn same(version: u64) -> Predicate {
+    match split(version) {
+        None => Predicate::EqualsInteger(FIELD_VERSION, version as i64),
+        Some((high, low)) => Predicate::All(
+            vec![Predicate::EqualsInteger(FIELD_VERSION_HIGH, high), Predicate::EqualsInteger(FIELD_VERSION_LOW, low)],
+            vec![],
+        ),
+    }
+}
+
 /// The stored version is lower than `version`.
-pub(super) fn older(version: u64) -> Predicate {
+fn lower(version: u64) -> Predicate {
     match split(version) {
         None => Predicate::Less(FIELD_VERSION, version as i64),
         Some((high, low)) => Predicate::Any(vec![
@@ -112,13 +140,13 @@ pub(super) fn expired(before_ms: u64) -> Predicate {
     Predicate::All(vec![Predicate::IsTrue(FIELD_DELETED), Predicate::Less(FIELD_DELETED_AT, before_ms as i64)], vec![])
 }
 
-/// One change an item: the highest version wins, and of equal versions the later one. The order of first appearance is kept.
+/// One change an item: the newest wins, and of equal ones the later one. The order of first appearance is kept.
 pub(super) fn newest(changes: &[Change]) -> Vec<&Change> {
     let mut place: HashMap<Uuid, usize> = HashMap::with_capacity(changes.len());
     let mut kept: Vec<&Change> = Vec::with_capacity(changes.len());
     for change in changes {
         match place.get(&change.point_id) {
-            Some(&index) if kept[index].version <= change.version => kept[index] = change,
+            Some(&index) if kept[index].order() <= change.order() => kept[index] = change,
             Some(_) => {}
             None => {
                 place.insert(change.point_id, kept.len());
@@ -127,6 +155,15 @@ pub(super) fn newest(changes: &[Change]) -> Vec<&Change> {
         }
     }
     kept
+}
+
+/// What became of each of `changes`, of which those that [`newest`] keeps were applied with these outcomes.
+pub(super) fn each_outcome(changes: &[Change], kept: &HashMap<Uuid, (Order, Outcome)>) -> Vec<Outcome> {
+    let of = |change: &Change| match kept.get(&change.point_id) {
+        Some((order, outcome)) if *order == change.order() => *outcome,
+        _ => Outcome::Superseded,
+    };
+    changes.iter().map(of).collect()
 }
 
 /// Refuses what must never reach an engine: a vector of another space, length or of non-finite numbers, and a version that can't be stored.
@@ -202,6 +239,7 @@ mod tests {
             id: id.to_owned(),
             point_id: point_id(Kind::Image, id),
             version,
+            tie_breaker: None,
             fingerprint: Fingerprint::try_from("0".repeat(64)).unwrap(),
             body: ChangeBody::Delete,
         }

@@ -1,7 +1,7 @@
 //! The index: where points live. One trait, two engines: a Qdrant server over gRPC, and SQLite in the process.
 //!
-//! Whatever the engine, a change is applied under the version guard (promise 2): a point is replaced only by a higher version, decided
-//! inside the engine, and a delete is a point without vectors under the same guard. Everybody reads through [`Index`]; only who holds the
+//! Whatever the engine, a change is applied under the version guard (promise 2): a point is replaced only by a newer change ([`Order`]),
+//! decided inside the engine, and a delete is a point without vectors under the same guard. Everybody reads through [`Index`]; only who holds the
 //! [`IndexWriter`] that [`open`] gives can apply. Nothing here knows of Kafka.
 
 #![forbid(unsafe_code)]
@@ -31,6 +31,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use astromech_schemas::record::TieBreaker;
+use astromech_schemas::results::Outcome;
 use astromech_schemas::{Fingerprint, Kind, Similarity};
 use futures::future::BoxFuture;
 use uuid::Uuid;
@@ -67,10 +69,29 @@ pub struct Change {
     pub point_id: Uuid,
     /// Source version.
     pub version: u64,
+    /// Decides between changes of one version; a change without one gives way to any that has one.
+    pub tie_breaker: Option<TieBreaker>,
     /// Vector space of the vectors; the writer refuses another than its own (promise 3).
     pub fingerprint: Fingerprint,
     /// What to do.
     pub body: ChangeBody,
+}
+
+/// Where a change stands among those of its item: the greater replaces the less, and equal ones are the same change. Total over all changes,
+/// so that every order of arrival and every replay end in the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Order {
+    /// Source version.
+    pub version: u64,
+    /// Decides where the versions are equal.
+    pub tie_breaker: Option<TieBreaker>,
+}
+
+impl Change {
+    /// Where it stands among the changes of its item.
+    pub const fn order(&self) -> Order {
+        Order { version: self.version, tie_breaker: self.tie_breaker }
+    }
 }
 
 /// What a change does.
@@ -187,9 +208,9 @@ pub trait Index: Send + Sync {
 /// An engine to write to. It is given to the pipeline's writer alone, whose fences and order of acknowledgement promise 1 and 4 stand on; the
 /// rest of the daemon has the same engine as an [`Index`].
 pub trait IndexWriter: Index {
-    /// Applies `changes` (any kinds, several of one item allowed: the highest version wins) and returns when they are durable and
-    /// searchable. All or nothing is not promised: after an error the same changes are simply applied again.
-    fn apply<'a>(&'a self, changes: &'a [Change]) -> BoxFuture<'a, Result<(), IndexError>>;
+    /// Applies `changes` (any kinds, several of one item allowed: the newest wins) and returns when they are durable and searchable, with
+    /// what became of each. All or nothing is not promised: after an error the same changes are simply applied again.
+    fn apply<'a>(&'a self, changes: &'a [Change]) -> BoxFuture<'a, Result<Vec<Outcome>, IndexError>>;
 }
 
 /// The vector space that an index is opened for.

@@ -2,10 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use astromech_schemas::record::TieBreaker;
 use astromech_schemas::{FrameRef, Kind};
 use serde_json::{Map, Value};
 
-use super::{Change, ChangeBody, VECTORS};
+use super::{Change, ChangeBody, Order, VECTORS};
 
 /// From here on `f64` skips whole numbers, and a version is compared in halves.
 pub(super) const VERSION_SPLIT: u64 = 1 << 53;
@@ -23,6 +24,10 @@ pub const FIELD_VERSION: &str = "version";
 pub const FIELD_VERSION_HIGH: &str = "version_high";
 /// Lower half of a version from 2^53 on; absent below.
 pub const FIELD_VERSION_LOW: &str = "version_low";
+/// Offset of the record, which decides between changes of one version; absent on points that older versions of the daemon wrote.
+pub const FIELD_VERSION_OFFSET: &str = "version_offset";
+/// Stands for the record's topic and partition, where the offsets are equal too; absent as `version_offset`.
+pub const FIELD_VERSION_SOURCE: &str = "version_source";
 /// Vector space of the vectors.
 pub const FIELD_FINGERPRINT: &str = "fingerprint";
 /// `true` on a tombstone, absent on a live point.
@@ -43,12 +48,14 @@ pub const FIELD_FRAME: &str = "frame";
 pub const FIELD_FRAME_TIME: &str = "frame_time_ms";
 
 /// Fields that only the writer sets; an item's own fields of these names are dropped.
-const RESERVED: [&str; 9] = [
+const RESERVED: [&str; 11] = [
     FIELD_ID,
     FIELD_KIND,
     FIELD_VERSION,
     FIELD_VERSION_HIGH,
     FIELD_VERSION_LOW,
+    FIELD_VERSION_OFFSET,
+    FIELD_VERSION_SOURCE,
     FIELD_FINGERPRINT,
     FIELD_DELETED,
     FIELD_DELETED_AT,
@@ -68,10 +75,12 @@ pub(super) enum FieldType {
 
 /// Indexed payload fields of every collection: those of the guard (clusters in strict mode refuse writes that filter without an index) and
 /// those that readers filter by.
-const INDEXED_FIELDS: [(&str, FieldType); 10] = [
+const INDEXED_FIELDS: [(&str, FieldType); 12] = [
     (FIELD_VERSION, FieldType::Integer),
     (FIELD_VERSION_HIGH, FieldType::Integer),
     (FIELD_VERSION_LOW, FieldType::Integer),
+    (FIELD_VERSION_OFFSET, FieldType::Integer),
+    (FIELD_VERSION_SOURCE, FieldType::Integer),
     (FIELD_VECTORS, FieldType::Keyword),
     (FIELD_DELETED, FieldType::Bool),
     (FIELD_DELETED_AT, FieldType::Integer),
@@ -106,6 +115,10 @@ pub(super) fn build(change: &Change) -> Map<String, Value> {
         payload.insert(FIELD_VERSION_HIGH.to_owned(), high.into());
         payload.insert(FIELD_VERSION_LOW.to_owned(), low.into());
     }
+    if let Some(TieBreaker { offset, source }) = change.tie_breaker {
+        payload.insert(FIELD_VERSION_OFFSET.to_owned(), offset.into());
+        payload.insert(FIELD_VERSION_SOURCE.to_owned(), source.into());
+    }
     payload.insert(FIELD_FINGERPRINT.to_owned(), change.fingerprint.as_str().into());
     if matches!(change.body, ChangeBody::Delete) {
         payload.insert(FIELD_DELETED.to_owned(), true.into());
@@ -114,6 +127,14 @@ pub(super) fn build(change: &Change) -> Map<String, Value> {
     let vectors: Vec<&str> = VECTORS.into_iter().filter(|name| change.vector(name).is_some()).collect();
     payload.insert(FIELD_VECTORS.to_owned(), vectors.into());
     payload
+}
+
+/// Where a stored point's change stands among those of its item; `None` where Astromech did not write the point.
+pub fn order(payload: &Map<String, Value>) -> Option<Order> {
+    let number = |field: &str| payload.get(field).and_then(Value::as_u64);
+    let tie_breaker = number(FIELD_VERSION_OFFSET).zip(number(FIELD_VERSION_SOURCE));
+    let tie_breaker = tie_breaker.map(|(offset, source)| TieBreaker { offset, source });
+    Some(Order { version: number(FIELD_VERSION)?, tie_breaker })
 }
 
 /// The halves of a version that `f64` can't compare whole; `None` below [`VERSION_SPLIT`].
@@ -164,7 +185,15 @@ mod tests {
 
     fn change(version: u64, body: ChangeBody) -> Change {
         let fingerprint = Fingerprint::try_from("a".repeat(64)).unwrap();
-        Change { kind: Kind::Article, id: "7".to_owned(), point_id: point_id(Kind::Article, "7"), version, fingerprint, body }
+        Change {
+            kind: Kind::Article,
+            id: "7".to_owned(),
+            point_id: point_id(Kind::Article, "7"),
+            version,
+            tie_breaker: None,
+            fingerprint,
+            body,
+        }
     }
 
     #[test]

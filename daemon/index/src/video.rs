@@ -11,19 +11,19 @@
 //! and takes them, or the older one reads the newer version afterwards and takes its own; one that is killed in between has its record
 //! read again, and a replay does the same. Until then a search drops frames whose version is not their video's.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use astromech_schemas::manifest::hex;
+use astromech_schemas::results::Outcome;
 use astromech_schemas::{Kind, frame_point_id};
+use futures::future::try_join_all;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::guard::{Predicate, newest, older};
-use super::payload::{
-    FIELD_CONTENT, FIELD_FRAME, FIELD_FRAME_TIME, FIELD_HEAD, FIELD_VECTORS, FIELD_VERSION, FIELD_VIDEO, is_tombstone,
-};
-use super::{Change, ChangeBody, IndexError, Query, Stored, VECTOR_IMAGE};
+use super::guard::{Predicate, each_outcome, newest, older, outcome};
+use super::payload::{FIELD_CONTENT, FIELD_FRAME, FIELD_FRAME_TIME, FIELD_HEAD, FIELD_VECTORS, FIELD_VIDEO, is_tombstone, order};
+use super::{Change, ChangeBody, IndexError, Order, Query, Stored, VECTOR_IMAGE};
 
 /// Most videos of one removal: each is a condition of its own.
 const REMOVAL_VIDEOS_MAX: usize = 256;
@@ -32,6 +32,9 @@ const REMOVAL_VIDEOS_MAX: usize = 256;
 pub(super) trait Points: Sync {
     /// Writes points of any kind under the guard; returns when they are durable.
     fn write(&self, changes: Vec<&Change>) -> impl Future<Output = Result<(), IndexError>> + Send;
+
+    /// What stands at points of `kind`, tombstones included; unknown ids are left out.
+    fn heads(&self, kind: Kind, ids: &[Uuid]) -> impl Future<Output = Result<HashMap<Uuid, Head>, IndexError>> + Send;
 
     /// Points of videos by id, tombstones included.
     fn read(&self, ids: &[Uuid]) -> impl Future<Output = Result<Vec<Stored>, IndexError>> + Send;
@@ -52,50 +55,61 @@ pub(super) trait Points: Sync {
     ) -> impl Future<Output = Result<Vec<Stored>, IndexError>> + Send;
 }
 
-/// What stands at a video's own point.
-struct Head {
-    version: u64,
-    content: Option<String>,
+/// What stands at an item's own point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) order: Order,
+    /// Of a video.
+    pub(super) content: Option<String>,
 }
 
-/// Applies changes of any kind.
-pub(super) async fn apply(points: &impl Points, changes: &[Change]) -> Result<(), IndexError> {
-    let changes = newest(changes);
-    let videos: Vec<Uuid> = changes.iter().filter(|change| change.kind == Kind::Video).map(|change| change.point_id).collect();
-    if videos.is_empty() {
-        return points.write(changes).await;
+impl Head {
+    /// Of a stored payload; `None` where Astromech did not write it.
+    pub(super) fn of(payload: &serde_json::Map<String, Value>) -> Option<Self> {
+        let content = payload.get(FIELD_CONTENT).and_then(Value::as_str).map(str::to_owned);
+        Some(Self { order: order(payload)?, content })
     }
-    let before = heads(points, &videos).await?;
-    let (videos_changes, mut all): (Vec<&Change>, Vec<&Change>) =
-        changes.into_iter().partition(|change| change.kind == Kind::Video);
-    let expanded: Vec<Change> =
-        videos_changes.into_iter().flat_map(|change| expand(change, before.get(&change.point_id))).collect();
+}
+
+/// Applies changes of any kind; what became of each.
+pub(super) async fn apply(points: &impl Points, changes: &[Change]) -> Result<Vec<Outcome>, IndexError> {
+    let kept = newest(changes);
+    let (videos, mut all): (Vec<&Change>, Vec<&Change>) = kept.iter().partition(|change| change.kind == Kind::Video);
+    let ids: Vec<Uuid> = videos.iter().map(|change| change.point_id).collect();
+    let before = if ids.is_empty() { HashMap::new() } else { points.heads(Kind::Video, &ids).await? };
+    let expanded: Vec<Change> = videos.into_iter().flat_map(|change| expand(change, before.get(&change.point_id))).collect();
     all.extend(&expanded);
     points.write(all).await?;
-    let after: Vec<(Uuid, Head)> = heads(points, &videos).await?.into_iter().collect();
-    for part in after.chunks(REMOVAL_VIDEOS_MAX) {
-        let surplus = part.iter().map(|(video, head)| surplus(video, head.version)).collect();
+    let after = standing(points, &kept).await?;
+    let standing: Vec<(&Uuid, &Head)> = ids.iter().filter_map(|id| after.get_key_value(id)).collect();
+    for part in standing.chunks(REMOVAL_VIDEOS_MAX) {
+        let surplus = part.iter().map(|(video, head)| surplus(video, head.order)).collect();
         points.remove(Kind::Video, Predicate::Any(surplus)).await?;
     }
-    Ok(())
-}
-
-/// Frames of `video` that are older than `version`.
-fn surplus(video: &Uuid, version: u64) -> Predicate {
-    Predicate::All(vec![Predicate::EqualsKeyword(FIELD_VIDEO, video.to_string().into()), older(version)], Vec::new())
-}
-
-async fn heads(points: &impl Points, videos: &[Uuid]) -> Result<HashMap<Uuid, Head>, IndexError> {
-    let head = |stored: Stored| {
-        let version = stored.payload.get(FIELD_VERSION).and_then(Value::as_u64)?;
-        let content = stored.payload.get(FIELD_CONTENT).and_then(Value::as_str).map(str::to_owned);
-        Some((stored.point_id, Head { version, content }))
+    let became = |change: &&Change| {
+        let stored = after.get(&change.point_id).map(|head| head.order);
+        (change.point_id, (change.order(), outcome(change, stored)))
     };
-    Ok(points.read(videos).await?.into_iter().filter_map(head).collect())
+    Ok(each_outcome(changes, &kept.iter().map(became).collect()))
+}
+
+/// What stands at the points of `changes` now.
+async fn standing(points: &impl Points, changes: &[&Change]) -> Result<HashMap<Uuid, Head>, IndexError> {
+    let mut by_kind: BTreeMap<Kind, Vec<Uuid>> = BTreeMap::new();
+    for change in changes {
+        by_kind.entry(change.kind).or_default().push(change.point_id);
+    }
+    let heads = by_kind.iter().map(|(kind, ids)| points.heads(*kind, ids));
+    Ok(try_join_all(heads).await?.into_iter().flatten().collect())
+}
+
+/// Frames of `video` that are older than what stands at `order`.
+fn surplus(video: &Uuid, order: Order) -> Predicate {
+    Predicate::All(vec![Predicate::EqualsKeyword(FIELD_VIDEO, video.to_string().into()), older(order)], Vec::new())
 }
 
 /// The points of one change of a video. Its frames are left out where `stored` says that the item's own point will be refused: a newer
-/// version, or the same with another content.
+/// change, or one of the same order with another content.
 fn expand(change: &Change, stored: Option<&Head>) -> Vec<Change> {
     let ChangeBody::Video { text, frames, payload } = &change.body else { return vec![change.clone()] };
     let content = content(change);
@@ -104,8 +118,7 @@ fn expand(change: &Change, stored: Option<&Head>) -> Vec<Change> {
     payload.insert(FIELD_CONTENT.to_owned(), content.clone().into());
     let head = Change { body: ChangeBody::Upsert { text: text.clone(), image: None, payload }, ..without_body(change) };
     let refused = stored.is_some_and(|stored| {
-        stored.version > change.version
-            || (stored.version == change.version && stored.content.as_deref() != Some(content.as_str()))
+        stored.order > change.order() || (stored.order == change.order() && stored.content.as_deref() != Some(content.as_str()))
     });
     if refused {
         return vec![head];
@@ -174,10 +187,9 @@ fn video_of(frame: &Stored) -> Option<Uuid> {
     frame.payload.get(FIELD_VIDEO).and_then(Value::as_str).and_then(|id| Uuid::parse_str(id).ok())
 }
 
-/// A video's own point with the fields and the score of one of its frames; `None` where the two are not of one version.
+/// A video's own point with the fields and the score of one of its frames; `None` where the two are not of one change.
 pub fn with_frame(head: Stored, frame: Stored) -> Option<Stored> {
-    let version = |stored: &Stored| stored.payload.get(FIELD_VERSION).and_then(Value::as_u64);
-    if is_tombstone(&head.payload) || version(&head) != version(&frame) || video_of(&frame) != Some(head.point_id) {
+    if is_tombstone(&head.payload) || order(&head.payload) != order(&frame.payload) || video_of(&frame) != Some(head.point_id) {
         return None;
     }
     let Stored { point_id, mut payload, .. } = head;
@@ -204,13 +216,14 @@ mod tests {
     use serde_json::Map;
 
     use super::super::FramePoint;
+    use super::super::payload::FIELD_VERSION;
     use super::*;
 
     /// Stored payloads, replaced by the guard's rule; each operation is one step that another writer may come before.
     #[derive(Default)]
     struct Model(Mutex<BTreeMap<Uuid, Map<String, Value>>>);
 
-    type Writing<'a> = Pin<Box<dyn Future<Output = Result<(), IndexError>> + 'a>>;
+    type Writing<'a> = Pin<Box<dyn Future<Output = Result<Vec<Outcome>, IndexError>> + 'a>>;
 
     fn version(payload: &Map<String, Value>) -> u64 {
         payload[FIELD_VERSION].as_u64().unwrap()
@@ -227,18 +240,21 @@ mod tests {
             for change in changes {
                 step().await;
                 let mut points = self.0.lock().unwrap();
-                if points.get(&change.point_id).is_none_or(|stored| version(stored) < change.version) {
+                if points.get(&change.point_id).is_none_or(|stored| order(stored) < Some(change.order())) {
                     points.insert(change.point_id, crate::payload::build(change));
                 }
             }
             Ok(())
         }
 
-        async fn read(&self, ids: &[Uuid]) -> Result<Vec<Stored>, IndexError> {
+        async fn heads(&self, _: Kind, ids: &[Uuid]) -> Result<HashMap<Uuid, Head>, IndexError> {
             step().await;
             let points = self.0.lock().unwrap();
-            let stored = |id: &Uuid| Some(Stored { point_id: *id, score: 0.0, payload: points.get(id)?.clone() });
-            Ok(ids.iter().filter_map(stored).collect())
+            Ok(ids.iter().filter_map(|id| Some((*id, Head::of(points.get(id)?)?))).collect())
+        }
+
+        async fn read(&self, _: &[Uuid]) -> Result<Vec<Stored>, IndexError> {
+            Ok(Vec::new())
         }
 
         async fn count(&self, _: Kind, which: Predicate) -> Result<u64, IndexError> {
@@ -256,11 +272,13 @@ mod tests {
         }
     }
 
-    fn holds(predicate: &Predicate, payload: &Map<String, Value>) -> bool {
-        match predicate {
+    fn holds(condition: &Predicate, payload: &Map<String, Value>) -> bool {
+        match condition {
             Predicate::Any(any) => any.iter().any(|one| holds(one, payload)),
             Predicate::All(all, none) => all.iter().all(|one| holds(one, payload)) && !none.iter().any(|one| holds(one, payload)),
             Predicate::EqualsKeyword(field, word) => payload.get(*field).and_then(Value::as_str) == Some(&**word),
+            Predicate::EqualsInteger(field, value) => payload.get(*field).and_then(Value::as_i64) == Some(*value),
+            Predicate::IsEmpty(field) => !payload.contains_key(*field),
             Predicate::Less(field, value) => payload.get(*field).and_then(Value::as_i64).is_some_and(|found| found < *value),
             other => panic!("not used here: {other:?}"),
         }
@@ -273,7 +291,15 @@ mod tests {
             None => ChangeBody::Delete,
         };
         let fingerprint = Fingerprint::try_from("a".repeat(64)).unwrap();
-        Change { kind: Kind::Video, id: "v".to_owned(), point_id: point_id(Kind::Video, "v"), version, fingerprint, body }
+        Change {
+            kind: Kind::Video,
+            id: "v".to_owned(),
+            point_id: point_id(Kind::Video, "v"),
+            version,
+            tie_breaker: None,
+            fingerprint,
+            body,
+        }
     }
 
     /// Polls one of two writers a step, as the bits of `schedule` say; one that is `killed` goes no further than so many steps.

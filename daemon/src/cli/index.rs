@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use astromech_schemas::results::ResultMessage;
+use astromech_schemas::results::{Outcome, ResultMessage};
 use astromech_schemas::{Kind, TraceContext};
 use astromech_towers::Towers;
 use futures::future::BoxFuture;
@@ -38,8 +38,10 @@ const LISTED_MAX: usize = 100;
 /// What became of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexReport {
-    /// Changes that the index holds, or a newer version of them.
+    /// Changes that the index holds.
     pub applied: u64,
+    /// Changes that it does not take, because it holds a newer one of the item.
+    pub superseded: u64,
     /// Lines that can never be applied.
     pub bad: u64,
     /// The first of them: line, reason and detail, in the order of the lines.
@@ -93,7 +95,11 @@ pub async fn run(config: Config, file: &Path, kind: Option<Kind>) -> Result<u8> 
     }
     let seconds = report.took.as_secs_f64();
     let rate = report.applied as f64 / seconds.max(0.001);
-    output::data(&format!("{} indexed, {} bad, {seconds:.1} s, {rate:.0} items/s", report.applied, report.bad));
+    let superseded = match report.superseded {
+        0 => String::new(),
+        some => format!(", {some} older than what the index holds"),
+    };
+    output::data(&format!("{} indexed, {} bad{superseded}, {seconds:.1} s, {rate:.0} items/s", report.applied, report.bad));
     if report.interrupted {
         bail!("interrupted; run it again: what is indexed already stays as it is");
     }
@@ -112,7 +118,12 @@ pub async fn index_file(indexing: Indexing<'_>, file: &Path, kind: Option<Kind>,
     let count = lines::count(file).map_err(|error| or_context(error, unread))?;
     let lines = Lines::open(file).map_err(|error| or_context(error, unread))?;
     let topic: Arc<str> = file.to_string_lossy().into();
-    let outlet = Arc::new(Terminal { bar: progress_bar(count), applied: AtomicU64::new(0), bad: Mutex::default() });
+    let outlet = Arc::new(Terminal {
+        bar: progress_bar(count),
+        applied: AtomicU64::new(0),
+        superseded: AtomicU64::new(0),
+        bad: Mutex::default(),
+    });
     let vitals = vitals_of(config, Arc::clone(metrics), &[Condition::Index]);
     let halt = vitals.halt.clone();
     let parts = PipelineParts {
@@ -195,6 +206,7 @@ fn progress_bar(lines: u64) -> ProgressBar {
 struct Terminal {
     bar: ProgressBar,
     applied: AtomicU64,
+    superseded: AtomicU64,
     bad: Mutex<Bad>,
 }
 
@@ -227,6 +239,7 @@ impl Terminal {
         bad.listed.sort();
         IndexReport {
             applied: self.applied.load(Ordering::Relaxed),
+            superseded: self.superseded.load(Ordering::Relaxed),
             bad: bad.count,
             listed: std::mem::take(&mut bad.listed),
             took,
@@ -236,8 +249,9 @@ impl Terminal {
 }
 
 impl Outlet for Terminal {
-    fn result<'a>(&'a self, _message: &'a ResultMessage, _: Option<&'a TraceContext>) -> BoxFuture<'a, Result<(), PublishError>> {
-        self.applied.fetch_add(1, Ordering::Relaxed);
+    fn result<'a>(&'a self, message: &'a ResultMessage, _: Option<&'a TraceContext>) -> BoxFuture<'a, Result<(), PublishError>> {
+        let counter = if message.outcome == Outcome::Applied { &self.applied } else { &self.superseded };
+        counter.fetch_add(1, Ordering::Relaxed);
         self.bar.inc(1);
         Box::pin(std::future::ready(Ok(())))
     }

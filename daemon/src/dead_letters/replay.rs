@@ -5,8 +5,9 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use astromech_schemas::dead_letter::HEADER_ORIGIN_OFFSET;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
+use rdkafka::message::{Header as KafkaHeader, Headers as _, OwnedHeaders};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _};
 use tokio::time::{Instant, sleep_until};
 
@@ -81,6 +82,14 @@ impl ReplayRules {
     }
 }
 
+impl ReplayRules {
+    /// What the record says of its first place, unless it says so already or may become the newest of its item.
+    fn first_offset(&self, letter: &Letter, origin: &Origin) -> Option<String> {
+        let says = letter.headers.iter().any(|header| header.name == HEADER_ORIGIN_OFFSET);
+        (!says && !self.even_as_newest).then(|| origin.offset.to_string())
+    }
+}
+
 /// Sends letters again, no faster than it is told, in the order they are given.
 pub struct Replayer {
     producer: FutureProducer,
@@ -132,7 +141,8 @@ impl Replayer {
         if self.under_way.len() >= UNDER_WAY_MAX {
             self.confirm_oldest().await?;
         }
-        let mut record = record(letter, origin);
+        let first_offset = self.rules.first_offset(letter, origin);
+        let mut record = record(letter, origin, first_offset.as_deref());
         let delivery = loop {
             match self.producer.send_result(record) {
                 Ok(delivery) => break delivery,
@@ -182,18 +192,21 @@ impl Replayer {
     }
 }
 
-fn record<'a>(letter: &'a Letter, origin: &'a Origin) -> FutureRecord<'a, [u8], [u8]> {
+fn record<'a>(letter: &'a Letter, origin: &'a Origin, first_offset: Option<&str>) -> FutureRecord<'a, [u8], [u8]> {
     let mut record = FutureRecord::to(&origin.topic).partition(origin.partition);
     record.key = letter.key.as_deref();
     record.payload = letter.value.as_deref();
     record.timestamp = letter.record_time_ms;
-    if !letter.headers.is_empty() {
-        let headers = OwnedHeaders::new_with_capacity(letter.headers.len());
-        let with = |headers: OwnedHeaders, own: &'a crate::source::Header| {
-            headers.insert(KafkaHeader { key: &own.name, value: own.value.as_deref() })
-        };
-        record.headers = Some(letter.headers.iter().fold(headers, with));
-    }
+    let headers = OwnedHeaders::new_with_capacity(letter.headers.len() + 1);
+    let with = |headers: OwnedHeaders, own: &'a crate::source::Header| {
+        headers.insert(KafkaHeader { key: &own.name, value: own.value.as_deref() })
+    };
+    let headers = letter.headers.iter().fold(headers, with);
+    let headers = match first_offset {
+        Some(offset) => headers.insert(KafkaHeader { key: HEADER_ORIGIN_OFFSET, value: Some(offset) }),
+        None => headers,
+    };
+    record.headers = (headers.count() > 0).then_some(headers);
     record
 }
 

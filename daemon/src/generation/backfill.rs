@@ -24,8 +24,8 @@ use tracing::{info, warn};
 
 use super::kill_point::{KillPoint, reached};
 use crate::index::book::{Backfill, Catalog, Cursor};
-use crate::index::payload::{FIELD_ID, FIELD_VECTORS, FIELD_VERSION, FIELD_VIDEO, is_tombstone};
-use crate::index::{Index, IndexError, Page, Scope, Stored, VECTOR_IMAGE};
+use crate::index::payload::{FIELD_ID, FIELD_VECTORS, FIELD_VERSION, FIELD_VIDEO, is_tombstone, order};
+use crate::index::{Index, IndexError, Order, Page, Scope, Stored, VECTOR_IMAGE};
 use crate::pipeline::{BODY_CHARS_MAX, Left, Refill, RefillBody, Refilled, Refiller};
 use crate::source::Partition;
 use crate::vitals::{Awaited, HaltCause, Unanswered, Vitals};
@@ -67,9 +67,9 @@ fn refill(kind: Kind, stored: Stored, towers: &Towers) -> Result<(Refill, Option
         IndexError::Mismatch(format!("{kind} point {} has no `{field}`, so Astromech did not write it", stored.point_id).into())
     };
     let id = stored.payload.get(FIELD_ID).and_then(Value::as_str).ok_or_else(|| foreign(FIELD_ID))?.to_owned();
-    let version = stored.payload.get(FIELD_VERSION).and_then(Value::as_u64).ok_or_else(|| foreign(FIELD_VERSION))?;
+    let Order { version, tie_breaker } = order(&stored.payload).ok_or_else(|| foreign(FIELD_VERSION))?;
     if is_tombstone(&stored.payload) {
-        return Ok((Refill { kind, id, version, source: None, body: RefillBody::Delete }, None));
+        return Ok((Refill { kind, id, version, tie_breaker, source: None, body: RefillBody::Delete }, None));
     }
     let source: Option<RecordPosition> =
         stored.payload.get("source").and_then(|source| serde_json::from_value(source.clone()).ok());
@@ -85,7 +85,10 @@ fn refill(kind: Kind, stored: Stored, towers: &Towers) -> Result<(Refill, Option
     } else {
         None
     };
-    Ok((Refill { kind, id, version, source, body: RefillBody::Upsert { text, image, payload: stored.payload } }, loss))
+    Ok((
+        Refill { kind, id, version, tie_breaker, source, body: RefillBody::Upsert { text, image, payload: stored.payload } },
+        loss,
+    ))
 }
 
 fn has_picture(payload: &Map<String, Value>) -> bool {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use astromech_schemas::Kind;
 use astromech_schemas::dead_letter::Reason;
-use astromech_schemas::results::Operation;
+use astromech_schemas::results::{Operation, Outcome};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
@@ -22,6 +22,7 @@ labels! {
 /// Of records and of writes to the index.
 pub struct PipelineMetrics {
     records_applied: Family<AppliedLabels, Counter>,
+    records_superseded: Family<AppliedLabels, Counter>,
     dead_letters: Family<ReasonLabel, Counter>,
     record_seconds: Histogram,
     index_batch_size: Histogram,
@@ -32,6 +33,10 @@ impl MetricSet for PipelineMetrics {
         let record = Histogram::new(RECORD_BUCKETS);
         let metrics = Self {
             records_applied: r.add("records_applied", "Changes that the index holds and whose result is acknowledged"),
+            records_superseded: r.add(
+                "records_superseded",
+                "Changes that a newer one of their item had replaced, and whose result is acknowledged",
+            ),
             dead_letters: r.add("dead_letters", "Records sent to the dead-letter topic"),
             record_seconds: r.add_seconds("record", "Time of one record from being read to its acknowledgement", record),
             index_batch_size: r.add_made("index_batch_size", "Changes of one write to the index", items()),
@@ -39,6 +44,7 @@ impl MetricSet for PipelineMetrics {
         for kind in Kind::ALL {
             for operation in [Operation::Upsert, Operation::Delete] {
                 let _ = metrics.records_applied.get_or_create(&applied(kind, operation));
+                let _ = metrics.records_superseded.get_or_create(&applied(kind, operation));
             }
         }
         for reason in Reason::ALL {
@@ -49,9 +55,13 @@ impl MetricSet for PipelineMetrics {
 }
 
 impl PipelineMetrics {
-    /// One change is in the index and its result is acknowledged.
-    pub fn record_applied(&self, kind: Kind, operation: Operation) {
-        self.records_applied.get_or_create(&applied(kind, operation)).inc();
+    /// The index has taken one change and its result is acknowledged.
+    pub fn record_taken(&self, kind: Kind, operation: Operation, outcome: Outcome) {
+        let taken = match outcome {
+            Outcome::Applied => &self.records_applied,
+            Outcome::Superseded => &self.records_superseded,
+        };
+        taken.get_or_create(&applied(kind, operation)).inc();
     }
 
     /// One record went to the dead-letter topic.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use astromech_schemas::dead_letter::Reason;
+use astromech_schemas::record::TieBreaker;
 use astromech_schemas::results::RecordPosition;
 use astromech_schemas::{ImageSource, Kind, point_id};
 use serde_json::{Map, Value};
@@ -22,6 +23,8 @@ pub struct Refill {
     pub id: String,
     /// Source version.
     pub version: u64,
+    /// Decides between changes of one version, as stored.
+    pub tie_breaker: Option<TieBreaker>,
     /// Where the record lay that it came from; without it no result is published, as for a tombstone.
     pub source: Option<RecordPosition>,
     /// What to write.
@@ -73,7 +76,7 @@ impl Refiller {
     }
 
     async fn process(&self, item: Refill, partition: &Arc<Partition>) -> Result<Refilled, Left> {
-        let Refill { kind, id, version, source, body } = item;
+        let Refill { kind, id, version, tie_breaker, source, body } = item;
         let embedded = tokio::select! {
             biased;
             () = partition.fence().closed() => return Err(Left::Fenced),
@@ -84,11 +87,12 @@ impl Refiller {
             Err(fault) => return Ok(Refilled::LeftOut(fault)),
         };
         let point_id = point_id(kind, &id);
-        let change = Change { kind, id, point_id, version, fingerprint: self.0.towers.fingerprint().clone(), body };
+        let fingerprint = self.0.towers.fingerprint().clone();
+        let change = Change { kind, id, point_id, version, tie_breaker, fingerprint, body };
         match self.0.apply(change, partition, source, None).await? {
             Applied::Refused(_, detail) => Ok(Refilled::LeftOut(Fault::new(Reason::RefusedByIndex, detail))),
-            Applied::Done(_, operation) => {
-                self.0.metrics.record_applied(kind, operation);
+            Applied::Done(_, operation, outcome) => {
+                self.0.metrics.record_taken(kind, operation, outcome);
                 Ok(lost.map_or(Refilled::Whole, Refilled::WithoutPicture))
             }
         }

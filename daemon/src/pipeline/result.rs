@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use astromech_schemas::frame_point_id;
-use astromech_schemas::results::{FrameResult, Operation, RESULT_SCHEMA, RecordPosition, ResultMessage};
+use astromech_schemas::results::{FrameResult, Operation, Outcome, RESULT_SCHEMA, RecordPosition, ResultMessage};
 
 use crate::index::book::collection_name;
 use crate::index::{Change, ChangeBody, VECTOR_IMAGE, VECTOR_TEXT};
@@ -39,6 +39,7 @@ pub(super) fn of_change(change: &Change, source: RecordPosition) -> ResultMessag
         id: change.id.clone(),
         version: change.version,
         operation: operation(change),
+        outcome: Outcome::Applied,
         point_id: change.point_id.to_string(),
         collection: collection_name(change.kind, &change.fingerprint),
         fingerprint: change.fingerprint.clone(),
@@ -48,4 +49,11 @@ pub(super) fn of_change(change: &Change, source: RecordPosition) -> ResultMessag
         frames: (0..).zip(frames.iter().map(|frame| frame.time_ms)).map(frame).collect(),
         source,
     }
+}
+
+/// The same result where the index holds a newer change: what it names of the item's vectors would not be the item's.
+pub(super) fn superseded(result: &mut ResultMessage) {
+    result.outcome = Outcome::Superseded;
+    result.vectors.clear();
+    result.frames.clear();
 }

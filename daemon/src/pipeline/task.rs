@@ -7,21 +7,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use astromech_schemas::dead_letter::Reason;
-use astromech_schemas::results::{Operation, RecordPosition};
+use astromech_schemas::record::TieBreaker;
+use astromech_schemas::results::{Operation, Outcome, RecordPosition};
 use astromech_schemas::{ImageSource, Item, RecordLimits, TraceContext, point_id};
 use astromech_towers::{PreparedImage, PreparedText, Towers, TowersError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{Instrument as _, Span, debug, warn};
 
 use super::avro::{AvroCodec, decode_with};
-use super::decode::{Decoded, TopicRules};
+use super::decode::{Decoded, TopicRules, VersionRule};
 use super::enrich::Enricher;
 use super::metrics::PipelineMetrics;
 use super::outlet::Outlet;
 use super::payload::payload;
 use super::poison::PoisonBreaker;
 use super::publish::{Left, Publisher};
-use super::result::{of_change, operation};
+use super::result::{of_change, operation, superseded};
 use super::throttle::Throttle;
 use super::write::{WriteReply, WriteRequest};
 use crate::index::{Change, ChangeBody};
@@ -78,8 +79,8 @@ pub(super) struct Vectors {
 
 /// What became of a change that was to be written and published.
 pub(super) enum Applied {
-    /// The index holds it, and its result is acknowledged by the broker.
-    Done(FenceGuard, Operation),
+    /// The index has taken it, and its result is acknowledged by the broker.
+    Done(FenceGuard, Operation, Outcome),
     /// The engine refused it for what it contains.
     Refused(FenceGuard, String),
 }
@@ -119,10 +120,10 @@ impl TaskContext {
         let (source, context) = (Some(delivery.record.position()), delivery.span.context());
         match self.apply(change, &delivery.partition, source, context).await? {
             Applied::Refused(guard, detail) => self.bury(delivery, &guard, &Fault::new(Reason::RefusedByIndex, detail)).await,
-            Applied::Done(guard, operation) => {
+            Applied::Done(guard, operation, outcome) => {
                 self.acknowledge(delivery);
                 drop(guard);
-                self.metrics.record_applied(decoded.kind, operation);
+                self.metrics.record_taken(decoded.kind, operation, outcome);
                 self.poison.iter().for_each(PoisonBreaker::applied);
                 Ok(())
             }
@@ -150,18 +151,22 @@ impl TaskContext {
         match writing.instrument(stage_span!("index")).await? {
             WriteReply::Fenced => Err(Left::Fenced),
             WriteReply::Refused(guard, detail) => Ok(Applied::Refused(guard, detail)),
-            WriteReply::Applied(guard) => {
+            WriteReply::Taken(guard, outcome) => {
                 if let Some(result) = &mut result {
-                    tokio::select! {
-                        // What need not wait is published all the same: the guard keeps the partition until it is.
-                        biased;
-                        () = self.enricher.enrich(result, kept) => {}
-                        () = fence.closed() => return Err(Left::Fenced),
+                    if outcome == Outcome::Superseded {
+                        superseded(result);
+                    } else {
+                        tokio::select! {
+                            // What need not wait is published all the same: the guard keeps the partition until it is.
+                            biased;
+                            () = self.enricher.enrich(result, kept) => {}
+                            () = fence.closed() => return Err(Left::Fenced),
+                        }
                     }
                     let published = self.publisher.publish(fence, &guard, || self.outlet.result(result, context));
                     published.instrument(stage_span!("publish")).await?;
                 }
-                Ok(Applied::Done(guard, operation))
+                Ok(Applied::Done(guard, operation, outcome))
             }
         }
     }
@@ -195,10 +200,17 @@ impl TaskContext {
             id: decoded.id.clone(),
             point_id: point_id(decoded.kind, &decoded.id),
             version: decoded.version,
+            tie_breaker: Some(self.tie_breaker(record, decoded.offset)),
             fingerprint: self.towers.fingerprint().clone(),
             body,
         };
         Ok((change, decoded))
+    }
+
+    /// What decides between changes of one version. Files have one order of lines between them: the name of a copy must not count.
+    fn tie_breaker(&self, record: &Record, offset: u64) -> TieBreaker {
+        let is_line = self.rules.get(&record.topic).is_some_and(|rules| rules.version == VersionRule::FieldOrOffset);
+        TieBreaker::new(if is_line { "" } else { &record.topic }, record.partition, offset)
     }
 
     async fn decode(&self, record: &Arc<Record>) -> Result<Decoded, NotEmbedded> {

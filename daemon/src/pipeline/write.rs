@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use astromech_schemas::results::Outcome;
 use tokio::sync::oneshot;
 
 use crate::index::Change;
@@ -21,8 +22,8 @@ pub struct WriteRequest {
 /// What became of it. A dropped reply means that the daemon is stopping.
 #[derive(Debug)]
 pub enum WriteReply {
-    /// The index holds the change, or a newer one. The guard lasts until the record is acknowledged.
-    Applied(FenceGuard),
+    /// The index has taken the change. The guard lasts until the record is acknowledged.
+    Taken(FenceGuard, Outcome),
     /// The engine refused this very change for what it contains.
     Refused(FenceGuard, String),
     /// The partition was taken away before the write began.

@@ -4,6 +4,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use astromech_schemas::results::Outcome;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -133,12 +134,12 @@ impl Writer {
             return Ok(None);
         }
         match self.index.apply(&entered.changes).await {
-            Ok(()) => {
+            Ok(outcomes) => {
                 if lock(pending).failed {
                     info!("the index answers again");
                     self.vitals.readiness.set_ready(Condition::Index);
                 }
-                entered.reply_applied();
+                entered.reply_taken(outcomes);
                 Ok(None)
             }
             Err(IndexError::Refused(detail)) if entered.changes.len() == 1 => {
@@ -202,9 +203,9 @@ fn enter(requests: Vec<WriteRequest>) -> Entered {
 }
 
 impl Entered {
-    fn reply_applied(self) {
-        for (guard, waiting) in self.waiting {
-            drop(waiting.reply.send(WriteReply::Applied(guard)));
+    fn reply_taken(self, outcomes: Vec<Outcome>) {
+        for ((guard, waiting), outcome) in self.waiting.into_iter().zip(outcomes) {
+            drop(waiting.reply.send(WriteReply::Taken(guard, outcome)));
         }
     }
 

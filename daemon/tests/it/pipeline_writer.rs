@@ -9,6 +9,7 @@ use astromech::index::{Change, ChangeBody, Index, IndexError, IndexWriter, Page,
 use astromech::pipeline::{WriteReply, WriteRequest, Writer, WriterLimits};
 use astromech::source::Partition;
 use astromech::vitals::{BackoffLimits, Condition, HaltCause, Metrics, Readiness, Vitals};
+use astromech_schemas::results::Outcome;
 use astromech_schemas::{Fingerprint, Kind, point_id};
 use futures::future::BoxFuture;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -51,7 +52,7 @@ impl Scripted {
 }
 
 impl IndexWriter for Scripted {
-    fn apply<'a>(&'a self, changes: &'a [Change]) -> BoxFuture<'a, Result<(), IndexError>> {
+    fn apply<'a>(&'a self, changes: &'a [Change]) -> BoxFuture<'a, Result<Vec<Outcome>, IndexError>> {
         Box::pin(async move {
             let answer = (self.decide)(changes);
             if answer.is_ok() {
@@ -59,7 +60,8 @@ impl IndexWriter for Scripted {
             }
             *self.attempts.lock().unwrap() += 1;
             self.attempted.notify_one();
-            answer
+            let outcome = |change: &Change| if change.id.starts_with("old") { Outcome::Superseded } else { Outcome::Applied };
+            answer.map(|()| changes.iter().map(outcome).collect())
         })
     }
 }
@@ -130,6 +132,7 @@ impl Rig {
             id: id.to_owned(),
             point_id: point_id(Kind::Image, id),
             version: 1,
+            tie_breaker: None,
             fingerprint: fingerprint(),
             body: ChangeBody::Delete,
         };
@@ -150,13 +153,18 @@ fn ids(list: &[&str]) -> BTreeSet<String> {
 async fn changes_are_gathered_into_one_write_and_the_guard_lasts_until_the_answer_is_dropped() {
     let index = Scripted::new(|_| Ok(()));
     let (rig, partition) = (start(&index, 3), Partition::new("t".into(), 0));
-    let answers = [rig.send("a", &partition).await, rig.send("b", &partition).await, rig.send("c", &partition).await];
+    let answers = [rig.send("a", &partition).await, rig.send("old", &partition).await, rig.send("c", &partition).await];
     let mut replies = Vec::new();
     for receiver in answers {
         replies.push(answer(receiver).await.unwrap());
     }
-    assert!(replies.iter().all(|reply| matches!(reply, WriteReply::Applied(_))), "{replies:?}");
-    assert_eq!(index.applied().into_iter().flatten().collect::<BTreeSet<_>>(), ids(&["a", "b", "c"]));
+    let outcome = |reply: &WriteReply| match reply {
+        WriteReply::Taken(_, outcome) => *outcome,
+        other => panic!("{other:?}"),
+    };
+    let outcomes: Vec<Outcome> = replies.iter().map(outcome).collect();
+    assert_eq!(outcomes, [Outcome::Applied, Outcome::Superseded, Outcome::Applied], "each is told what became of it");
+    assert_eq!(index.applied().into_iter().flatten().collect::<BTreeSet<_>>(), ids(&["a", "c", "old"]));
     partition.fence().close();
     assert!(!partition.fence().wait_idle(std::time::Instant::now()), "the results are not published yet");
     drop(replies);
@@ -179,7 +187,7 @@ async fn a_refused_point_is_found_among_its_batch_and_the_others_are_written() {
     }
     for (name, receiver) in answers {
         match answer(receiver).await.unwrap() {
-            WriteReply::Applied(_) => assert!(name.starts_with("good"), "{name}"),
+            WriteReply::Taken(..) => assert!(name.starts_with("good"), "{name}"),
             WriteReply::Refused(_, detail) => assert!(name.starts_with("bad") && detail == "no such vector", "{name}"),
             WriteReply::Fenced => panic!("{name}"),
         }
@@ -199,7 +207,7 @@ async fn an_index_that_is_down_is_waited_for_and_nothing_is_refused() {
     index.wait_attempts(5).await;
     assert!(!rig.vitals.readiness.is_ready());
     *down.lock().unwrap() = false;
-    assert!(matches!(answer(receiver).await, Ok(WriteReply::Applied(_))));
+    assert!(matches!(answer(receiver).await, Ok(WriteReply::Taken(..))));
     assert!(rig.vitals.readiness.is_ready());
 }
 
@@ -218,7 +226,7 @@ async fn nothing_is_written_after_the_fence_is_closed_not_even_a_retry() {
     assert!(taken.fence().wait_idle(std::time::Instant::now() + Duration::from_secs(20)));
     let late = rig.send("late", &taken).await;
     *down.lock().unwrap() = false;
-    assert!(matches!(answer(stays).await, Ok(WriteReply::Applied(_))));
+    assert!(matches!(answer(stays).await, Ok(WriteReply::Taken(..))));
     assert!(matches!(answer(goes).await, Ok(WriteReply::Fenced)));
     assert!(matches!(answer(late).await, Ok(WriteReply::Fenced)));
     assert_eq!(index.applied().into_iter().flatten().collect::<BTreeSet<_>>(), ids(&["stays"]));

@@ -134,7 +134,7 @@ fn change(number: usize, space: &Space) -> Change {
     let payload = Map::from_iter([("title".to_owned(), format!("点 {number}").into())]);
     let body = ChangeBody::Upsert { text: None, image: Some(vector(number as u64)), payload };
     let point_id = point_id(Kind::Image, &id);
-    Change { kind: Kind::Image, id, point_id, version: 1, fingerprint: space.fingerprint.clone(), body }
+    Change { kind: Kind::Image, id, point_id, version: 1, tie_breaker: None, fingerprint: space.fingerprint.clone(), body }
 }
 
 /// Of the best by a pass over every exact vector, the share that the searches found.

@@ -1,6 +1,6 @@
 //! From a record to a line of the spool: the change of an item, a click count, or why it is refused. The rules are the daemon's.
 
-use astromech_schemas::record::{Decoded, SourceRecord, TopicRules, decode_record};
+use astromech_schemas::record::{Decoded, SourceRecord, TieBreaker, TopicRules, decode_record};
 use astromech_schemas::{ImageSource, Item, RecordLimits, decode_click};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
@@ -47,9 +47,10 @@ pub(super) fn item(
     pictures: &PictureStore,
 ) -> Result<Body, CollectError> {
     let rules = TopicRules { kind: topic.kind, version: topic.version.into() };
+    let tie = |offset| Some(TieBreaker::new(message.topic(), message.partition(), offset));
     match decode_record(&Received(message), message.payload(), rules, limits) {
-        Ok(Decoded { kind, id, version, item: None }) => Ok(Body::Delete { kind, id, version }),
-        Ok(Decoded { id, version, item: Some(item), .. }) => keep(item, id, version, pictures),
+        Ok(Decoded { kind, id, version, offset, item: None }) => Ok(Body::Delete { kind, id, version, tie: tie(offset) }),
+        Ok(Decoded { id, version, offset, item: Some(item), .. }) => keep(item, id, (version, tie(offset)), pictures),
         Err(refused) => Ok(Body::Reject { reason: refused.reason.as_str().to_owned(), detail: refused.detail }),
     }
 }
@@ -80,7 +81,12 @@ fn picture(item: &mut Item) -> Option<ImageSource> {
     }
 }
 
-fn keep(mut item: Item, id: String, version: u64, pictures: &PictureStore) -> Result<Body, CollectError> {
+fn keep(
+    mut item: Item,
+    id: String,
+    (version, tie): (u64, Option<TieBreaker>),
+    pictures: &PictureStore,
+) -> Result<Body, CollectError> {
     let kind = item.kind();
     let picture = match picture(&mut item) {
         Some(ImageSource { bytes: Some(bytes), .. }) => Some(PictureRef::Stored { name: pictures.put(&bytes.0)? }),
@@ -95,7 +101,7 @@ fn keep(mut item: Item, id: String, version: u64, pictures: &PictureStore) -> Re
         Item::Video(video) => (video.title.unwrap_or_default(), video.body.unwrap_or_default()),
     };
     let texts = Texts { title: cut(title.trim()), content: cut(content.trim()), link };
-    Ok(Body::Upsert { kind, id, version, texts, picture })
+    Ok(Body::Upsert { kind, id, version, tie, texts, picture })
 }
 
 fn cut(text: &str) -> String {

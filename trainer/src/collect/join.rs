@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
+use astromech_schemas::record::TieBreaker;
 use rayon::prelude::*;
 use serde_json::json;
 
@@ -42,7 +43,7 @@ pub(super) struct Joined {
 
 /// An item's newest version so far; no texts where it is a delete.
 struct Change {
-    version: u64,
+    order: (u64, Option<TieBreaker>),
     place: (u32, i64),
     item: Option<(Texts, Option<PictureRef>)>,
 }
@@ -60,8 +61,10 @@ impl Group {
     fn take(&mut self, line: Line) -> i64 {
         let place = (line.source, line.offset);
         let change = match line.body {
-            Body::Upsert { version, texts, picture, .. } => Change { version, place, item: Some((texts, picture)) },
-            Body::Delete { version, .. } => Change { version, place, item: None },
+            Body::Upsert { version, tie, texts, picture, .. } => {
+                Change { order: (version, tie), place, item: Some((texts, picture)) }
+            }
+            Body::Delete { version, tie, .. } => Change { order: (version, tie), place, item: None },
             Body::Click { query, impressions, clicks, .. } => {
                 let bytes = if self.clicks.contains_key(&query) { 0 } else { query.len() + ENTRY_BYTES };
                 let sum = self.clicks.entry(query).or_default();
@@ -70,11 +73,8 @@ impl Group {
             }
             Body::Reject { .. } => return 0,
         };
-        // As the index has it: a higher version wins, of equal ones the first.
-        let wins = self
-            .newest
-            .as_ref()
-            .is_none_or(|old| (change.version, std::cmp::Reverse(change.place)) > (old.version, std::cmp::Reverse(old.place)));
+        // As the index has it: a higher version wins, of equal ones the later record. A spool without `tie` is in the order of its records.
+        let wins = self.newest.as_ref().is_none_or(|old| (change.order, change.place) > (old.order, old.place));
         self.superseded += u64::from(self.newest.is_some());
         if !wins {
             return 0;
@@ -298,19 +298,20 @@ mod tests {
 
     fn line(source: u32, offset: i64, version: u64, title: Option<&str>) -> Line {
         let (kind, id) = (Kind::Image, "a".to_owned());
+        let tie = Some(TieBreaker::new("t", source as i32, offset as u64));
         let body = match title {
             Some(title) => {
                 let texts = Texts { title: title.to_owned(), ..Texts::default() };
-                Body::Upsert { kind, id, version, texts, picture: None }
+                Body::Upsert { kind, id, version, tie, texts, picture: None }
             }
-            None => Body::Delete { kind, id, version },
+            None => Body::Delete { kind, id, version, tie },
         };
         Line { source, offset, body }
     }
 
     #[test]
-    fn the_newest_version_stands_whatever_the_order_and_of_equal_ones_the_first() {
-        let lines = [line(0, 9, 3, Some("new")), line(0, 1, 1, Some("old")), line(1, 2, 3, Some("late")), line(0, 4, 2, None)];
+    fn the_newest_version_stands_whatever_the_order_and_of_equal_ones_the_later_record() {
+        let lines = [line(0, 9, 3, Some("new")), line(0, 1, 1, Some("old")), line(0, 2, 3, Some("tied")), line(0, 4, 2, None)];
         for turn in 0..lines.len() {
             let mut group = Group::default();
             let mut bytes = 0;

@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use astromech_schemas::Kind;
+use astromech_schemas::record::TieBreaker;
 use serde::{Deserialize, Serialize};
 
 use super::error::CollectError;
@@ -35,8 +36,9 @@ pub(super) struct Texts {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub(super) enum Body {
-    Upsert { kind: Kind, id: String, version: u64, texts: Texts, picture: Option<PictureRef> },
-    Delete { kind: Kind, id: String, version: u64 },
+    // A spool of an earlier trainer has no `tie`.
+    Upsert { kind: Kind, id: String, version: u64, tie: Option<TieBreaker>, texts: Texts, picture: Option<PictureRef> },
+    Delete { kind: Kind, id: String, version: u64, tie: Option<TieBreaker> },
     Click { kind: Kind, id: String, query: String, impressions: u64, clicks: u64 },
     Reject { reason: String, detail: String },
 }
@@ -121,7 +123,8 @@ mod tests {
         std::fs::create_dir(work.path().join("spool")).unwrap();
         let window = PartitionWindow { partition: 0, from: 5, to: 100 };
         let source = Source { number: 3, topic: "t", role: Role::Items, window };
-        let line = |offset| Line { source: 3, offset, body: Body::Delete { kind: Kind::Ad, id: "a".into(), version: 1 } };
+        let line =
+            |offset| Line { source: 3, offset, body: Body::Delete { kind: Kind::Ad, id: "a".into(), version: 1, tie: None } };
         let mut spool = Spool::open(work.path(), &source).unwrap();
         assert_eq!(spool.next, 5);
         for offset in [5, 9] {

@@ -11,7 +11,7 @@ use astromech_avro::{
     UNKNOWN_FOR, Writer, WriterSchema, split,
 };
 use astromech_schemas::results::{
-    FrameResult, Neighbour, Operation, RESULT_AVRO_SCHEMA, RESULT_SCHEMA, RecordPosition, ResultMessage,
+    FrameResult, Neighbour, Operation, Outcome, RESULT_AVRO_SCHEMA, RESULT_SCHEMA, RecordPosition, ResultMessage,
 };
 use astromech_schemas::{Fingerprint, Kind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -273,6 +273,7 @@ fn full_result() -> ResultMessage {
         id: "视频-1".to_owned(),
         version: i64::MAX as u64,
         operation: Operation::Upsert,
+        outcome: Outcome::Applied,
         point_id: "p".to_owned(),
         collection: "videos-x".to_owned(),
         fingerprint: Fingerprint::try_from("0".repeat(64)).unwrap(),

@@ -29,6 +29,7 @@ mod writer;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use astromech_schemas::results::Outcome;
 use astromech_schemas::{Fingerprint, Kind};
 use futures::future::{BoxFuture, FutureExt as _};
 use uuid::Uuid;
@@ -37,7 +38,7 @@ pub use self::catalog::EmbeddedCatalog;
 use self::error::{Failure, closed};
 use self::memory::{GenerationId, code};
 use self::store::{Lease, Store, blocking};
-use super::guard::{check, newest};
+use super::guard::{check, each_outcome, newest};
 use super::{Change, EmbeddedOptions, Finding, Index, IndexError, IndexWriter, Page, Query, Scope, Space, Stored, Verdict};
 
 /// Most jobs that wait for the writing thread; beyond it `apply` waits.
@@ -214,19 +215,23 @@ impl Index for EmbeddedIndex {
 }
 
 impl IndexWriter for EmbeddedIndex {
-    fn apply<'a>(&'a self, changes: &'a [Change]) -> BoxFuture<'a, Result<(), IndexError>> {
+    fn apply<'a>(&'a self, changes: &'a [Change]) -> BoxFuture<'a, Result<Vec<Outcome>, IndexError>> {
         async move {
             check(changes, &self.space)?;
             let (store, generation) = self.opened()?;
             if changes.is_empty() {
-                return Ok(());
+                return Ok(Vec::new());
             }
             let ready: Vec<rows::Write> =
                 newest(changes).into_iter().map(|change| rows::Write::of(change, &self.space)).collect();
             let write = move |connection: &rusqlite::Connection, writes: &mut writer::Writes<'_>| {
-                ready.iter().try_for_each(|write| rows::apply(connection, generation, write, writes))
+                let apply = |write: &rows::Write| {
+                    let outcome = rows::apply(connection, generation, write, writes)?;
+                    Ok((write.id(), (write.order(), outcome)))
+                };
+                ready.iter().map(apply).collect::<Result<_, Failure>>()
             };
-            store.write("writing points", write).await
+            Ok(each_outcome(changes, &store.write("writing points", write).await?))
         }
         .boxed()
     }

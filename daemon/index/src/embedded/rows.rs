@@ -1,6 +1,10 @@
 //! Changes as rows: made ready outside the writing thread, written under the version guard inside its transaction.
 
+use std::cmp::Ordering;
+
 use astromech_schemas::Kind;
+use astromech_schemas::record::TieBreaker;
+use astromech_schemas::results::Outcome;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
@@ -8,9 +12,8 @@ use super::error::Failure;
 use super::memory::{Change as Shown, Fields, GenerationId, Key, Label, PointId, code};
 use super::vector::{Short, to_blob};
 use super::writer::Writes;
-use crate::guard::replaces;
 use crate::payload::{FIELD_DELETED_AT, FIELD_VIDEO};
-use crate::{Change, IndexError, Space, VECTORS, payload, video};
+use crate::{Change, IndexError, Order, Space, VECTORS, payload, video};
 
 /// Rows that one transaction of a purge or of a drop removes: others wait no longer than for these.
 const REMOVED_MAX: usize = 5000;
@@ -25,7 +28,7 @@ struct Vector {
 pub(super) struct Row {
     kind: usize,
     id: Uuid,
-    version: u64,
+    order: Order,
     deleted_at_ms: Option<i64>,
     fields: Fields,
     video: Option<Uuid>,
@@ -44,7 +47,7 @@ impl Row {
         Self {
             kind: code(change.kind),
             id: change.point_id,
-            version: change.version,
+            order: change.order(),
             deleted_at_ms: payload.get(FIELD_DELETED_AT).and_then(serde_json::Value::as_i64),
             fields: Fields::of(&payload),
             video,
@@ -70,6 +73,16 @@ pub(super) struct Write {
 }
 
 impl Write {
+    /// Point of the item.
+    pub(super) fn id(&self) -> Uuid {
+        self.item.id
+    }
+
+    /// Where the change stands among those of its item.
+    pub(super) fn order(&self) -> Order {
+        self.item.order
+    }
+
     pub(super) fn of(change: &Change, space: &Space) -> Self {
         let mut rows = video::points_of(change).into_iter().map(|change| Row::of(&change, space));
         // The item's own point comes first.
@@ -81,32 +94,35 @@ impl Write {
 /// A stored point, as the guard sees it.
 struct Found {
     point: PointId,
-    version: u64,
+    order: Order,
     live: i64,
 }
 
 fn find(connection: &Connection, generation: GenerationId, kind: usize, id: Uuid) -> Result<Option<Found>, Failure> {
-    let sql =
-        "SELECT point, version, deleted_at_ms IS NULL AND video IS NULL FROM points WHERE generation = ? AND kind = ? AND id = ?";
+    let sql = "SELECT point, version, deleted_at_ms IS NULL AND video IS NULL, version_offset, version_source FROM points \
+               WHERE generation = ? AND kind = ? AND id = ?";
     let found = |row: &rusqlite::Row<'_>| {
-        let version: i64 = row.get(1)?;
-        Ok(Found { point: row.get(0)?, version: version as u64, live: row.get(2)? })
+        let (version, offset, source): (i64, Option<i64>, Option<i64>) = (row.get(1)?, row.get(3)?, row.get(4)?);
+        let tie_breaker = offset.zip(source).map(|(offset, source)| TieBreaker { offset: offset as u64, source: source as u64 });
+        Ok(Found { point: row.get(0)?, order: Order { version: version as u64, tie_breaker }, live: row.get(2)? })
     };
     let mut select = connection.prepare_cached(sql)?;
     Ok(select.query_row(params![generation, kind as i64, id.as_bytes()], found).optional()?)
 }
 
-/// Writes a change unless the version that is stored is as high. A video is written whole: its frames are those of its own point's version
+/// Writes a change unless what is stored is as new, and says what became of it. A video is written whole: its frames are those of its own point's version
 /// at every commit, so neither an overlap of writers nor a kill leaves any of another.
 pub(super) fn apply(
     connection: &Connection,
     generation: GenerationId,
     write: &Write,
     writes: &mut Writes<'_>,
-) -> Result<(), Failure> {
+) -> Result<Outcome, Failure> {
     let found = find(connection, generation, write.item.kind, write.item.id)?;
-    if found.as_ref().is_some_and(|found| !replaces(write.item.version, found.version)) {
-        return Ok(());
+    match found.as_ref().map(|found| found.order.cmp(&write.item.order)) {
+        Some(Ordering::Greater) => return Ok(Outcome::Superseded),
+        Some(Ordering::Equal) => return Ok(Outcome::Applied),
+        Some(Ordering::Less) | None => {}
     }
     writes.touched = true;
     if write.item.kind == code(Kind::Video) {
@@ -120,7 +136,7 @@ pub(super) fn apply(
     for frame in &write.frames {
         put(connection, generation, frame, None, writes)?;
     }
-    Ok(())
+    Ok(Outcome::Applied)
 }
 
 /// Writes a point in the place of `found`, and its vectors.
@@ -133,19 +149,35 @@ fn put(
 ) -> Result<(), Failure> {
     let tags = serde_json::to_string(&row.fields.tags).unwrap_or_default();
     let video = row.video.as_ref().map(Uuid::as_bytes);
-    // Checked by the guard: no version is above i64::MAX.
-    let version = row.version as i64;
+    // Checked by the guard: no version is above i64::MAX. What breaks ties is below 2^53.
+    let version = row.order.version as i64;
+    let (offset, source) = row.order.tie_breaker.map(|tie| (tie.offset as i64, tie.source as i64)).unzip();
     let Fields { language, time_ms, .. } = &row.fields;
     let point = if let Some(found) = found {
-        let sql = "UPDATE points SET version = ?, deleted_at_ms = ?, video = ?, language = ?, time_ms = ?, tags = ?, payload = ? WHERE point = ?";
-        let values = params![version, row.deleted_at_ms, video, language, time_ms, tags, row.payload, found.point];
+        let sql = "UPDATE points SET version = ?, deleted_at_ms = ?, video = ?, language = ?, time_ms = ?, tags = ?, payload = ?, \
+                   version_offset = ?, version_source = ? WHERE point = ?";
+        let values =
+            params![version, row.deleted_at_ms, video, language, time_ms, tags, row.payload, offset, source, found.point];
         connection.prepare_cached(sql)?.execute(values)?;
         found.point
     } else {
-        let sql = "INSERT INTO points (generation, kind, id, version, deleted_at_ms, video, language, time_ms, tags, payload) \
-                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        let sql = "INSERT INTO points (generation, kind, id, version, deleted_at_ms, video, language, time_ms, tags, payload, \
+                   version_offset, version_source) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         let (kind, id) = (row.kind as i64, row.id.as_bytes());
-        let values = params![generation, kind, id, version, row.deleted_at_ms, video, language, time_ms, tags, row.payload];
+        let values = params![
+            generation,
+            kind,
+            id,
+            version,
+            row.deleted_at_ms,
+            video,
+            language,
+            time_ms,
+            tags,
+            row.payload,
+            offset,
+            source
+        ];
         connection.prepare_cached(sql)?.insert(values)?
     };
     let more = row.live() - found.map_or(0, |found| found.live);

@@ -22,7 +22,10 @@ use crate::IndexError;
 /// `PRAGMA application_id`: "Astx".
 const APPLICATION_ID: i32 = 0x4173_7478;
 /// `PRAGMA user_version`: of the tables below. A change of them takes the next number, and a step that brings older files there.
-pub(super) const SCHEMA_VERSION: i32 = 1;
+pub(super) const SCHEMA_VERSION: i32 = 2;
+/// Steps from one version to the next, the first from version 1.
+const UPGRADES: [&str; SCHEMA_VERSION as usize - 1] =
+    ["ALTER TABLE points ADD COLUMN version_offset INTEGER; ALTER TABLE points ADD COLUMN version_source INTEGER;"];
 /// Longest wait for a lock that another connection holds. This process is the only writer, so only a look from outside is waited for.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Size of a page: several vectors of 256 numbers fit.
@@ -58,7 +61,9 @@ CREATE TABLE points (
   language      TEXT,
   time_ms       INTEGER,
   tags          TEXT,                              -- JSON
-  payload       TEXT NOT NULL                      -- JSON
+  payload       TEXT NOT NULL,                     -- JSON
+  version_offset INTEGER,                          -- these two break ties of version; NULL of points from before version 2 of the tables
+  version_source INTEGER
 ) STRICT;
 CREATE UNIQUE INDEX points_by_id ON points (generation, kind, id);
 CREATE INDEX videos ON points (generation, id) WHERE kind = 3 AND deleted_at_ms IS NULL AND video IS NULL;
@@ -79,12 +84,12 @@ pub(super) fn open_writer(root: &Path) -> Result<Connection, IndexError> {
         let connection = Connection::open_with_flags(&file, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         let is_new = is_empty(&connection)?;
-        if !is_new {
-            check(&connection, &file)?;
-        }
+        let version = if is_new { 0 } else { check(&connection, &file)? };
         configure(&connection)?;
         if is_new {
             create(&connection)?;
+        } else {
+            upgrade(&connection, version)?;
         }
         Ok(connection)
     };
@@ -139,21 +144,37 @@ fn is_empty(connection: &Connection) -> Result<bool, Failure> {
     Ok(tables == 0)
 }
 
-/// Refuses somebody else's database, and one of a newer version.
-fn check(connection: &Connection, file: &Path) -> Result<(), Failure> {
+/// Refuses somebody else's database, and one of a newer version; the version of its tables.
+fn check(connection: &Connection, file: &Path) -> Result<i32, Failure> {
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
     let problem = if application != APPLICATION_ID {
         format!("{} is a database of another program: give an empty or a new folder", file.display())
-    } else if version != SCHEMA_VERSION {
+    } else if !(1..=SCHEMA_VERSION).contains(&version) {
         format!(
             "{} has tables of version {version}, this daemon reads {SCHEMA_VERSION}: use the daemon that wrote it, or move it away and index anew",
             file.display()
         )
     } else {
-        return Ok(());
+        return Ok(version);
     };
     Err(IndexError::Mismatch(problem.into()).into())
+}
+
+/// Brings tables of an older version here, all steps or none.
+fn upgrade(connection: &Connection, version: i32) -> Result<(), Failure> {
+    let steps = UPGRADES.iter().skip((version - 1).unsigned_abs() as usize);
+    if version == SCHEMA_VERSION {
+        return Ok(());
+    }
+    let transaction = connection.unchecked_transaction()?;
+    for step in steps {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    transaction.commit()?;
+    tracing::info!(from = version, to = SCHEMA_VERSION, "the tables of the embedded index were upgraded");
+    Ok(())
 }
 
 /// All tables or none: the version and the id are part of the same transaction.

@@ -18,7 +18,15 @@ fn change(id: &str, version: u64, body: &str) -> Change {
     let payload = serde_json::json!({"body": body}).as_object().unwrap().clone();
     let body = ChangeBody::Upsert { text: None, image: Some(vec![1.0; DIM as usize]), payload };
     let fingerprint = space().fingerprint;
-    Change { kind: Kind::Image, id: id.to_owned(), point_id: point_id(Kind::Image, id), version, fingerprint, body }
+    Change {
+        kind: Kind::Image,
+        id: id.to_owned(),
+        point_id: point_id(Kind::Image, id),
+        version,
+        tie_breaker: None,
+        fingerprint,
+        body,
+    }
 }
 
 async fn open(root: &std::path::Path) -> EmbeddedIndex {

@@ -58,7 +58,7 @@ fn to_rows(values: &[f32], space: &Space) -> Vec<Vec<f32>> {
 /// The operations of one request: the guarded upsert, then the removal of vectors that the stored versions don't have.
 pub(super) fn operations(batch: Vec<Prepared<'_>>) -> Vec<PointsUpdateOperation> {
     let changes: Vec<&Change> = batch.iter().map(|prepared| prepared.change).collect();
-    let guard = guard::guard(changes.iter().map(|change| (change.point_id, change.version)));
+    let guard = guard::guard(changes.iter().map(|change| (change.point_id, change.order())));
     let upsert = Operation::Upsert(PointStructList {
         points: batch.into_iter().map(|prepared| prepared.point).collect(),
         update_filter: Some(to_filter(&guard)),
@@ -97,6 +97,7 @@ fn to_condition(predicate: &Predicate) -> qdrant::Condition {
             let range = Range { gte: from.map(|from| from as f64), lte: to.map(|to| to as f64), ..Range::default() };
             qdrant::Condition::range(*field, range)
         }
+        Predicate::IsEmpty(field) => qdrant::Condition::is_empty(*field),
         Predicate::IsTrue(field) => qdrant::Condition::matches(*field, true),
         Predicate::HasVector(name) => qdrant::Condition::has_vector(*name),
         Predicate::All(..) | Predicate::Any(_) => to_filter(predicate).into(),

@@ -9,15 +9,16 @@ mod error;
 mod setup;
 mod survey;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use astromech_schemas::results::Outcome;
 use astromech_schemas::{Fingerprint, Kind};
 use futures::future::{BoxFuture, FutureExt as _, try_join_all};
 use qdrant_client::qdrant::{
-    CountPointsBuilder, DeletePointsBuilder, GetPointsBuilder, QuantizationSearchParamsBuilder, QueryPointGroupsBuilder,
-    QueryPointsBuilder, ScrollPointsBuilder, SearchParamsBuilder, UpdateBatchPointsBuilder,
+    CountPointsBuilder, DeletePointsBuilder, GetPointsBuilder, PayloadIncludeSelector, QuantizationSearchParamsBuilder,
+    QueryPointGroupsBuilder, QueryPointsBuilder, ScrollPointsBuilder, SearchParamsBuilder, UpdateBatchPointsBuilder,
 };
 use qdrant_client::{Qdrant, QdrantError};
 use uuid::Uuid;
@@ -27,9 +28,9 @@ use self::convert::{Prepared, from_point_id, operations, prepare, to_filter, to_
 use self::error::from_client;
 use self::setup::Setup;
 use super::guard::{Predicate, check, live};
-use super::payload::{FIELD_VIDEO, is_tombstone};
+use super::payload::{FIELD_CONTENT, FIELD_VERSION, FIELD_VERSION_OFFSET, FIELD_VERSION_SOURCE, FIELD_VIDEO, is_tombstone};
 use super::purge::purge;
-use super::video::{self, Points};
+use super::video::{self, Head, Points};
 use super::{Change, Finding, Index, IndexError, IndexWriter, Page, Query, Scope, Space, Stored, VECTOR_IMAGE};
 use crate::book::collection_name;
 
@@ -170,6 +171,19 @@ impl Points for QdrantIndex {
         Ok(())
     }
 
+    async fn heads(&self, kind: Kind, ids: &[Uuid]) -> Result<HashMap<Uuid, Head>, IndexError> {
+        let fields = [FIELD_VERSION, FIELD_VERSION_OFFSET, FIELD_VERSION_SOURCE, FIELD_CONTENT].map(str::to_owned).to_vec();
+        let ids: Vec<_> = ids.iter().copied().map(to_point_id).collect();
+        let request = GetPointsBuilder::new(self.name(kind), ids).with_payload(PayloadIncludeSelector { fields });
+        let answer = self.client.get_points(request).await.map_err(self.error("reading what is stored"))?;
+        let mut heads = HashMap::with_capacity(answer.result.len());
+        for point in answer.result {
+            let stored = to_stored(point.id, 0.0, point.payload)?;
+            heads.extend(Head::of(&stored.payload).map(|head| (stored.point_id, head)));
+        }
+        Ok(heads)
+    }
+
     async fn read(&self, ids: &[Uuid]) -> Result<Vec<Stored>, IndexError> {
         self.retrieve(Kind::Video, ids).await
     }
@@ -208,7 +222,7 @@ impl Points for QdrantIndex {
 }
 
 impl IndexWriter for QdrantIndex {
-    fn apply<'a>(&'a self, changes: &'a [Change]) -> BoxFuture<'a, Result<(), IndexError>> {
+    fn apply<'a>(&'a self, changes: &'a [Change]) -> BoxFuture<'a, Result<Vec<Outcome>, IndexError>> {
         async move {
             if self.closed.load(Ordering::Acquire) {
                 return Err(IndexError::Mismatch("the index is closed".to_owned().into()));

@@ -150,7 +150,7 @@ async fn a_file_that_is_foreign_newer_or_damaged_is_refused_with_what_to_do() {
     let cases: [(&str, Spoil<'_>); 4] = [
         ("it is no SQLite file", &|file| fs::write(file, b"holiday".repeat(1000)).unwrap()),
         ("of another program", &make("DROP TABLE state; PRAGMA application_id = 7")),
-        ("has tables of version 9, this daemon reads 1", &make("PRAGMA user_version = 9")),
+        ("has tables of version 9, this daemon reads 2", &make("PRAGMA user_version = 9")),
         ("damaged: restore it from a backup", &damage),
     ];
     for (expected, spoil) in cases {
@@ -163,6 +163,30 @@ async fn a_file_that_is_foreign_newer_or_damaged_is_refused_with_what_to_do() {
         spoil(&folder.join("index.sqlite"));
         let text = refused(&folder).await;
         assert!(text.contains(expected) && text.contains("index.sqlite"), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_the_first_tables_is_upgraded_and_keeps_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("index");
+    let index = open(&folder).await.unwrap();
+    index.apply(&[image("a", 1, Some(1), Some(2)), delete("b", 4)]).await.unwrap();
+    index.close().await.unwrap();
+    let older = rusqlite::Connection::open(folder.join("index.sqlite")).unwrap();
+    older
+        .execute_batch(
+            "ALTER TABLE points DROP COLUMN version_offset; ALTER TABLE points DROP COLUMN version_source; PRAGMA user_version = 1",
+        )
+        .unwrap();
+    drop(older);
+    for _ in 0..2 {
+        let index = open(&folder).await.unwrap();
+        assert_eq!((title(&index, "a").await, title(&index, "b").await), ("a v1".to_owned(), "deleted".to_owned()));
+        assert!(found(&index, VECTOR_IMAGE, 2, "a").await);
+        index.apply(&[at(0, 0, image("a", 1, Some(1), Some(2)))]).await.unwrap();
+        assert!(stored(&index, "a").await.unwrap().payload.contains_key("version_offset"));
+        index.close().await.unwrap();
     }
 }
 
@@ -216,7 +240,7 @@ async fn promise_6_nothing_unbounded_vectors_that_take_more_memory_than_they_may
     let mut written = 0;
     let error = loop {
         match index.apply(&batch(written)).await {
-            Ok(()) => written += 100,
+            Ok(_) => written += 100,
             Err(error) => break error,
         }
         assert!(written < 10_000, "a vector takes at least its numbers");

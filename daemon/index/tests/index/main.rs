@@ -4,6 +4,7 @@
 
 #[macro_use]
 mod support;
+mod ties;
 
 mod book;
 mod contract;

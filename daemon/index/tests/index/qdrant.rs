@@ -50,7 +50,7 @@ async fn daemons_that_start_together_make_one_set_of_collections() {
         let index = &indexes[version as usize % indexes.len()];
         async move { index.apply(&[image("a", version, None, Some(version))]).await }
     });
-    join_all(rounds).await.into_iter().for_each(Result::unwrap);
+    join_all(rounds).await.into_iter().for_each(|applied| drop(applied.unwrap()));
     assert_eq!(title(&indexes[0], "a").await, "a v20");
     assert!(search(&indexes[1], VECTOR_IMAGE, 20, 1).await[0].1 > 0.999);
 }
@@ -63,7 +63,9 @@ async fn a_fresh_collection_has_its_metadata_vectors_and_payload_indexes() {
     let metadata: serde_json::Value = info.config.unwrap().metadata["astromech"].clone().into();
     let space = space('a');
     assert_eq!(metadata, json!({"fingerprint": space.fingerprint, "embedding_dim": DIM, "bundle": "test-a"}));
-    for field in ["version", "fingerprint", "tags", "time_ms", "language", "deleted", "vectors"] {
+    for field in
+        ["version", "version_offset", "version_source", "fingerprint", "tags", "time_ms", "language", "deleted", "vectors"]
+    {
         assert!(info.payload_schema.contains_key(field), "{field} is not indexed");
     }
 }

@@ -11,6 +11,7 @@ use astromech_index::{
     self as index, Change, ChangeBody, EmbeddedOptions, Index, IndexError, IndexOptions, IndexWriter, Query, SearchFilter, Space,
     Stored, VECTOR_IMAGE, VECTOR_TEXT,
 };
+use astromech_schemas::record::TieBreaker;
 use astromech_schemas::{Fingerprint, Kind, Similarity, point_id};
 use qdrant_client::Qdrant;
 use qdrant_client::qdrant::{OptimizersConfigDiffBuilder, UpdateCollectionBuilder};
@@ -79,7 +80,13 @@ pub fn vector(seed: u64) -> Vec<f32> {
 }
 
 pub fn change(kind: Kind, id: &str, version: u64, body: ChangeBody) -> Change {
-    Change { kind, id: id.to_owned(), point_id: point_id(kind, id), version, fingerprint: space('a').fingerprint, body }
+    let fingerprint = space('a').fingerprint;
+    Change { kind, id: id.to_owned(), point_id: point_id(kind, id), version, tie_breaker: None, fingerprint, body }
+}
+
+/// The change of the record at `offset` of a partition of the topic `t`.
+pub fn at(partition: i32, offset: u64, change: Change) -> Change {
+    Change { tie_breaker: Some(TieBreaker::new("t", partition, offset)), ..change }
 }
 
 /// An image whose title names its version and whose vectors are of the given seeds.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use astromech_schemas::dead_letter::Reason;
-use astromech_schemas::results::Operation;
+use astromech_schemas::results::{Operation, Outcome};
 use astromech_towers::{BatchObserver as _, Priority, Tower};
 
 use super::*;
@@ -18,7 +18,7 @@ fn every_metric_has_the_name_and_labels_of_the_contract() {
     let (towers, http, index) = (metrics.of::<TowerMetrics>(), metrics.of::<HttpMetrics>(), metrics.of::<IndexMetrics>());
     let batches = Batches(towers.clone());
     source.record_consumed("articles");
-    pipeline.record_applied(Kind::Article, Operation::Upsert);
+    pipeline.record_taken(Kind::Article, Operation::Upsert, Outcome::Applied);
     pipeline.dead_letter(Reason::InvalidImage);
     stages.retry(Stage::Index);
     stages.took(Stage::Embed, Duration::from_millis(3));

@@ -163,7 +163,8 @@ impl Server {
 
     pub async fn apply(&self, kind: Kind, id: &str, version: u64, body: ChangeBody) {
         let fingerprint = self.towers.fingerprint().clone();
-        let change = Change { kind, id: id.to_owned(), point_id: point_id(kind, id), version, fingerprint, body };
+        let change =
+            Change { kind, id: id.to_owned(), point_id: point_id(kind, id), version, tie_breaker: None, fingerprint, body };
         self.index.apply(&[change]).await.unwrap();
     }
 }
