@@ -61,6 +61,11 @@ impl Assignment {
         self.reading().map(|partition| partition.window()).sum()
     }
 
+    /// Whether what is finished can't be committed yet: see [`Partition::waits_for_a_look`].
+    pub fn waits_for_a_look(&self) -> bool {
+        self.reading().any(|partition| partition.waits_for_a_look())
+    }
+
     /// Those that are not stopped.
     fn reading(&self) -> impl Iterator<Item = Arc<Partition>> {
         self.all().into_iter().filter(|partition| partition.standing() != Standing::Stopped)

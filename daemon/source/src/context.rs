@@ -10,9 +10,10 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Reb
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::{Partition as PartitionStatistics, Statistics};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use tracing::{debug, error, info, warn};
+use tracing::{info, warn};
 
 use super::assignment::{Assignment, committable};
+use super::log::log;
 use super::metrics::SourceMetrics;
 use super::partition::{Partition, Standing};
 use super::watch::Trouble;
@@ -20,8 +21,6 @@ use astromech_vitals::{Condition, Meter, Readiness, WarnLimiter};
 
 /// Errors that librdkafka calls back with while brokers are down.
 static ERRORS: WarnLimiter = WarnLimiter::new();
-/// Lines that librdkafka logs, by what they are about.
-static LINES: WarnLimiter = WarnLimiter::new();
 
 /// The consumer's callbacks.
 pub(super) struct Context {
@@ -178,20 +177,6 @@ impl ClientContext for Context {
 fn lag_of(partition: &PartitionStatistics) -> Option<i64> {
     let end = Some(partition.ls_offset).filter(|end| *end >= 0)?;
     Some(end.saturating_sub(partition.committed_offset.max(partition.lo_offset).max(0)).max(0))
-}
-
-/// librdkafka's own log lines, in ours.
-pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
-    match level {
-        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => error!(facility, "{message}"),
-        // librdkafka logs each failed connection as an error; it goes on trying.
-        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
-            if let Some(repeated) = LINES.due(facility) {
-                warn!(facility, repeated, "{message}");
-            }
-        }
-        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => debug!(facility, "{message}"),
-    }
 }
 
 #[cfg(test)]

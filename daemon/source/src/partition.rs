@@ -110,6 +110,12 @@ impl Partition {
         self.lock().standing
     }
 
+    /// Whether something is finished that is not committed because nobody has looked yet whether the partition is the one that was read.
+    pub fn waits_for_a_look(&self) -> bool {
+        let state = self.lock();
+        state.standing == Standing::Unchecked && state.acks.committable().is_some()
+    }
+
     /// It is the one that was read, and `mark` is in it. Not where it was stopped.
     pub fn recognise(&self, mark: Option<Mark>) {
         let mut state = self.lock();
@@ -211,7 +217,9 @@ mod tests {
         partition.receive(4);
         partition.acknowledge(4);
         assert_eq!(partition.take_committable(Duration::ZERO), None);
+        assert!(partition.waits_for_a_look());
         partition.recognise(None);
+        assert!(!partition.waits_for_a_look());
         assert_eq!(partition.take_committable(Duration::ZERO), Some(5));
         partition.stop("made again");
         partition.recognise(None);

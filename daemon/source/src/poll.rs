@@ -259,7 +259,10 @@ impl PollLoop {
         }
         self.state.held.clear();
         info!(records = self.assignment.open_records(), timeout = ?self.kafka.drain_timeout, "draining");
-        while self.assignment.open_records() > 0 && Instant::now() < deadline && !self.vitals.halt.token().is_cancelled() {
+        // A stop soon after an assignment waits for the look at its partitions too: else all that was done would be done again.
+        let assignment = Arc::clone(&self.assignment);
+        let is_due = || assignment.open_records() > 0 || assignment.waits_for_a_look();
+        while is_due() && Instant::now() < deadline && !self.vitals.halt.token().is_cancelled() {
             if self.is_commit_due() {
                 // Nothing is passed here: what was held is dropped, and librdkafka's position is behind it.
                 self.commit();

@@ -17,8 +17,8 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tracing::{error, info, warn};
 
 use super::assignment::Assignment;
-use super::context::log;
 use super::groups::{ANSWER_MAX, outside, partitions_of, watermarks};
+use super::log::log;
 use super::mark::{ByPartition, Expected, Found, Mark, compare};
 use super::metrics::SourceMetrics;
 use super::partition::{Partition, Standing};
@@ -120,11 +120,13 @@ impl Watch {
     pub(super) fn run(mut self) {
         let mut client = None;
         let mut looked: Option<Instant> = None;
+        let mut waited = false;
         while !self.ended.load(Ordering::Acquire) {
             let waits = self.assignment.all().iter().any(|partition| partition.standing() == Standing::Unchecked);
             let every = if waits || !self.memory.shorter.is_empty() { RETRY } else { self.kafka.topics_refresh };
-            if looked.is_none_or(|looked| looked.elapsed() >= every) {
-                looked = Some(Instant::now());
+            // What was just assigned is looked at at once: nothing of it is committed before.
+            if waits && !waited || looked.is_none_or(|looked| looked.elapsed() >= every) {
+                (looked, waited) = (Some(Instant::now()), waits);
                 match self.look(client.take()) {
                     Ok(kept) => client = Some(kept),
                     // The client is given up: librdkafka may remember for a quarter of an hour what a broker on its way back said once.

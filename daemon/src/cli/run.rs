@@ -334,11 +334,16 @@ async fn watch_index(live: Arc<Live>, vitals: Vitals) {
         match live.serving().index.counts().await {
             Ok(counts) => {
                 readiness.set_ready(Condition::Index);
+                metrics.set_lost(false);
                 for (kind, points) in counts {
                     metrics.set_points(kind, points);
                 }
             }
-            Err(error) => readiness.set_missing(Condition::Index, error.to_string()),
+            Err(error) => {
+                // What does not pass by itself: collections or the file went away under the daemon.
+                metrics.set_lost(!error.is_transient());
+                readiness.set_missing(Condition::Index, error.to_string());
+            }
         }
     }
 }

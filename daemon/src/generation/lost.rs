@@ -4,7 +4,7 @@
 use astromech_schemas::Fingerprint;
 use tracing::warn;
 
-use super::group_name;
+use super::{group_name, is_group_of};
 use crate::assemble::index_options;
 use crate::config::{Config, KafkaConfig, OnLost};
 use crate::index::{self, IndexError, Space};
@@ -75,6 +75,9 @@ impl Lost {
     /// [`IndexError::Transient`] where the group has members, which must leave first, or the brokers do not answer.
     pub async fn refill(self) -> Result<(), IndexError> {
         let (group, positions) = (self.kafka.group.clone(), self.positions);
+        let gone = positions.iter().filter(|(_, position)| position.low > 0);
+        let gone: Vec<_> =
+            gone.map(|((topic, partition), position)| format!("{topic}/{partition} before {}", position.low)).collect();
         let set = asked(self.kafka, move |view, _| {
             let oldest = view.resolve(&positions, Target::Earliest)?;
             view.commit(&oldest)
@@ -86,6 +89,7 @@ impl Lost {
         warn!(
             group,
             missing = self.missing.join(", "),
+            gone = gone.join(", "),
             "the index was lost: it is filled anew from the oldest records (index.on_lost)"
         );
         Ok(())
@@ -102,6 +106,44 @@ pub async fn refused(config: &Config, kafka: &KafkaConfig, space: &Space, beside
         Some(lost) => lost.refill().await.map(|()| None),
         None => Ok(None),
     }
+}
+
+/// Whether the group of a generation other than `configured` has read, though the book of generations names none live: then the book is
+/// lost with the index, and to begin with the configured bundle would be to begin empty. In words; nothing where `index.on_lost` takes that.
+///
+/// # Errors
+/// [`IndexError::Transient`] where the brokers do not answer.
+pub async fn book_lost(config: &Config, configured: &Fingerprint) -> Result<Option<String>, IndexError> {
+    let Some(kafka) = &config.kafka else { return Ok(None) };
+    let own = group_name(&kafka.group, configured);
+    let readers = asked(kafka.clone(), move |view, kafka| {
+        let others = view.groups(|name| is_group_of(&kafka.group, name) && name != own)?;
+        let mut readers = Vec::new();
+        for group in others {
+            let kafka = KafkaConfig { group: group.name.clone(), ..kafka.clone() };
+            let positions = GroupView::new(&kafka)?.positions(kafka.topics.iter().map(|topic| topic.name.as_str()))?;
+            if positions.values().any(has_read) {
+                readers.push(group.name);
+            }
+        }
+        Ok(readers)
+    });
+    let readers = readers.await.map_err(|error| {
+        let problem = format!("no generation is live, and the brokers do not say whether one has been: {error}");
+        IndexError::Transient(problem.into())
+    })?;
+    if readers.is_empty() {
+        return Ok(None);
+    }
+    let groups = readers.join(", ");
+    if config.index.on_lost == OnLost::Refill {
+        warn!(groups, "the book of generations was lost: the configured bundle is filled from the topics (index.on_lost)");
+        return Ok(None);
+    }
+    Ok(Some(format!(
+        "the index was lost: no generation is live, though {groups} of other generations has read; fix: bring the index back from its backup; \
+         or begin with the configured bundle, by index.on_lost = \"refill\""
+    )))
 }
 
 /// `kafka` with the group that fills the generation `fingerprint`: its own where there are rollouts.

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bundles::Bundles;
 use super::command::{CommandRequest, Generations};
+use super::lost::book_lost;
 use super::roller::{Roller, RollerParts};
 use super::running::{GenerationContext, GenerationVitals, Running};
 use super::serving::{Live, Serving};
@@ -62,7 +63,13 @@ impl Started {
         let mismatch = |error: anyhow::Error| IndexError::Mismatch(format!("{error:#}").into());
         let bundles = Bundles::open(rollout, &config.bundle.path).map_err(mismatch)?;
         let catalog = index::catalog(&index_options(config, false))?;
-        let live = catalog.live().await?.unwrap_or_else(|| bundles.configured().clone());
+        let live = match catalog.live().await? {
+            Some(live) => live,
+            None => match book_lost(config, bundles.configured()).await? {
+                None => bundles.configured().clone(),
+                Some(problem) => return Err(IndexError::Transient(problem.into())),
+            },
+        };
         let path = bundles.get(&live).await.map_err(|error| {
             let problem = format!("the bundle of the live generation {}: {error}", live.short());
             if error.is_transient() { IndexError::Transient(problem.into()) } else { IndexError::Mismatch(problem.into()) }

@@ -1,12 +1,14 @@
 //! An index that is lost while its group's offsets stay: nothing is made in its place without a word.
 
+use astromech_e2e::bundle::{self, Published};
 use astromech_e2e::checks::assert_stored;
 use astromech_e2e::daemon::run_to_end;
 use astromech_e2e::items::{Expected, Item};
 use astromech_e2e::world::scratch;
-use astromech_e2e::{Daemon, block_on, bundle, wait_until, world};
+use astromech_e2e::{Daemon, block_on, wait_until, world};
 use astromech_schemas::Kind;
 
+use crate::promise_7::wait_live;
 use crate::scenario::{STREAM_DEADLINE, Scenario};
 
 const ITEMS: usize = 40;
@@ -105,4 +107,29 @@ fn promise_1_an_index_that_was_lost_is_refused_though_its_records_are_gone_from_
     world.points.wipe();
     world.client.truncate(&scenario.topics.changes);
     assert!(assert_refused(&scenario).terminate().success());
+}
+
+#[test]
+fn promise_1_a_book_of_generations_that_is_lost_with_the_index_does_not_begin_with_an_empty_one() {
+    let world = world();
+    let (new_path, new) = bundle::other(43);
+    let mut scenario = Scenario::new(&world, "lost-book");
+    let (published, folder) = (Published::new(), scratch("lost-book-index"));
+    scenario.config.embedded = Some(folder.clone());
+    scenario.config.extra = published.rollout("");
+    scenario.produce(&scenario.items(ITEMS, 1));
+    let mut daemon = Daemon::start(&scenario.config);
+    published.publish(&new_path);
+    wait_live(&mut daemon, &new);
+    assert!(daemon.terminate().success());
+    std::fs::remove_dir_all(&folder).expect("the folder is there");
+
+    let mut daemon = Daemon::spawn(&scenario.config);
+    let parts = ["the index was lost", new.fingerprint.short(), "on_lost"];
+    wait_until("the daemon says that its index was lost", STREAM_DEADLINE, || {
+        daemon.expect_alive();
+        let (status, body) = daemon.get_when_up("/readyz")?;
+        if status == 503 && parts.iter().all(|part| body.contains(part)) { Ok(()) } else { Err(format!("{status}: {body}")) }
+    });
+    assert!(daemon.terminate().success());
 }

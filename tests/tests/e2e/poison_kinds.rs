@@ -146,7 +146,8 @@ fn texts() -> Vec<Bad> {
     vec![
         bad("invalid UTF-8", RECORD, not_utf8),
         bad("UTF-16", RECORD, utf16),
-        bad("byte order mark", RECORD, format!("\u{feff}{good}")),
+        // One before the document is read over; behind that it is no white space of JSON.
+        bad("byte order mark within", RECORD, good.replacen('{', "{\u{feff}", 1)),
         bad("lone surrogate", RECORD, with("标题", "\\ud83d")),
         bad("surrogates the wrong way round", RECORD, with("标题", "\\ude00\\ud83d")),
         bad("control characters", RECORD, with("标题", "\u{1}\u{8}\u{1f}")),

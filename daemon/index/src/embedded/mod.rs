@@ -177,6 +177,7 @@ impl Index for EmbeddedIndex {
     fn counts(&self) -> BoxFuture<'_, Result<BTreeMap<Kind, u64>, IndexError>> {
         async move {
             let (store, generation) = self.opened()?;
+            store.check_present()?;
             let memory = store.memory();
             let arena = memory.arena(generation).ok_or_else(closed)?;
             Ok(Kind::ALL.into_iter().map(|kind| (kind, arena.live[code(kind)].max(0) as u64)).collect())
@@ -222,6 +223,7 @@ impl IndexWriter for EmbeddedIndex {
             if changes.is_empty() {
                 return Ok(Vec::new());
             }
+            store.check_present()?;
             let ready: Vec<rows::Write> =
                 newest(changes).into_iter().map(|change| rows::Write::of(change, &self.space)).collect();
             let write = move |connection: &rusqlite::Connection, writes: &mut writer::Writes<'_>| {

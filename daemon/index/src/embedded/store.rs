@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
@@ -20,6 +21,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Device and inode of a file.
+fn identity(file: &Path) -> Result<(u64, u64), IndexError> {
+    let found = std::fs::metadata(file);
+    let found = found.map_err(|error| IndexError::transient(format!("{}: looking at it: {error}", file.display()), error))?;
+    Ok((found.dev(), found.ino()))
+}
+
 /// One database, its lock, its writing thread and its connections.
 pub(super) struct Store {
     root: PathBuf,
@@ -31,6 +39,8 @@ pub(super) struct Store {
     jobs: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     lock_file: Mutex<Option<File>>,
+    /// Device and inode of the database when it was opened.
+    identity: (u64, u64),
     /// One generation is loaded at a time.
     loading: Mutex<()>,
 }
@@ -39,6 +49,7 @@ impl Store {
     fn open(root: &Path, vector_bytes_max: usize) -> Result<Arc<Self>, IndexError> {
         let lock_file = folder::take(root)?;
         let connection = schema::open_writer(root)?;
+        let identity = identity(&folder::database(root))?;
         let commits = commits(&connection).map_err(|error| sql(&folder::database(root), "reading it", error))?;
         let (sender, receiver) = mpsc::channel(WRITE_QUEUE_MAX);
         let store = Arc::new(Self {
@@ -50,6 +61,7 @@ impl Store {
             jobs: Mutex::new(Some(sender)),
             writer: Mutex::default(),
             lock_file: Mutex::new(Some(lock_file)),
+            identity,
             loading: Mutex::default(),
         });
         let owned = Arc::clone(&store);
@@ -61,6 +73,22 @@ impl Store {
 
     pub(super) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Refuses to go on once the database was removed or replaced: SQLite would read and write the removed file, and all of it would be gone
+    /// with this process.
+    ///
+    /// # Errors
+    /// [`IndexError::Mismatch`] then.
+    pub(super) fn check_present(&self) -> Result<(), IndexError> {
+        match identity(&self.file()) {
+            Ok(found) if found == self.identity => Ok(()),
+            _ => {
+                let file = self.file();
+                let problem = format!("{} was removed or replaced while it was open; stop, and bring it back", file.display());
+                Err(IndexError::Mismatch(problem.into()))
+            }
+        }
     }
 
     pub(super) fn file(&self) -> PathBuf {

@@ -32,6 +32,22 @@ async fn refused(folder: &Path) -> String {
     }
 }
 
+#[tokio::test]
+async fn promise_1_nothing_lost_a_file_that_is_removed_under_the_daemon_takes_no_more_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = open(folder.path()).await.unwrap();
+    index.apply(&[image("1", 1, Some(1), Some(1))]).await.unwrap();
+    assert!(index.counts().await.is_ok());
+    for file in fs::read_dir(folder.path()).unwrap() {
+        fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    // SQLite itself would go on with the removed file.
+    for answer in [index.apply(&[image("2", 1, Some(1), Some(1))]).await.map(drop), index.counts().await.map(drop)] {
+        let error = answer.unwrap_err();
+        assert!(matches!(&error, IndexError::Mismatch(problem) if problem.contains("was removed or replaced")), "{error}");
+    }
+}
+
 /// Runs as a child of [`promise_1_nothing_lost_a_kill_keeps_what_was_confirmed`]; without its variable there is nothing to do.
 #[tokio::test]
 async fn writer_that_is_killed() {
