@@ -176,3 +176,17 @@ fn every_file_that_a_page_names_by_its_path_is_there() {
     assert!(gone.is_empty(), "files that are gone: {gone:#?}");
     assert!(looked_at > 15, "{looked_at} paths");
 }
+
+#[test]
+fn every_test_that_the_page_of_faults_names_is_there() {
+    let page = read("docs/FAULTS.md");
+    let rows = page.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let named: Vec<&str> = rows
+        .filter_map(|row| row.trim_end_matches(" |").rsplit(" | ").next())
+        .flat_map(|tests| tests.split('`').skip(1).step_by(2))
+        .collect();
+    assert!(named.len() > 15, "{named:?}");
+    let code: String = files(&[".rs"]).iter().map(|name| read(name)).collect();
+    let gone: Vec<_> = named.iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
+    assert!(gone.is_empty(), "no tests of these names: {gone:?}");
+}
