@@ -29,6 +29,9 @@ use astromech_vitals::{Condition, Meter, Readiness, WarnLimiter};
 const TICK: Duration = Duration::from_millis(50);
 /// Between two looks at the brokers while a partition waits to be known.
 const RETRY: Duration = Duration::from_secs(1);
+/// Milliseconds between statistics of the client, which wake a wait for a record: librdkafka waits by the wall clock, and where that is set
+/// back by days a wait would last as long, with nothing committed.
+const WAKE: &str = "1000";
 /// So long a partition must end before what was read of it, to be taken for another: a broker that comes back may show an old end.
 const SETTLE: Duration = Duration::from_secs(10);
 /// Looks without an answer after which a partition is taken for the one that was read: its record can't be read again, and what can't be read
@@ -63,6 +66,9 @@ impl ClientContext for Outside {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         log(level, facility, message);
     }
+
+    /// They only wake whoever waits: see [`WAKE`].
+    fn stats_raw(&self, _: &[u8]) {}
 }
 
 impl ConsumerContext for Outside {}
@@ -144,7 +150,7 @@ impl Watch {
     fn look(&mut self, client: Option<Client>) -> Result<Client, KafkaError> {
         let client = match client {
             Some(client) => client,
-            None => outside(&self.kafka).create_with_context(Outside)?,
+            None => outside(&self.kafka).set("statistics.interval.ms", WAKE).create_with_context(Outside)?,
         };
         self.topics(&client)?;
         self.new_partitions(&client)?;
