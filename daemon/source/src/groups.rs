@@ -7,7 +7,6 @@ mod members;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
@@ -16,16 +15,12 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 pub use members::Member;
 
-use super::client_config::consumer;
 use super::mark::{ByPartition, Expected, Found, Mark, compare};
+use super::outside::{ANSWER_MAX, Outside, outside};
 use astromech_config::KafkaConfig;
 
-/// Longest wait for one answer of the brokers.
-pub const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Between two questions to a partition whose leader is being elected.
 const ELECTION_WAIT: Duration = Duration::from_millis(100);
-/// Bytes fetched of a partition to look at one record.
-const FETCH_BYTES: &str = "65536";
 
 /// One partition: where a group is, and where the records are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +87,7 @@ pub enum Target {
 
 /// Looks at one group without being a member of it.
 pub struct GroupView {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Outside>,
 }
 
 impl GroupView {
@@ -101,7 +96,7 @@ impl GroupView {
     /// # Errors
     /// A property that librdkafka refuses.
     pub fn new(kafka: &KafkaConfig) -> Result<Self, KafkaError> {
-        Ok(Self { consumer: outside(kafka).create()? })
+        Ok(Self { consumer: outside(kafka).create_with_context(Outside)? })
     }
 
     /// Every group of the brokers whose name `wanted` takes.
@@ -250,18 +245,6 @@ impl GroupView {
         }
         self.consumer.commit(&list, CommitMode::Sync)
     }
-}
-
-/// The daemon's own properties, so that what reaches the brokers here reaches them there; with little fetched ahead and no statistics.
-/// What is gone is read from the oldest that is left.
-pub(super) fn outside(kafka: &KafkaConfig) -> ClientConfig {
-    let mut config = consumer(kafka);
-    config
-        .set("auto.offset.reset", "earliest")
-        .set("statistics.interval.ms", "0")
-        .set("fetch.message.max.bytes", FETCH_BYTES)
-        .set("queued.min.messages", "1");
-    config
 }
 
 /// First offset of a partition and the one behind its last record. Blocks.

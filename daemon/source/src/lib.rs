@@ -20,6 +20,7 @@ pub mod groups;
 mod log;
 mod mark;
 mod metrics;
+mod outside;
 mod partition;
 mod poll;
 mod record;

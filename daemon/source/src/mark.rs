@@ -15,7 +15,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use sha2::{Digest as _, Sha256};
 
-use super::groups::ANSWER_MAX;
+use super::outside::ANSWER_MAX;
 use super::record::Record;
 
 /// First word of a mark as text, and its version.

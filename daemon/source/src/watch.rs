@@ -9,18 +9,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tracing::{error, info, warn};
 
 use super::assignment::Assignment;
-use super::groups::{ANSWER_MAX, outside, partitions_of, watermarks};
-use super::log::log;
+use super::groups::{partitions_of, watermarks};
 use super::mark::{ByPartition, Expected, Found, Mark, compare};
 use super::metrics::SourceMetrics;
+use super::outside::{ANSWER_MAX, Outside, outside};
 use super::partition::{Partition, Standing};
 use astromech_config::{KafkaConfig, VersionSource};
 use astromech_vitals::{Condition, Meter, Readiness, WarnLimiter};
@@ -58,20 +56,6 @@ impl Trouble {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// Client without a group's callbacks.
-struct Outside;
-
-impl ClientContext for Outside {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log(level, facility, message);
-    }
-
-    /// They only wake whoever waits: see [`WAKE`].
-    fn stats_raw(&self, _: &[u8]) {}
-}
-
-impl ConsumerContext for Outside {}
 
 type Client = BaseConsumer<Outside>;
 

@@ -4,6 +4,7 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use astromech_e2e::daemon::run_to_end;
 use astromech_e2e::kafka::Topics;
 use astromech_e2e::world::scratch;
 use astromech_e2e::{Daemon, DaemonConfig, wait_until, world};
@@ -38,6 +39,12 @@ fn search_is_ready_without_kafka_with_1_100_idle_connections_and_until_the_grace
     let mut config = DaemonConfig::at("http://127.0.0.1:1", "127.0.0.1:1", &topics);
     config.embedded = Some(scratch("readiness").join("index"));
     config.drain_grace_ms = GRACE_MS;
+    // Of an index that is not there only the brokers can tell that nobody has read into it: it is not made without them.
+    let (file, items) = (scratch("readiness").join("astromech.toml"), scratch("readiness").join("items.jsonl"));
+    std::fs::write(&file, config.to_toml(1)).expect("the configuration is written");
+    std::fs::write(&items, "{\"kind\":\"article\",\"id\":\"a\",\"version\":1,\"title\":\"标题\"}\n").expect("a file is written");
+    let (status, said) = run_to_end(&["index", "--config", &file.to_string_lossy(), &items.to_string_lossy()]);
+    assert!(status.success(), "{said}");
     let mut daemon = Daemon::spawn(&config);
     wait_until("search is ready", NOTICE_DEADLINE, || {
         daemon.expect_alive();
