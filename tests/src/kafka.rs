@@ -14,7 +14,6 @@ use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, FutureProducer, FutureRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::transactions::Transactions;
 use crate::unique::unique;
 use crate::wait::{block_on, wait_until};
 
@@ -230,11 +229,6 @@ impl KafkaClient {
             let sent = records.into_iter().zip(delivered).map(|(record, (partition, offset))| Sent { record, partition, offset });
             sent.collect()
         })
-    }
-
-    /// A producer of transactions.
-    pub fn transactions(&self) -> Transactions {
-        Transactions::new(&self.bootstrap)
     }
 
     /// Sends `records` in a transaction of its own; returns it open.

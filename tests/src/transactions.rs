@@ -22,7 +22,7 @@ pub struct Transactions {
 
 impl Transactions {
     /// A producer with an id of its own.
-    pub(crate) fn new(bootstrap: &str) -> Self {
+    pub fn new(bootstrap: &str) -> Self {
         Self { bootstrap: bootstrap.to_owned(), producer: started(bootstrap) }
     }
 

@@ -336,7 +336,7 @@ fn torture(seed: u64, mut more: impl FnMut(usize, &Counts) -> bool) -> (Counts, 
     let items = items();
     let mut writer = Writer {
         client: &client,
-        transactions: client.transactions(),
+        transactions: Transactions::new(&cluster.bootstrap),
         topics: &topics,
         random,
         items,
