@@ -16,7 +16,8 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 pub use members::Member;
 
 use super::mark::{ByPartition, Expected, Found, Mark, compare};
-use super::outside::{ANSWER_MAX, Outside, outside};
+pub use super::outside::ANSWER_MAX;
+use super::outside::{Outside, outside};
 use astromech_config::KafkaConfig;
 
 /// Between two questions to a partition whose leader is being elected.

@@ -152,7 +152,7 @@ pub struct TrainingState {
     pub v: Tensor,
     /// The feature queue, where the run has one: images, texts, concepts, weights.
     pub queue: Option<[Tensor; 4]>,
-    /// Mean and deviation of the image states, [Dv] each, where the cross encoders are trained over standardised ones.
+    /// Mean and deviation of the image states, `[Dv]` each, where the cross encoders are trained over standardised ones.
     pub image_scale: Option<[Tensor; 2]>,
 }
 

@@ -88,7 +88,7 @@ impl HeadFigures {
     }
 }
 
-/// Area under the ROC curve of scores of matches [N] and of mismatches [M]: the part of N·M comparisons that a match wins, a tie by half
+/// Area under the ROC curve of scores of matches `[N]` and of mismatches `[M]`: the part of N·M comparisons that a match wins, a tie by half
 /// (Mann and Whitney's U).
 pub fn auc(matches: &Tensor, mismatches: &Tensor) -> f64 {
     let (matches, mismatches) = (matches.unsqueeze(1), mismatches.unsqueeze(0));

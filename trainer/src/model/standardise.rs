@@ -38,7 +38,7 @@ impl StateScale {
         Self { mean, deviation }
     }
 
-    /// Mean and deviation, [Dv] each.
+    /// Mean and deviation, `[Dv]` each.
     pub fn parts(&self) -> [Tensor; 2] {
         [self.mean.shallow_clone(), self.deviation.shallow_clone()]
     }
