@@ -3,8 +3,10 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use astromech_schemas::manifest::Precision;
 use astromech_towers::{Bundle, Towers, TowersConfig, init_runtime};
-use astromech_trainer::corpus::{PairSource, PublishedSet, PublishedSource};
-use astromech_trainer::evaluate::{EvaluateOptions, PixelFloor, Report, TaskItems, draw_reports, evaluate, evaluate_matching};
+use astromech_trainer::corpus::{PairSource, PublishedSet, PublishedSource, SwapTask};
+use astromech_trainer::evaluate::{
+    EvaluateOptions, PixelFloor, Report, TaskItems, draw_reports, evaluate, evaluate_matching, evaluate_swaps,
+};
 use indicatif::ProgressBar;
 
 /// Largest number of candidates of the second stage.
@@ -13,15 +15,17 @@ const TOP_K_MAX: u64 = 128;
 const CORPUS_TOP_K: usize = 16;
 /// End of the names of matching tasks of a corpus.
 const MATCH_SUFFIX: &str = ".match";
+/// End of the names of swap tasks of a corpus.
+const SWAP_SUFFIX: &str = ".swap";
 
-/// Measures a bundle on retrieval and matching tasks, through the same code that serves it. Prints Markdown tables.
+/// Measures a bundle on retrieval, matching and swap tasks, through the same code that serves it. Prints Markdown tables.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The bundle.
     #[arg(long)]
     bundle: PathBuf,
     /// Tasks: icm, iqm, icr, iqr or flickr30k-cna (in --data), or names of `tasks/<name>.jsonl` (in --corpus), where one that ends in
-    /// `.match` is a matching task.
+    /// `.match` is a matching task and one that ends in `.swap` a swap task (near twins, as `trainer scenes` writes them).
     #[arg(long = "task", alias = "tasks", value_delimiter = ',', required = true)]
     tasks: Vec<String>,
     /// Corpus folder.
@@ -70,6 +74,7 @@ pub struct Args {
 enum Task {
     CorpusRetrieval(String),
     CorpusMatching(String),
+    CorpusSwaps(String),
     Published(PublishedSet),
 }
 
@@ -78,6 +83,7 @@ impl Task {
         match PublishedSet::from_name(name) {
             Some(set) => Self::Published(set),
             None if name.ends_with(MATCH_SUFFIX) => Self::CorpusMatching(name.to_owned()),
+            None if name.ends_with(SWAP_SUFFIX) => Self::CorpusSwaps(name.to_owned()),
             None => Self::CorpusRetrieval(name.to_owned()),
         }
     }
@@ -93,6 +99,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let config = TowersConfig { precision: args.precision, threads: args.threads, load_cross, ..TowersConfig::default() };
     let towers = Towers::start(&bundle, &config)?;
     let with_floor = !args.no_floor && tasks.iter().any(|task| matches!(task, Task::CorpusRetrieval(_)));
+    // A folder of held-out scenes has no training split to be nearest to.
+    let with_floor = with_floor && args.corpus()?.join("train.jsonl").exists();
     let floor = if with_floor { Some(PixelFloor::load(args.corpus()?)?) } else { None };
     let mut report = Report::of(&bundle, &towers);
     let bar = ProgressBar::new(args.tasks.len() as u64);
@@ -148,6 +156,10 @@ impl Args {
             Task::CorpusMatching(name) => {
                 let pairs = PairSource::corpus_task(self.corpus()?, name).read()?;
                 report.matching.push(runtime.block_on(evaluate_matching(towers, &pairs, with_single))?);
+            }
+            Task::CorpusSwaps(name) => {
+                let swaps = SwapTask::read(self.corpus()?, name)?;
+                report.swaps.push(runtime.block_on(evaluate_swaps(towers, &swaps, with_single))?);
             }
             Task::Published(set) if set.is_matching() => {
                 let source = self.published(*set)?;

@@ -11,10 +11,12 @@ mod published;
 mod record;
 mod rows;
 mod stream;
+mod swaps;
 mod tasks;
 mod texts;
 
 pub use batch::{Batch, BatchMaker, BatchSource, Loader, SampleSettings};
+
 pub use error::CorpusError;
 pub use masking::{MaskSettings, NOT_MASKED, mask_tokens};
 pub use pairs::{MatchPair, MatchPairs, PairSource, TaskPicture};
@@ -23,5 +25,6 @@ pub use plan::{PlanSettings, epoch_plan};
 pub use published::{FLICKR_IMAGES, PublishedRow, PublishedRows, PublishedSet, PublishedSource, ZERO_IMAGES};
 pub use record::{Record, RecordFilter, read_records};
 pub use stream::StreamBatches;
+pub use swaps::{SwapPair, SwapTask};
 pub use tasks::{RetrievalTask, read_retrieval_task};
 pub use texts::{TextKindWeights, open_tokenizer};

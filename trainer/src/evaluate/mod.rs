@@ -12,6 +12,7 @@ mod plot;
 mod recall;
 mod report;
 mod retrieval;
+mod swaps;
 
 pub use calibrate::calibrate;
 pub use classify::{Classification, classify};
@@ -24,3 +25,4 @@ pub use plot::draw_reports;
 pub use recall::{Recalls, best_rank, best_rank_among, mean_recall, recalls, top_k};
 pub use report::{MatchReport, Report, TaskReport};
 pub use retrieval::{EvaluateOptions, evaluate};
+pub use swaps::{ALL_KINDS, SwapFigures, SwapReport, SwapRow, SwapScores, evaluate_swaps, swap_figures};

@@ -7,7 +7,7 @@ use std::path::Path;
 use astromech_towers::{Bundle, Towers};
 use serde::{Deserialize, Serialize};
 
-use super::{Classification, EvaluateError, HeadAuc, Recalls, mean_recall};
+use super::{Classification, EvaluateError, HeadAuc, Recalls, SwapReport, mean_recall};
 
 /// Results of one retrieval task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -140,6 +140,9 @@ pub struct Report {
     /// Matching tasks, in the order asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub matching: Vec<MatchReport>,
+    /// Swap tasks, in the order asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub swaps: Vec<SwapReport>,
 }
 
 fn cell(value: Option<f64>) -> String {
@@ -152,6 +155,8 @@ const HEADS_HEAD: &str =
     "| task | among the re-ranked, queries | AUC of the cosine | itm_text | itm_image |\n|---|---|---|---|---|\n";
 const MATCHING_HEAD: &str = "| task | pairs, matching / all | score | AUC | average precision | accuracy at .5 | recall at .5 \
      | best accuracy | at |\n|---|---|---|---|---|---|---|---|---|\n";
+const SWAPS_HEAD: &str = "| task | kind | pairs | score | text (chance .250) | image (.250) | group (.167) |\n\
+     |---|---|---|---|---|---|---|\n";
 
 impl Report {
     /// A report without results: of which bundle, and how its towers run.
@@ -163,6 +168,7 @@ impl Report {
             provider: towers.provider_in_use().to_owned(),
             tasks: Vec::new(),
             matching: Vec::new(),
+            swaps: Vec::new(),
         }
     }
 
@@ -217,6 +223,12 @@ impl Report {
                 );
             }
         }
+        if !self.swaps.is_empty() {
+            let _ = write!(text, "\n{SWAPS_HEAD}");
+        }
+        for row in self.swaps.iter().flat_map(SwapReport::lines) {
+            let _ = writeln!(text, "{row}");
+        }
         let retrieval = self.tasks.iter().map(|task| (&task.task, &task.notes));
         for (task, notes) in retrieval.chain(self.matching.iter().map(|task| (&task.task, &task.notes))) {
             for note in notes {
@@ -267,6 +279,7 @@ impl Report {
                 }
             }
         }
+        metrics.extend(self.swaps.iter().flat_map(SwapReport::metrics));
         metrics
     }
 }
@@ -275,6 +288,7 @@ impl Report {
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 pub(super) mod tests {
     use super::*;
+    use crate::evaluate::{SwapFigures, SwapRow};
 
     pub(in crate::evaluate) fn report() -> Report {
         let recalls = Recalls { r1: 0.25, r5: 0.5, r10: 0.75, mrr: 0.4 };
@@ -316,6 +330,15 @@ pub(super) mod tests {
                 itm_image: None,
                 notes: Vec::new(),
             }],
+            swaps: vec![SwapReport {
+                task: "test.scenes.swap".into(),
+                rows: vec![SwapRow {
+                    kind: "relation".into(),
+                    pairs: 7,
+                    score: "itm_text".into(),
+                    figures: SwapFigures { text: 0.5, image: 0.25, group: 0.125 },
+                }],
+            }],
         }
     }
 
@@ -332,7 +355,9 @@ pub(super) mod tests {
         assert!(text.contains(row), "{text}");
         assert!(text.contains("test.emoji.long: it is small."), "{text}");
         let metrics = report.metrics();
-        assert_eq!(metrics.len(), 3 * 4 + 2 + 2 + 3 * 5);
+        assert_eq!(metrics.len(), 3 * 4 + 2 + 2 + 3 * 5 + 3);
+        assert!((metrics["test.scenes.swap.relation.itm_text.group"] - 0.125).abs() < 1e-9);
+        assert!(text.contains("| test.scenes.swap | relation | 7 | itm_text | 0.500 | 0.250 | 0.125 |"), "{text}");
         assert!((metrics["test.emoji.long.t2i.itm_text_auc"] - 0.5).abs() < 1e-9);
         assert!(text.contains("| test.emoji.long | text → image, 3 | 0.900 | 0.500 | 0.800 |"), "{text}");
         assert!((metrics["test.emoji.long.t2i_reranked.r10"] - 0.75).abs() < 1e-9);
@@ -346,7 +371,7 @@ pub(super) mod tests {
     fn every_row_of_a_table_has_the_cells_of_its_head() {
         let text = report().to_markdown();
         let cells: Vec<usize> = text.lines().filter(|line| line.starts_with('|')).map(|line| line.matches('|').count()).collect();
-        assert_eq!(cells, [13, 13, 13, 13, 6, 6, 6, 10, 10, 10, 10, 10]);
+        assert_eq!(cells, [13, 13, 13, 13, 6, 6, 6, 10, 10, 10, 10, 10, 8, 8, 8]);
     }
 
     #[test]
