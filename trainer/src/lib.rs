@@ -20,6 +20,7 @@ pub mod nn;
 pub mod onnx;
 pub mod refresh;
 pub mod release;
+pub mod scenes;
 pub mod stop;
 pub mod train;
 pub mod zero;

@@ -17,5 +17,6 @@ pub mod preview;
 pub mod publish;
 pub mod refresh;
 pub mod release;
+pub mod scenes;
 pub mod stream_check;
 pub mod train;

@@ -21,7 +21,7 @@ use crate::zero::Position;
 /// Batches that may wait for the trainer.
 const QUEUE_BATCHES_MAX: usize = 2;
 /// Separates the streams of random numbers of neighbouring samples.
-pub(super) const SAMPLE_STRIDE: u64 = 0xD129_0D3A_6B5F_4E97;
+pub(crate) const SAMPLE_STRIDE: u64 = 0xD129_0D3A_6B5F_4E97;
 
 /// One batch as plain memory: it crosses a thread border.
 pub struct Batch {
@@ -185,21 +185,11 @@ pub(super) fn sample(
     let text = choose_text(record, texts, &mut rng);
     let mut pixels = Vec::with_capacity(3 * s.side * s.side);
     augment(picture, s.side, changes, &mut rng, &mut pixels);
-    let keep = if s.patches_kept < s.patches {
-        let mut kept: Vec<i64> =
-            index::sample(&mut rng, s.patches, s.patches_kept).into_iter().map(|patch| patch as i64).collect();
-        kept.sort_unstable();
-        kept
-    } else {
-        Vec::new()
-    };
-    let ids = tokenizer.encode(&text);
-    let masked = s.masking.map(|settings| mask_tokens(&ids, &settings, &mut rng));
-    Sample { pixels, ids, keep, masked }
+    Sample::of(s, tokenizer, &text, pixels, &mut rng)
 }
 
 /// Puts samples together, texts padded to the longest.
-pub(super) fn collate(step: u64, concepts: Vec<i64>, samples: Vec<Sample>, settings: &SampleSettings) -> Batch {
+pub(crate) fn collate(step: u64, concepts: Vec<i64>, samples: Vec<Sample>, settings: &SampleSettings) -> Batch {
     let size = samples.len();
     let length = samples.iter().map(|sample| sample.ids.len()).max().unwrap_or(0);
     let mut batch = Batch {
@@ -231,11 +221,28 @@ pub(super) fn collate(step: u64, concepts: Vec<i64>, samples: Vec<Sample>, setti
 }
 
 /// What one record gives to a batch.
-pub(super) struct Sample {
+pub(crate) struct Sample {
     pixels: Vec<u8>,
     ids: Vec<i64>,
     keep: Vec<i64>,
     masked: Option<(Vec<i64>, Vec<i64>)>,
+}
+
+impl Sample {
+    /// A text and a picture of [3, side, side] bytes, patches and tokens hidden by `rng`.
+    pub(crate) fn of(s: &SampleSettings, tokenizer: &Tokenizer, text: &str, pixels: Vec<u8>, rng: &mut StdRng) -> Self {
+        let keep = if s.patches_kept < s.patches {
+            let mut kept: Vec<i64> =
+                index::sample(rng, s.patches, s.patches_kept).into_iter().map(|patch| patch as i64).collect();
+            kept.sort_unstable();
+            kept
+        } else {
+            Vec::new()
+        };
+        let ids = tokenizer.encode(text);
+        let masked = s.masking.map(|settings| mask_tokens(&ids, &settings, rng));
+        Self { pixels, ids, keep, masked }
+    }
 }
 
 /// Numbers names in order of first sight.

@@ -4,6 +4,7 @@ pub mod augment;
 mod batch;
 mod error;
 mod masking;
+mod mix;
 mod pairs;
 mod pictures;
 mod plan;
@@ -16,9 +17,10 @@ mod tasks;
 mod texts;
 
 pub use batch::{Batch, BatchMaker, BatchSource, Loader, SampleSettings};
-
+pub(crate) use batch::{SAMPLE_STRIDE, Sample, collate};
 pub use error::CorpusError;
 pub use masking::{MaskSettings, NOT_MASKED, mask_tokens};
+pub(crate) use mix::mix;
 pub use pairs::{MatchPair, MatchPairs, PairSource, TaskPicture};
 pub use pictures::{Picture, Pictures};
 pub use plan::{PlanSettings, epoch_plan};

@@ -14,6 +14,7 @@ use crate::checkpoint::{MODEL_FILE, STATE_FILE, read_model_config};
 use crate::collect::{SHARDS_TRAIN, SnapshotManifest};
 use crate::corpus::CorpusError;
 use crate::files::write_atomically;
+use crate::scenes::SceneError;
 use crate::train::{DataSource, TrainConfig, TrainError};
 use crate::zero::ZeroError;
 
@@ -138,8 +139,10 @@ fn is_input(error: &TrainError) -> bool {
         | TrainError::Diverged { .. }
         | TrainError::LoaderGone
         | TrainError::Checkpoint(_)
+        | TrainError::Scenes(SceneError::Io(_))
         | TrainError::Corpus(CorpusError::Stream(ZeroError::Io(_))) => false,
         TrainError::Corpus(_)
+        | TrainError::Scenes(_)
         | TrainError::Distil(_)
         | TrainError::Config(_)
         | TrainError::TooFewRecords { .. }

@@ -12,6 +12,7 @@ use crate::corpus::{PublishedSet, TextKindWeights};
 use crate::distil::DistilConfig;
 use crate::model::ModelConfig;
 use crate::nn::{Device, Precision};
+use crate::scenes::ScenesConfig;
 use crate::zero::StreamSettings;
 
 /// A file that shows the keys.
@@ -106,6 +107,8 @@ settings! {
         one_domain_fraction: f64 = 0.0 => float(0.0, 1.0);
         /// Fraction of patches kept in training; 1 keeps all.
         patch_keep: f64 = 1.0 => float(0.0, 1.0);
+        /// Composed scenes mixed into every batch, such as `{ share = 0.5 }`.
+        scenes: Option<ScenesConfig>;
     }
 
     /// The objective.

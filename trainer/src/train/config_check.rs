@@ -15,6 +15,7 @@ impl TrainConfig {
         let mut check = Check { config: self, at, errors };
         check.data();
         check.source();
+        check.scenes();
         check.loss();
         check.distil();
     }
@@ -103,6 +104,18 @@ impl Check<'_> {
         let wrong = data.corpus.as_os_str().is_empty() && !(streams && self.config.eval.tasks.is_empty());
         let limit = "the corpus folder, unless a stream trains without eval.tasks";
         self.refuse_if(wrong, &at.corpus, "missing", limit, "write data.corpus = \"FOLDER\"");
+    }
+
+    fn scenes(&mut self) {
+        let (Some(scenes), Some(at)) = (&self.config.data.scenes, &self.at.data.scenes) else { return };
+        let batch = self.config.data.batch;
+        let limit = format!("at least 2 scenes of data.batch = {batch}");
+        self.refuse_if(scenes.count(batch) < 2, &at.share, scenes.share, &limit, "write more, or take data.scenes out");
+        let none = scenes.corpus.is_none() && self.config.data.corpus.as_os_str().is_empty();
+        self.refuse_if(none, &at.corpus, "missing", "a corpus's folder where data.corpus is none", "write corpus = \"FOLDER\"");
+        let both = self.config.matching.is_some();
+        let fix = "take one of the two sections out";
+        self.refuse_if(both, &at.share, scenes.share, "absent where [matching] is given", fix);
     }
 }
 

@@ -14,6 +14,9 @@ pub enum TrainError {
     /// Records, pictures or vocabulary.
     #[error(transparent)]
     Corpus(#[from] CorpusError),
+    /// Composed scenes.
+    #[error(transparent)]
+    Scenes(#[from] crate::scenes::SceneError),
     /// Checkpoints.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),

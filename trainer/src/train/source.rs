@@ -10,12 +10,25 @@ use crate::corpus::{
     BatchMaker, BatchSource, MaskSettings, Pictures, PlanSettings, PublishedSet, PublishedSource, Record, RecordFilter,
     SampleSettings, StreamBatches, open_tokenizer, read_records,
 };
+use crate::scenes::SceneBatches;
 
-/// What makes the batches of a configuration: the corpus in memory, or a stream.
+/// What makes the batches of a configuration: the corpus in memory, or a stream, and composed scenes beside either.
 ///
 /// # Errors
-/// As [`batch_maker`], or a stream without shards.
+/// As [`batch_maker`], a stream without shards, or a corpus that no scenes can be composed of.
 pub fn batch_source(config: &TrainConfig) -> Result<Box<dyn BatchSource>, TrainError> {
+    let Some(scenes) = &config.data.scenes else { return plain_source(config) };
+    let tokenizer = open_tokenizer(&config.data.vocabulary, config.data.max_tokens)?;
+    let settings = sample_settings(config, &tokenizer);
+    let count = scenes.count(config.data.batch);
+    let mut rest = config.clone();
+    rest.data.batch -= count;
+    let beside = if rest.data.batch > 0 { Some(plain_source(&rest)?) } else { None };
+    Ok(Box::new(SceneBatches::open(scenes, &config.data.corpus, (settings, tokenizer), count, beside)?))
+}
+
+/// What a configuration's batches come from, but for scenes.
+fn plain_source(config: &TrainConfig) -> Result<Box<dyn BatchSource>, TrainError> {
     if config.data.source == DataSource::Stream {
         let tokenizer = open_tokenizer(&config.data.vocabulary, config.data.max_tokens)?;
         let settings = sample_settings(config, &tokenizer);

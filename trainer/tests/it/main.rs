@@ -19,6 +19,7 @@ mod parity;
 mod presets;
 mod readme;
 mod release_support;
+mod scenes;
 mod synthetic;
 mod tasks_evaluate;
 mod tasks_finetune;

@@ -172,7 +172,7 @@ fn a_published_retrieval_set_is_trained_on_and_a_matching_set_is_refused_there()
 }
 
 /// Trains a little on the drawn corpus and releases the model as a bundle.
-fn bundle(corpus: &Path, folder: &Path) -> (Bundle, Vec<Recall>) {
+pub fn bundle(corpus: &Path, folder: &Path) -> (Bundle, Vec<Recall>) {
     let _guard = one_run_at_a_time();
     let run = folder.join("run");
     let overrides = ["optim.steps=120", "loss.dropout=0.0", "optim.ema=0.5"];
