@@ -42,7 +42,8 @@ fn search_is_ready_without_kafka_with_1_100_idle_connections_and_until_the_grace
     // Of an index that is not there only the brokers can tell that nobody has read into it: it is not made without them.
     let (file, items) = (scratch("readiness").join("astromech.toml"), scratch("readiness").join("items.jsonl"));
     std::fs::write(&file, config.to_toml(1)).expect("the configuration is written");
-    std::fs::write(&items, "{\"kind\":\"article\",\"id\":\"a\",\"version\":1,\"title\":\"标题\",\"body\":\"\"}\n").expect("a file is written");
+    std::fs::write(&items, "{\"kind\":\"article\",\"id\":\"a\",\"version\":1,\"title\":\"标题\",\"body\":\"\"}\n")
+        .expect("a file is written");
     let (status, said) = run_to_end(&["index", "--config", &file.to_string_lossy(), &items.to_string_lossy()]);
     assert!(status.success(), "{said}");
     let mut daemon = Daemon::spawn(&config);
