@@ -165,6 +165,11 @@ pub struct CrossStart {
     pub progress: f64,
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "serde wants the field's own type")]
+const fn untold() -> Option<CrossStart> {
+    Some(CrossStart { step: 0, progress: 0.0 })
+}
+
 /// The scalar part of a [`TrainingState`].
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Progress {
@@ -176,8 +181,9 @@ pub struct Progress {
     pub seed: u64,
     /// Seconds trained so far.
     pub elapsed_seconds: f64,
-    /// Where the cross encoders started; none before, and in states of older versions.
-    #[serde(default)]
+    /// Where the cross encoders started; none before. In a state of an older version, which does not say, they count as started: what they
+    /// have learnt over image states as they are must not be given standardised ones.
+    #[serde(default = "untold")]
     pub cross_start: Option<CrossStart>,
 }
 
@@ -231,4 +237,19 @@ pub fn read_state(path: &Path, numel: i64) -> Result<TrainingState, CheckpointEr
     let image_scale = if names.contains(&mean) { Some([part(mean)?, part(deviation)?]) } else { None };
     let [params, ema, m, v] = ["params", "ema", "adam.m", "adam.v"].map(flat);
     Ok(TrainingState { progress, params: params?, ema: ema?, m: m?, v: v?, queue, image_scale })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_of_an_older_version_is_taken_up_with_its_cross_encoders_started() {
+        let read = |more: &str| {
+            let text = format!("{{\"step\":5,\"updates\":5,\"seed\":1,\"elapsed_seconds\":2.0{more}}}");
+            serde_json::from_str::<Progress>(&text).unwrap().cross_start
+        };
+        assert_eq!(read(""), Some(CrossStart { step: 0, progress: 0.0 }));
+        assert_eq!(read(",\"cross_start\":null"), None, "a state of this version before their start");
+    }
 }
