@@ -61,14 +61,7 @@ type Client = BaseConsumer<Outside>;
 
 /// What is looked at, and what is remembered of it.
 pub(super) struct Watch {
-    pub(super) kafka: KafkaConfig,
-    pub(super) assignment: Arc<Assignment>,
-    pub(super) metrics: Meter<SourceMetrics>,
-    pub(super) readiness: Arc<Readiness>,
-    pub(super) condition: Condition,
-    pub(super) trouble: Arc<Trouble>,
-    /// Set when the polling thread has ended.
-    pub(super) ended: Arc<AtomicBool>,
+    parts: WatchParts,
     memory: Memory,
 }
 
@@ -99,11 +92,10 @@ pub(super) struct WatchParts {
 
 impl Watch {
     pub(super) fn new(parts: WatchParts) -> Self {
-        let WatchParts { kafka, assignment, metrics, readiness, condition, trouble, ended } = parts;
-        for topic in &kafka.topics {
-            metrics.set_topic_recreated(&topic.name, false);
+        for topic in &parts.kafka.topics {
+            parts.metrics.set_topic_recreated(&topic.name, false);
         }
-        Self { kafka, assignment, metrics, readiness, condition, trouble, ended, memory: Memory::default() }
+        Self { parts, memory: Memory::default() }
     }
 
     /// Looks from time to time until the polling thread has ended.
@@ -111,9 +103,9 @@ impl Watch {
         let mut client = None;
         let mut looked: Option<Instant> = None;
         let mut waited = false;
-        while !self.ended.load(Ordering::Acquire) {
-            let waits = self.assignment.all().iter().any(|partition| partition.standing() == Standing::Unchecked);
-            let every = if waits || !self.memory.shorter.is_empty() { RETRY } else { self.kafka.topics_refresh };
+        while !self.parts.ended.load(Ordering::Acquire) {
+            let waits = self.parts.assignment.all().iter().any(|partition| partition.standing() == Standing::Unchecked);
+            let every = if waits || !self.memory.shorter.is_empty() { RETRY } else { self.parts.kafka.topics_refresh };
             // What was just assigned is looked at at once: nothing of it is committed before.
             if waits && !waited || looked.is_none_or(|looked| looked.elapsed() >= every) {
                 (looked, waited) = (Some(Instant::now()), waits);
@@ -134,7 +126,7 @@ impl Watch {
     fn look(&mut self, client: Option<Client>) -> Result<Client, KafkaError> {
         let client = match client {
             Some(client) => client,
-            None => outside(&self.kafka).set("statistics.interval.ms", WAKE).create_with_context(Outside)?,
+            None => outside(&self.parts.kafka).set("statistics.interval.ms", WAKE).create_with_context(Outside)?,
         };
         self.topics(&client)?;
         self.new_partitions(&client)?;
@@ -146,7 +138,7 @@ impl Watch {
 
     /// Whether every topic is there, and with which partitions.
     fn topics(&mut self, client: &Client) -> Result<(), KafkaError> {
-        for topic in &self.kafka.topics {
+        for topic in &self.parts.kafka.topics {
             let name = &topic.name;
             let Some(numbers) = partitions_of(client, name)? else {
                 self.memory.absent.insert(name.clone());
@@ -171,7 +163,7 @@ impl Watch {
 
     /// New partitions belong to nobody until the group has met: their records are a lag all the same.
     fn new_partitions(&mut self, client: &Client) -> Result<(), KafkaError> {
-        let is_ours = |(topic, number): &(String, i32)| self.assignment.get(topic, *number).is_some();
+        let is_ours = |(topic, number): &(String, i32)| self.parts.assignment.get(topic, *number).is_some();
         self.memory.new.retain(|key| !is_ours(key));
         if self.memory.new.is_empty() {
             return Ok(());
@@ -184,11 +176,11 @@ impl Watch {
             let (topic, number) = (element.topic(), element.partition());
             if matches!(element.offset(), Offset::Offset(_)) {
                 // Another member reads it: its lag is that one's to report.
-                self.metrics.forget_partition(topic, number);
+                self.parts.metrics.forget_partition(topic, number);
                 self.memory.new.remove(&(topic.to_owned(), number));
             } else {
                 let (low, high) = watermarks(client, topic, number)?;
-                self.metrics.set_partition_lag(topic, number, high.saturating_sub(low));
+                self.parts.metrics.set_partition_lag(topic, number, high.saturating_sub(low));
             }
         }
         Ok(())
@@ -197,7 +189,7 @@ impl Watch {
     /// Whether the partitions that are ours are those that were read.
     fn partitions(&mut self, client: &Client) -> Result<(), KafkaError> {
         let there = |partition: &Arc<Partition>| !self.memory.absent.contains(&**partition.topic());
-        let partitions: Vec<_> = self.assignment.all().into_iter().filter(there).collect();
+        let partitions: Vec<_> = self.parts.assignment.all().into_iter().filter(there).collect();
         let committed = committed(client, &partitions)?;
         // Taken before the look: what is read meanwhile is not what was looked at.
         let mut expected = ByPartition::new();
@@ -256,27 +248,28 @@ impl Watch {
     /// Nothing of the topic is read, written or committed any more.
     fn stop(&self, found: &Partition, how: &str) {
         let topic = found.topic();
-        let changes = self.condition == Condition::Kafka;
-        let offsets = changes && self.kafka.topics.iter().any(|one| *one.name == **topic && one.version == VersionSource::Offset);
+        let changes = self.parts.condition == Condition::Kafka;
+        let offsets =
+            changes && self.parts.kafka.topics.iter().any(|one| *one.name == **topic && one.version == VersionSource::Offset);
         let reason = format!(
             "topic {topic} was deleted and made again since group {} read it: of partition {}, {how}; nothing of it is read; fix: stop \
              every daemon of the group, run `astromech offsets reset --topic {topic} --to earliest`, and start again{}",
-            self.kafka.group,
+            self.parts.kafka.group,
             found.number(),
             if offsets { OFFSETS_BEGAN_ANEW } else { "" }
         );
         error!(%topic, partition = found.number(), "{reason}");
-        self.metrics.set_topic_recreated(topic, true);
-        for partition in self.assignment.all().iter().filter(|partition| partition.topic() == topic) {
+        self.parts.metrics.set_topic_recreated(topic, true);
+        for partition in self.parts.assignment.all().iter().filter(|partition| partition.topic() == topic) {
             partition.stop(&reason);
         }
     }
 
     /// All that lies in a partition that is stopped is left.
     fn stopped_lag(&self, client: &Client) -> Result<(), KafkaError> {
-        for partition in self.assignment.all().iter().filter(|partition| partition.standing() == Standing::Stopped) {
+        for partition in self.parts.assignment.all().iter().filter(|partition| partition.standing() == Standing::Stopped) {
             let (low, high) = watermarks(client, partition.topic(), partition.number())?;
-            self.metrics.set_partition_lag(partition.topic(), partition.number(), high.saturating_sub(low));
+            self.parts.metrics.set_partition_lag(partition.topic(), partition.number(), high.saturating_sub(low));
         }
         Ok(())
     }
@@ -284,15 +277,16 @@ impl Watch {
     /// Into readiness; what is told from time to time is composed there.
     fn tell(&self) {
         let absent = self.memory.absent.iter().map(|topic| format!("topic {topic} does not exist; create it"));
-        let stopped: BTreeSet<Arc<str>> = self.assignment.all().iter().filter_map(|partition| partition.stopped()).collect();
+        let stopped: BTreeSet<Arc<str>> =
+            self.parts.assignment.all().iter().filter_map(|partition| partition.stopped()).collect();
         let reasons: Vec<String> = stopped.iter().map(ToString::to_string).chain(absent).collect();
         let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
         if let Some(reason) = &reason
-            && !self.ended.load(Ordering::Acquire)
+            && !self.parts.ended.load(Ordering::Acquire)
         {
-            self.readiness.set_missing(self.condition, reason);
+            self.parts.readiness.set_missing(self.parts.condition, reason);
         }
-        self.trouble.set(reason);
+        self.parts.trouble.set(reason);
     }
 }
 

@@ -20,17 +20,21 @@ fn command(scenario: &Scenario<'_>, words: &[&str]) -> (Option<i32>, String) {
     (status.code(), said)
 }
 
-/// A daemon that says that its index was lost: in readiness, by `plan` and by a metric.
-fn assert_refused(scenario: &Scenario<'_>) -> Daemon {
-    let (code, said) = command(scenario, &["plan"]);
-    assert!(code == Some(2) && said.contains("the index was lost"), "{said}");
-    let mut daemon = Daemon::spawn(&scenario.config);
-    let parts = ["the index was lost", &scenario.config.group, "offsets reset", "on_lost"];
+/// Readiness says every one of `parts`.
+fn wait_refused(daemon: &mut Daemon, parts: &[&str]) {
     wait_until("the daemon says that its index was lost", STREAM_DEADLINE, || {
         daemon.expect_alive();
         let (status, body) = daemon.get_when_up("/readyz")?;
         if status == 503 && parts.iter().all(|part| body.contains(part)) { Ok(()) } else { Err(format!("{status}: {body}")) }
     });
+}
+
+/// A daemon that says that its index was lost: in readiness, by `plan` and by a metric.
+fn assert_refused(scenario: &Scenario<'_>) -> Daemon {
+    let (code, said) = command(scenario, &["plan"]);
+    assert!(code == Some(2) && said.contains("the index was lost"), "{said}");
+    let mut daemon = Daemon::spawn(&scenario.config);
+    wait_refused(&mut daemon, &["the index was lost", &scenario.config.group, "offsets reset", "on_lost"]);
     assert!(daemon.metric("astromech_index_lost", &[]) > 0.0);
     daemon
 }
@@ -125,11 +129,6 @@ fn promise_1_a_book_of_generations_that_is_lost_with_the_index_does_not_begin_wi
     std::fs::remove_dir_all(&folder).expect("the folder is there");
 
     let mut daemon = Daemon::spawn(&scenario.config);
-    let parts = ["the index was lost", new.fingerprint.short(), "on_lost"];
-    wait_until("the daemon says that its index was lost", STREAM_DEADLINE, || {
-        daemon.expect_alive();
-        let (status, body) = daemon.get_when_up("/readyz")?;
-        if status == 503 && parts.iter().all(|part| body.contains(part)) { Ok(()) } else { Err(format!("{status}: {body}")) }
-    });
+    wait_refused(&mut daemon, &["the index was lost", new.fingerprint.short(), "on_lost"]);
     assert!(daemon.terminate().success());
 }
